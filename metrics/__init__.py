@@ -1,0 +1,1 @@
+"""MUSE metrics, one file each."""

@@ -1,0 +1,159 @@
+"""Strict, frozen descriptions of tasks and runs (pydantic), canonical JSON and fingerprints."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from muse_eval.errors import UserError, unknown_name
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+PositiveInt = Annotated[int, Field(gt=0)]
+
+
+class Spec(BaseModel):
+    """A frozen model that refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class HubRef(Spec):
+    """A repository on the hub at a pinned revision."""
+
+    repo: str
+    revision: str | None = None
+
+
+class DataSpec(Spec):
+    """Where a task's splits come from: the hub, or the built-in world."""
+
+    source: Literal["hub", "builtin"]
+    repo: str | None = None
+    revision: str | None = None
+    seed: int = 0
+    """Which built-in world; its corpus is made from this seed."""
+
+
+class SplitFingerprint(Spec):
+    """What a split must look like: its rows, and the UTF-8 bytes of its cells + 4 per cell."""
+
+    rows: PositiveInt
+    num_bytes: PositiveInt | None = None
+
+
+class ColumnSpec(Spec):
+    """One column of the results table: a metric on named splits."""
+
+    title: str
+    metric: str
+    goal: Literal["lower", "higher", "zero"]
+    splits: dict[str, str]
+    """Role in the metric to split name, e.g. ``qa: knowmem/forget_qa``."""
+    params: dict[str, Any] = {}
+
+
+class UnlearnSpec(Spec):
+    """How MUSE unlearns on this task; each value can be overridden by hand."""
+
+    forget: str = "raw/forget"
+    retain: str = "raw/retain1"
+    rows: Literal["chunk", "document"] = "chunk"
+    """``chunk``: one long text cut into full windows; ``document``: a text a row, padded."""
+    max_len: PositiveInt = 2048
+    lr: Positive = 1e-5
+    epochs: PositiveInt = 10
+    batch_size: PositiveInt = 32
+    lambda_: Annotated[float, Field(ge=0, alias="lambda")] = 1.0
+    methods: dict[str, dict[str, Any]] = {}
+    """Parameters of a method that differ from its own defaults."""
+
+
+class TaskSpec(Spec):
+    """A task: its data, the columns scored on it, its published models and numbers."""
+
+    name: str
+    title: str
+    source: str
+    """Paper and section that define it."""
+    data: DataSpec
+    columns: dict[str, ColumnSpec]
+    models: dict[Literal["target", "retrain"], HubRef] = {}
+    tokenizers: list[HubRef] = []
+    """For checkpoints that carry none; tried in order."""
+    retrain_auc: dict[str, Fraction] = {}
+    """The retrain model's published AUC, forget against holdout, by attack."""
+    unlearn: UnlearnSpec = UnlearnSpec()
+    fingerprints: dict[str, SplitFingerprint] = {}
+
+
+def canonical_json(value: Any) -> str:
+    """Return the one JSON text of a value: sorted keys, no spaces, UTF-8, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def fingerprint(value: Any) -> str:
+    """Return the SHA-256 (hex) of a value's canonical JSON."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def explain(error: ValidationError, where: str, known: Mapping[str, Any] | None = None) -> UserError:
+    """Turn a pydantic error into one line: where, which key, what is wrong."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        if known and len(first["loc"]) == 1:
+            return UserError(f"{where}: {unknown_name('key', key, known)}")
+        return UserError(f"{where}: unknown key {key!r}; remove it or mend its spelling")
+    message = first["msg"][0].lower() + first["msg"][1:]
+    return UserError(f"{where}: {key or 'value'}: {message} (got {first['input']!r})")
+
+
+def parse_task(text: str, where: str) -> TaskSpec:
+    """Parse a task's YAML.
+
+    Raises:
+        UserError: the YAML is broken (with its line), or a key is unknown, missing or of a wrong kind.
+    """
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise UserError(f"{where}{line}: not valid YAML: {getattr(error, 'problem', error)}") from None
+    if not isinstance(raw, dict):
+        raise UserError(f"{where}: a task must be a mapping of keys to values")
+    try:
+        return TaskSpec.model_validate(raw)
+    except ValidationError as error:
+        raise explain(error, where, TaskSpec.model_fields) from None
+
+
+def parse_params(kind: type, values: Mapping[str, Any], where: str) -> Any:
+    """Build a frozen parameter dataclass from loose values, checking names, kinds and bounds.
+
+    Raises:
+        UserError: a name is unknown ("did you mean …"), or a value is of a wrong kind or out of bounds.
+    """
+    known = dict.fromkeys(kind.__dataclass_fields__)  # type: ignore[attr-defined]
+    for name in values:
+        if name not in known:
+            raise UserError(f"{where}: {unknown_name('parameter', name, known)}")
+    try:
+        return TypeAdapter(kind).validate_python(dict(values))
+    except ValidationError as error:
+        raise explain(error, where) from None
+
+
+def read_text(path: Path, what: str) -> str:
+    """Read a UTF-8 file, or say in one line why that cannot be done."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{what} {path} does not exist") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{what} {path} cannot be read: {error}") from None

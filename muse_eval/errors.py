@@ -1,0 +1,17 @@
+"""The one exception for what a user can mend: a single line that says what to do."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake or a circumstance that the user can mend; the command line prints it and exits 2."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
+    """Return the error for a name that does not exist, with the nearest one and all that do."""
+    names = sorted(known)
+    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    plural = kind if kind.endswith("s") else f"{kind}s"
+    return UserError(f"no {kind} {name!r}; {hint}{plural}: {', '.join(names) or 'none'}")

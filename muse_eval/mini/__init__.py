@@ -1,0 +1,1 @@
+"""The built-in miniature MUSE world: corpus, tokenizer, target and retrain model."""

@@ -1,0 +1,81 @@
+"""Finds metrics, methods and tasks by their file names; nothing registers itself."""
+
+import importlib
+from importlib import resources
+from pathlib import Path
+
+from muse_eval.config import TaskSpec, parse_task, read_text
+from muse_eval.errors import unknown_name
+from muse_eval.types import Method, Metric
+
+RETAIN_TERMS = {"gdr": "nll", "klr": "kl"}
+"""Suffix of a method's published name to its retain term (MUSE, section 4.1)."""
+
+
+def _modules(package: str, attribute: str) -> list[str]:
+    """List the modules of a package that define ``attribute`` at their top level."""
+    files = [Path(str(entry)) for entry in resources.files(package).iterdir()]
+    return sorted(
+        file.stem
+        for file in files
+        if file.suffix == ".py" and f"\n{attribute} = " in file.read_text(encoding="utf-8")
+    )
+
+
+def metric_names() -> list[str]:
+    """List the metrics: each file in ``metrics/`` that defines ``METRIC``."""
+    return _modules("muse_eval.metrics", "METRIC")
+
+
+def metric(name: str) -> Metric:
+    """Load a metric by name.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    if name not in metric_names():
+        raise unknown_name("metric", name, metric_names())
+    found: Metric = importlib.import_module(f"muse_eval.metrics.{name}").METRIC
+    return found
+
+
+def method_names() -> list[str]:
+    """List the methods that can be typed: each forget loss alone, with ``_gdr`` and with ``_klr``."""
+    losses = _modules("muse_eval.unlearn.methods", "METHOD")
+    return [name for loss in losses for name in (loss, *(f"{loss}_{s}" for s in RETAIN_TERMS))]
+
+
+def method(name: str) -> tuple[str, Method, str | None]:
+    """Resolve a method's published name into (loss name, forget loss, retain term or None).
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    if name not in method_names():
+        raise unknown_name("method", name, method_names())
+    loss, _, suffix = name.rpartition("_")
+    retain = RETAIN_TERMS.get(suffix)
+    if retain is None:
+        loss = name
+    found: Method = importlib.import_module(f"muse_eval.unlearn.methods.{loss}").METHOD
+    return loss, found, retain
+
+
+def task_names() -> list[str]:
+    """List the built-in tasks: each YAML file in ``tasks/``."""
+    files = [Path(str(entry)) for entry in resources.files("muse_eval.tasks").iterdir()]
+    return sorted(file.stem for file in files if file.suffix == ".yaml")
+
+
+def task(name: str) -> TaskSpec:
+    """Load a task by its name, or from a YAML file of the user's.
+
+    Raises:
+        UserError: there is none of that name, or its YAML is wrong.
+    """
+    if name.endswith((".yaml", ".yml")):
+        return parse_task(read_text(Path(name), "task file"), name)
+    if name not in task_names():
+        raise unknown_name("task", name, task_names())
+    file = resources.files("muse_eval.tasks") / f"{name}.yaml"
+    return parse_task(file.read_text(encoding="utf-8"), f"tasks/{name}.yaml")

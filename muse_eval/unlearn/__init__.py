@@ -1,0 +1,1 @@
+"""Unlearning: forget losses, retain terms and the training loop."""

@@ -1,0 +1,1 @@
+"""MUSE tasks, one file each."""
