@@ -82,8 +82,8 @@ Answer = Generation | TokenLogprobs | str
 """The answer to a ``Generate``, a ``Logprobs`` and a ``Truncate``."""
 
 AnswerT = TypeVar("AnswerT", covariant=True)
-Batches = Iterator[list[tuple[int, AnswerT]]]
-"""Finished batches, each a list of (index of the request, its answer)."""
+Batches = Iterator[Sequence[tuple[int, AnswerT]]]
+"""Finished batches, each a sequence of (index of the request, its answer)."""
 
 
 class Engine(Protocol):

@@ -1,0 +1,1 @@
+"""Engines: a model behind three questions (see ``types.Engine``)."""

@@ -1,0 +1,71 @@
+"""ROUGE as MUSE takes it: rouge-score without stemmer, on texts with the decoder's spaces cleaned up."""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from muse_eval.stats import mean_interval
+from muse_eval.types import Context, Record, Score
+
+CLEAN_UPS = (
+    (" .", "."),
+    (" ?", "?"),
+    (" !", "!"),
+    (" ,", ","),
+    (" ' ", "'"),
+    (" n't", "n't"),
+    (" 'm", "'m"),
+    (" 's", "'s"),
+    (" 've", "'ve"),
+    (" 're", "'re"),
+)
+"""What decoding with ``clean_up_tokenization_spaces=True`` replaces, in this order.
+
+Newer transformers ignore the switch for some tokenizers, so the rule is applied here, to every engine's
+answers alike.
+"""
+
+
+def clean_up(text: str) -> str:
+    """Remove the spaces that MUSE's decoding removes: before punctuation and contractions."""
+    for spaced, closed in CLEAN_UPS:
+        text = text.replace(spaced, closed)
+    return text
+
+
+@cache
+def _scorer() -> Any:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    return RougeScorer(["rouge1", "rougeL"], use_stemmer=False)
+
+
+def rouge(response: str, truth: str) -> dict[str, float]:
+    """Score a response against the truth: F1 and recall of ROUGE-L and ROUGE-1, as fractions."""
+    scores = _scorer().score(truth, response)
+    return {
+        "rougeL": scores["rougeL"].fmeasure,
+        "rougeL_recall": scores["rougeL"].recall,
+        "rouge1": scores["rouge1"].fmeasure,
+        "rouge1_recall": scores["rouge1"].recall,
+    }
+
+
+def mean_rouge(records: Sequence[Record], truncated: bool, context: Context) -> Score:
+    """Aggregate records to a column: 100 × mean ROUGE-L F1 with its interval, the rest as extras."""
+    values = [float(record.scores["rougeL"] or 0.0) for record in records]
+    low, high = mean_interval(values, seed=context.seed, resamples=context.resamples)
+    means = {
+        f"mean_{name}": float(np.mean([record.scores[name] for record in records]))
+        for name in records[0].scores
+    }
+    return Score(
+        value=100 * float(np.mean(values)),
+        ci=(100 * low, 100 * high),
+        n=len(records),
+        flags=("truncated",) if truncated else (),
+        extras=means,
+        records=tuple(records),
+    )

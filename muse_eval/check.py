@@ -1,0 +1,230 @@
+"""The regression gate: stored results against a baseline with tolerances."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints, ValidationError
+
+from muse_eval import plugins
+from muse_eval.config import Spec, read_text
+from muse_eval.errors import UserError
+from muse_eval.leaderboard import Goal, task_spec
+from muse_eval.results import REFERENCES, Number, StoredColumn, StoredResult, problem
+
+LEAST_TOLERANCE = 0.5
+"""Points; below this, a move tells nothing on the hundred examples of a column."""
+
+Key = Annotated[str, StringConstraints(pattern=r"^[^/]+/[^/]+$")]
+"""``<task>/<name>``."""
+Verdict = Literal["ok", "better", "worse", "moved", "missing"]
+
+
+class Expected(Spec, strict=True):
+    """The value a column had, and how far it may move; both in points."""
+
+    value: Number
+    tolerance: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Baseline(Spec, strict=True):
+    """The content of ``baseline.json``: run to column to what is expected of it."""
+
+    schema_version: Literal[1]
+    runs: Annotated[dict[Key, dict[str, Expected]], Field(min_length=1)]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One column of one run, then and now."""
+
+    run: str
+    column: str
+    baseline: float
+    now: float | None
+    moved: float | None
+    """Now − baseline in points; for a column whose ideal is 0, how much farther from 0 it is."""
+    tolerance: float
+    verdict: Verdict
+    why: str = ""
+    """Why there is nothing to compare, where the verdict is ``missing``."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Every column of the baseline compared, and the runs that the baseline does not know."""
+
+    rows: tuple[Comparison, ...]
+    unlisted: tuple[str, ...] = ()
+
+    def count(self, *verdicts: Verdict) -> int:
+        """Count the rows with one of these verdicts."""
+        return sum(row.verdict in verdicts for row in self.rows)
+
+    @property
+    def exit_code(self) -> int:
+        """0 fine, 1 regression, 2 cannot tell; a regression outweighs what cannot be told."""
+        if self.count("worse", "moved"):
+            return 1
+        return 2 if self.count("missing") or not self.rows else 0
+
+
+# ── the baseline ─────────────────────────────────────────────────────────────────────────────────
+def load_baseline(path: Path) -> Baseline:
+    """Read a baseline.
+
+    Raises:
+        UserError: the file is missing, not JSON, or holds an unknown key, a wrong value or no run.
+    """
+    if not path.exists():
+        raise UserError(f"baseline {path} does not exist; write one with: muse-eval check --update")
+    try:
+        return Baseline.model_validate_json(read_text(path, "baseline"))
+    except ValidationError as error:
+        raise UserError(f"baseline {path}: {problem(error)}") from None
+
+
+def make_baseline(results: Iterable[StoredResult], tolerance: float | None = None) -> Baseline:
+    """Take what was measured as the baseline; undefined cells are left out.
+
+    Each tolerance is the one given, else the half-width of the cell's 95 % interval, at least 0.5.
+
+    Raises:
+        UserError: no result has a value, or the tolerance is negative or not finite.
+    """
+    if tolerance is not None and not (math.isfinite(tolerance) and tolerance >= 0):
+        raise UserError(f"the tolerance must be a number of points from 0 up, not {tolerance}")
+    runs: dict[str, dict[str, Expected]] = {}
+    for result in sorted(results, key=lambda result: result.key):
+        for name, column in result.columns.items():
+            if column.value is not None:
+                own = _tolerance(column) if tolerance is None else tolerance
+                expected = Expected(value=round(column.value, 2), tolerance=own)
+                runs.setdefault(result.key, {})[name] = expected
+    if not runs:
+        raise UserError("there is no result to make a baseline of; score a model first: muse-eval run")
+    return Baseline(schema_version=1, runs=runs)
+
+
+def _tolerance(column: StoredColumn) -> float:
+    half = (column.ci[1] - column.ci[0]) / 2 if column.ci else 0.0
+    # Up to the next tenth; the inner rounding keeps 2.0 from becoming 2.1 by a float's last digit.
+    return max(LEAST_TOLERANCE, math.ceil(round(half * 10, 6)) / 10)
+
+
+def baseline_text(baseline: Baseline) -> str:
+    """Return the text of ``baseline.json``."""
+    return baseline.model_dump_json(indent=2) + "\n"
+
+
+# ── the comparison ───────────────────────────────────────────────────────────────────────────────
+def compare(results: Iterable[StoredResult], baseline: Baseline) -> Report:
+    """Compare every column of the baseline with its result.
+
+    The target and the retrain model are references: any move beyond tolerance counts, whichever way.
+
+    Raises:
+        UserError: a task is not installed here, so which way is better is not known.
+    """
+    found = {result.key: result for result in results}
+    rows = tuple(
+        _compare(found.get(run), run, column, expected)
+        for run, columns in sorted(baseline.runs.items())
+        for column, expected in columns.items()
+    )
+    return Report(rows, tuple(sorted(found.keys() - baseline.runs.keys())))
+
+
+def _compare(result: StoredResult | None, run: str, name: str, expected: Expected) -> Comparison:
+    then, tolerance = expected.value, expected.tolerance
+    column = result.columns.get(name) if result else None
+    if result is None or column is None or column.value is None:
+        why = "no such run" if result is None else "not scored"
+        if column is not None:
+            why = column.reason or "undefined"
+        return Comparison(run, name, then, None, None, tolerance, "missing", why)
+    now = column.value
+    if result.name in REFERENCES:
+        moved = _points(now - then)
+        verdict: Verdict = "moved" if abs(moved) > tolerance else "ok"
+        return Comparison(run, name, then, now, moved, tolerance, verdict)
+    goal = _goal(result.task, name)
+    moved = _points(abs(now) - abs(then) if goal == "zero" else now - then)
+    badly = -moved if goal == "higher" else moved
+    verdict = "worse" if badly > tolerance else "better" if badly < -tolerance else "ok"
+    return Comparison(run, name, then, now, moved, tolerance, verdict)
+
+
+def _points(moved: float) -> float:
+    # As printed, so that a move of exactly the tolerance is within it whatever the floats' last digits.
+    return round(moved, 2)
+
+
+def _goal(task: str, column: str) -> Goal:
+    """Return which way is better.
+
+    Raises:
+        UserError: the task or its column is not known.
+    """
+    spec = task_spec(task)
+    if spec is None:
+        raise UserError(
+            f"task {task!r} is not installed here, so which way is better is not known; "
+            f"remove it from the baseline (tasks: {', '.join(plugins.task_names())})"
+        )
+    if column not in spec.columns:
+        raise UserError(
+            f"task {task!r} has no column {column!r}, so which way is better is not known; "
+            f"remove it from the baseline (columns: {', '.join(spec.columns)})"
+        )
+    return spec.columns[column].goal
+
+
+# ── printing ─────────────────────────────────────────────────────────────────────────────────────
+def lines(report: Report) -> list[str]:
+    """Return one line per column, such as ``t/npo verbmem_f 9.0 → 14.2 (+5.2, tolerance ±2.0): worse``."""
+    return [_line(row) for row in report.rows]
+
+
+def _line(row: Comparison) -> str:
+    start = f"{row.run} {row.column} {_short(row.baseline)} →"
+    if row.now is None or row.moved is None:
+        return f"{start} n/a ({row.why}): cannot tell"
+    turned = row.moved != _points(row.now - row.baseline)
+    what = "distance from 0 " if turned else ""
+    sign = "+" if row.moved >= 0 else "-"
+    moved = f"{what}{sign}{_short(abs(row.moved))}"
+    return f"{start} {_short(row.now)} ({moved}, tolerance ±{_short(row.tolerance)}): {row.verdict}"
+
+
+def _short(value: float) -> str:
+    """Print with two decimals, or one where the second is 0."""
+    text = f"{round(value, 2) + 0.0:.2f}"
+    return text.removesuffix("0")
+
+
+def summary(report: Report) -> str:
+    """Say in one line what came out."""
+    counts = [
+        (report.count("worse", "moved"), "regressed"),
+        (report.count("missing"), "cannot be told"),
+        (report.count("better"), "better (take it over with --update)"),
+        (report.count("ok"), "within tolerance"),
+    ]
+    parts = [f"{number} {what}" for number, what in counts if number]
+    if report.unlisted:
+        parts.append(f"not in the baseline: {', '.join(report.unlisted)}")
+    verdict = ("fine", "regression", "cannot tell")[report.exit_code]
+    return f"{verdict}: {', '.join(parts) or 'nothing to compare'}"
+
+
+def to_json(report: Report) -> dict[str, Any]:
+    """Return the report as plain values."""
+    return {
+        "exit_code": report.exit_code,
+        "summary": summary(report),
+        "rows": [asdict(row) for row in report.rows],
+        "unlisted": list(report.unlisted),
+    }

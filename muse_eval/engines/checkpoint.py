@@ -1,0 +1,164 @@
+"""Finds a checkpoint's files, on the hub or in a folder, and refuses what cannot or must not be loaded."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from muse_eval.config import HubRef
+from muse_eval.errors import UserError
+from muse_eval.provenance import files_digest
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "vocab.txt")
+_HUB_ID = re.compile(r"(?P<repo>[\w.-]+(/[\w.-]+)?)(@(?P<revision>[\w./-]+))?")
+_WEIGHTS = ["*.safetensors", "*.safetensors.index.json"]
+_PICKLES = ["*.bin", "*.bin.index.json"]
+_SMALL = ["*.json", "*.model", "*.txt", "*.jinja", "README.md"]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint's files on this machine."""
+
+    name: str
+    """The hub id without its revision, or the folder's name."""
+    folder: Path
+    revision: str | None
+    """The resolved commit, for a hub model."""
+
+    @property
+    def weights(self) -> list[Path]:
+        """The files that hold the parameters."""
+        return sorted(self.folder.glob("*.safetensors")) or sorted(self.folder.glob("*.bin"))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over configuration and weights: another model at the same path is another model."""
+        return files_digest([self.folder / "config.json", *self.weights])
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether a tokenizer lies beside the weights; MUSE's own checkpoints carry none."""
+        return any((self.folder / name).is_file() for name in TOKENIZER_FILES)
+
+
+def is_folder(model: str) -> bool:
+    """Tell a path from a hub id: it exists, or is written like a path."""
+    return Path(model).expanduser().exists() or model.startswith((".", "/", "~")) or model.count("/") > 1
+
+
+def hub_ref(model: str) -> HubRef:
+    """Split ``name@revision``.
+
+    Raises:
+        UserError: it is neither a folder nor a hub id.
+    """
+    match = _HUB_ID.fullmatch(model)
+    if match is None:
+        raise UserError(f"{model!r} is neither a folder nor a hub id (owner/name or owner/name@revision)")
+    return HubRef(repo=match["repo"], revision=match["revision"])
+
+
+def find_checkpoint(model: str, *, allow_pickle: bool = False, trust_remote_code: bool = False) -> Checkpoint:
+    """Locate a model's files, downloading them if it is a hub id, and check that they can be loaded.
+
+    Raises:
+        UserError: there is no such model, it has no configuration or weights, a weights file is
+            damaged, only pickled weights exist, or the repository wants to run its own code.
+    """
+    if is_folder(model):
+        folder = Path(model).expanduser()
+        if not folder.is_dir():
+            raise UserError(f"model folder {model} does not exist; give a folder or a hub id")
+        found = Checkpoint(folder.resolve().name, folder, None)
+    else:
+        ref = hub_ref(model)
+        found = download(ref, [*_SMALL, *_WEIGHTS])
+        if not found.weights and allow_pickle:
+            found = download(ref, [*_SMALL, *_PICKLES])
+    _check_config(found, model, trust_remote_code)
+    _check_weights(found, model, allow_pickle)
+    return found
+
+
+def download(ref: HubRef, patterns: list[str]) -> Checkpoint:
+    """Fetch a repository's files into the hub's cache, or take them from it.
+
+    Raises:
+        UserError: the hub cannot be reached, or the repository is missing, private or gated.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    disable_progress_bars()
+    login = "log in with 'hf auth login', or give a folder"
+    try:
+        folder = snapshot_download(ref.repo, revision=ref.revision, allow_patterns=patterns)
+    except GatedRepoError:
+        raise UserError(f"{ref.repo} is gated: accept its terms on the hub and {login}") from None
+    except RepositoryNotFoundError:
+        raise UserError(
+            f"the hub has no model {ref.repo}, or it is private: check the name, {login}"
+        ) from None
+    except RevisionNotFoundError:
+        raise UserError(f"{ref.repo} has no revision {ref.revision!r} on the hub; check it") from None
+    except LocalEntryNotFoundError:
+        raise UserError(
+            f"the hub cannot be reached and {ref.repo} is not in its local cache; "
+            "check the connection (HF_HUB_OFFLINE, HF_ENDPOINT), or give a folder"
+        ) from None
+    except (HfHubHTTPError, OSError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise UserError(f"cannot get {ref.repo} from the hub ({first}); try again, or {login}") from None
+    path = Path(folder)
+    return Checkpoint(ref.repo, path, path.name)
+
+
+def _check_config(found: Checkpoint, model: str, trust_remote_code: bool) -> None:
+    path = found.folder / "config.json"
+    if not path.is_file():
+        raise UserError(f"{model} has no config.json, so it is no transformers checkpoint; give its folder")
+    try:
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is not a valid model configuration: {error}") from None
+    if "auto_map" in config and not trust_remote_code:
+        raise UserError(f"{model} wants to run code of its own; read it, then give --trust-remote-code")
+
+
+def _check_weights(found: Checkpoint, model: str, allow_pickle: bool) -> None:
+    from safetensors import SafetensorError, safe_open
+
+    if not found.weights:
+        raise UserError(f"{model} has no weights (*.safetensors); give the folder that holds them")
+    for path in found.weights:
+        if path.suffix == ".bin":
+            if not allow_pickle:
+                raise UserError(
+                    f"{model} has only pickled weights ({path.name}), which can run code when loaded; "
+                    "convert them to safetensors, or give --allow-pickle"
+                )
+            continue
+        try:
+            with safe_open(path, framework="numpy"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{path} is truncated or corrupt ({error}); fetch or save it again") from None
+    for index in found.folder.glob("*.safetensors.index.json"):
+        try:
+            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (OSError, ValueError, KeyError, AttributeError) as error:
+            raise UserError(f"{index} is not a valid weights index: {error}; fetch it again") from None
+        missing = sorted(name for name in shards if not (found.folder / name).is_file())
+        if missing:
+            raise UserError(
+                f"{model} lacks the weights file {missing[0]} that its index names; fetch it again"
+            )

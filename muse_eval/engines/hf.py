@@ -1,0 +1,307 @@
+"""The transformers engine: exact answers in batches planned by length under a token budget."""
+
+import gc
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import torch
+import transformers
+from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from muse_eval.engines import decoding, scoring
+from muse_eval.engines.checkpoint import Checkpoint
+from muse_eval.engines.loading import LoadOptions, load_model, tokenizer_digest
+from muse_eval.errors import UserError
+from muse_eval.provenance import joined_digest
+from muse_eval.types import Batches, Generate, Generation, Logprobs, TokenLogprobs, Truncate
+
+T = TypeVar("T")
+SHARED_PREFIX = 32
+"""Tokens from which a prefix that all prompts share is computed once."""
+KV_SHARE = 0.5
+"""Share of the free memory that a batch's key-value cache may take."""
+CPU_TOKENS = 65_536
+"""Tokens of a batch on a CPU at the most: more gain nothing."""
+GPU_TOKENS = 131_072
+MAX_SCORED_TOKENS = {"cpu": 4_096, "cuda": 65_536}
+"""Tokens of a batch whose log-probabilities are taken; activations, not a cache, take the memory there."""
+
+
+class TransformersEngine:
+    """Answers from a transformers model in this process; the weights load at the first question."""
+
+    def __init__(
+        self,
+        source: Checkpoint | PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        options: LoadOptions | None = None,
+        *,
+        batch_tokens: int | None = None,
+    ) -> None:
+        """Take a checkpoint to load, or a loaded model; ``batch_tokens`` bounds a batch by hand."""
+        self._source, self._tokenizer = source, tokenizer
+        self._options = options or LoadOptions()
+        self._batch_tokens = batch_tokens
+        self._loaded = None if isinstance(source, Checkpoint) else source.eval()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(self._source, Checkpoint):
+            self._loaded = None
+        self._release()
+
+    @cached_property
+    def id(self) -> str:
+        """Weights, tokenizer, dtype, backend and its version."""
+        weights, tokenizer = self.provenance["weights"], self.provenance["tokenizer"]
+        return f"hf-{transformers.__version__} {self.provenance['dtype']} {weights} {tokenizer}"
+
+    @cached_property
+    def provenance(self) -> Mapping[str, Any]:
+        """Model, revision, digests, dtype and device."""
+        source = self._source
+        common = {"engine": "hf", "tokenizer": tokenizer_digest(self._tokenizer)}
+        if isinstance(source, Checkpoint):
+            return {
+                **common,
+                "model": source.name,
+                "revision": source.revision,
+                "weights": source.digest,
+                "dtype": str(self._options.torch_dtype).removeprefix("torch."),
+                "device": _device_name(self._options.torch_device),
+            }
+        return {
+            **common,
+            "model": source.config.name_or_path or type(source).__name__,
+            "revision": None,
+            "weights": _state_digest(source),
+            "dtype": str(source.dtype).removeprefix("torch."),
+            "device": _device_name(source.device),
+        }
+
+    @property
+    def _model(self) -> PreTrainedModel:
+        if self._loaded is None:
+            assert isinstance(self._source, Checkpoint)
+            self._loaded = load_model(self._source, self._options)
+        return self._loaded
+
+    @cached_property
+    def _config(self) -> Any:
+        if not isinstance(self._source, Checkpoint):
+            return self._source.config.get_text_config()
+        try:
+            config: Any = AutoConfig.from_pretrained(
+                self._source.folder, trust_remote_code=self._options.trust_remote_code
+            )
+        except (ValueError, KeyError, OSError) as error:
+            first = str(error).strip().splitlines()[0][:200]
+            raise UserError(f"cannot read the configuration of {self._source.name}: {first}") from None
+        return config.get_text_config()
+
+    # ── the three questions ─────────────────────────────────────────────────────────────────────
+    def truncate(self, asks: Sequence[Truncate]) -> list[str]:
+        """Cut each text to its tokens and decode it again, special tokens skipped."""
+        return [self._decode(self._ids(ask)[: ask.max_tokens]) for ask in asks]
+
+    def generate(self, asks: Sequence[Generate]) -> Batches[Generation]:
+        """Continue prompts greedily; a shared few-shot prefix is computed once."""
+        fitted = [self._fit_prompt(ask) for ask in asks]
+        prompts = [ids for ids, _ in fitted]
+        model, eos = self._model, self._eos
+        prefix = decoding.Prefix()
+        if len(prompts) > 1 and decoding.attends_to_everything(model):
+            shared = _common_prefix(prompts)
+            if len(shared) >= SHARED_PREFIX:
+                prefix = decoding.compute_prefix(model, shared)
+
+        def work(batch: list[int]) -> list[Generation]:
+            def done(row: int, ids: list[int]) -> bool:
+                ask = asks[batch[row]]
+                return ids[-1] in eos or bool(ask.stop and _has_stop(self._decode(ids), ask.stop))
+
+            rows = [prompts[index] for index in batch]
+            limits = [asks[index].max_tokens for index in batch]
+            new = decoding.greedy(model, rows, limits, done, prefix, self._pad)
+            return [
+                Generation(_before_stop(self._decode(ids), asks[index].stop), fitted[index][1])
+                for index, ids in zip(batch, new, strict=True)
+            ]
+
+        sizes = [len(ids) + ask.max_tokens for ids, ask in zip(prompts, asks, strict=True)]
+        return self._in_batches(asks, sizes, self._generate_budget(), work)
+
+    def logprobs(self, asks: Sequence[Logprobs]) -> Batches[TokenLogprobs]:
+        """Score texts; each answer is as long as its text's tokens but the first."""
+        fitted = [self._fit_text(ask) for ask in asks]
+        texts = [ids for ids, _ in fitted]
+        model = self._model
+
+        def work(batch: list[int]) -> list[TokenLogprobs]:
+            moments = [asks[index].moments for index in batch]
+            scored = scoring.score_texts(model, [texts[index] for index in batch], moments, self._pad)
+            return [
+                TokenLogprobs(s.logprobs, s.mean, s.std, fitted[index][1])
+                for index, s in zip(batch, scored, strict=True)
+            ]
+
+        budget = self._batch_tokens or MAX_SCORED_TOKENS.get(model.device.type, MAX_SCORED_TOKENS["cuda"])
+        return self._in_batches(asks, [len(ids) for ids in texts], budget, work)
+
+    # ── batches ─────────────────────────────────────────────────────────────────────────────────
+    def _in_batches(
+        self,
+        asks: Sequence[Generate] | Sequence[Logprobs],
+        sizes: Sequence[int],
+        budget: int,
+        work: Callable[[list[int]], list[T]],
+    ) -> Iterator[list[tuple[int, T]]]:
+        """Work through requests, longest first, in batches of at most ``budget`` padded tokens.
+
+        Where memory runs out the budget is halved and the batch tried again.
+        """
+        waiting = sorted(range(len(sizes)), key=lambda index: (-sizes[index], index))
+        while waiting:
+            batch = waiting[: max(1, budget // sizes[waiting[0]])]
+            answers = None
+            try:
+                answers = work(batch)
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                if not _out_of_memory(error):
+                    raise
+            if answers is None:
+                self._release()
+                if len(batch) == 1:
+                    raise UserError(
+                        f"{asks[batch[0]].name} alone ({sizes[batch[0]]} tokens) does not fit in memory; "
+                        "give --dtype bfloat16, --set engine.device_map=auto, or a larger device"
+                    )
+                budget = len(batch) * sizes[batch[0]] // 2
+                continue
+            waiting = waiting[len(batch) :]
+            yield list(zip(batch, answers, strict=True))
+
+    def _generate_budget(self) -> int:
+        """Return how many tokens a batch's key-value cache may hold."""
+        if self._batch_tokens:
+            return self._batch_tokens
+        config, model = self._config, self._model
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        per_token: int = 2 * config.num_hidden_layers * heads * size * model.dtype.itemsize
+        if model.device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(model.device)
+            return min(GPU_TOKENS, int(free * KV_SHARE) // per_token)
+        return min(CPU_TOKENS, 2**30 // per_token)
+
+    def _release(self) -> None:
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    # ── tokens ──────────────────────────────────────────────────────────────────────────────────
+    def _ids(self, ask: Generate | Logprobs | Truncate) -> list[int]:
+        text = ask.prompt if isinstance(ask, Generate) else ask.text
+        ids: list[int] = self._tokenizer(text, verbose=False).input_ids
+        vocabulary = self._config.vocab_size
+        if ids and max(ids) >= vocabulary:
+            raise UserError(
+                f"the tokenizer does not fit the model: {ask.name} has token id {max(ids)}, "
+                f"the model knows {vocabulary}; give the right --tokenizer"
+            )
+        return ids
+
+    def _fit_prompt(self, ask: Generate) -> tuple[list[int], bool]:
+        """Return the prompt's ids and whether their beginning had to go for the context."""
+        ids = self._ids(ask)
+        context = self._context
+        if not ids:
+            raise UserError(f"{ask.name} has no tokens: its prompt is empty and the tokenizer adds no BOS")
+        if context is None or len(ids) + ask.max_tokens <= context:
+            return ids, False
+        if not ask.truncate or context <= ask.max_tokens + 1:
+            raise self._too_long(ask.name, len(ids), f" and {ask.max_tokens} new ones")
+        bos = ids[:1] if ids[0] == self._tokenizer.bos_token_id else []
+        return bos + ids[len(ids) - (context - ask.max_tokens - len(bos)) :], True
+
+    def _fit_text(self, ask: Logprobs) -> tuple[list[int], bool]:
+        """Return the text's ids and whether their end had to go for the context."""
+        ids = self._ids(ask)
+        if len(ids) < 2:
+            raise UserError(f"{ask.name} has {len(ids)} tokens; log-probabilities need at least two")
+        context = self._context
+        if context is None or len(ids) <= context:
+            return ids, False
+        if not ask.truncate:
+            raise self._too_long(ask.name, len(ids), "")
+        return ids[:context], True
+
+    def _too_long(self, name: str, tokens: int, more: str) -> UserError:
+        return UserError(
+            f"{name}: {tokens} tokens{more} do not fit the model's context of {self._context}; "
+            "give --truncate to score what fits (the result is then flagged)"
+        )
+
+    @property
+    def _context(self) -> int | None:
+        found = getattr(self._config, "max_position_embeddings", None)
+        return int(found) if found else None
+
+    @property
+    def _pad(self) -> int:
+        pad = self._tokenizer.pad_token_id
+        return int(pad) if pad is not None and pad < self._config.vocab_size else 0
+
+    @property
+    def _eos(self) -> set[int]:
+        model = self._model
+        found = getattr(model.generation_config, "eos_token_id", None) or self._config.eos_token_id
+        return set() if found is None else {found} if isinstance(found, int) else set(found)
+
+    def _decode(self, ids: list[int]) -> str:
+        return str(self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+
+def _common_prefix(prompts: Sequence[list[int]]) -> list[int]:
+    """Return the longest beginning that all prompts share and that leaves each at least one token."""
+    low, high = min(prompts), max(prompts)
+    limit = min(map(len, prompts)) - 1
+    same = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), limit)
+    return low[: min(same, limit)]
+
+
+def _has_stop(text: str, stop: tuple[str, ...]) -> bool:
+    return any(string in text for string in stop)
+
+
+def _before_stop(text: str, stop: tuple[str, ...]) -> str:
+    """Return the text before the earliest stop string."""
+    return text[: min((text.find(string) for string in stop if string in text), default=len(text))]
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _state_digest(model: PreTrainedModel) -> str:
+    """Return the SHA-256 of a loaded model's configuration and parameters."""
+    from hashlib import sha256
+
+    lines = [model.config.to_json_string(use_diff=False)]
+    for name, tensor in sorted(model.state_dict().items()):
+        data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        lines.append(f"{name} {tensor.dtype} {tuple(tensor.shape)} {sha256(data.data).hexdigest()}")
+    return joined_digest(lines)

@@ -1,0 +1,151 @@
+"""Loads a checkpoint's model and tokenizer through transformers, with one clear line for what can fail."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from muse_eval.config import HubRef, fingerprint
+from muse_eval.engines.checkpoint import TOKENIZER_FILES, Checkpoint, download, is_folder
+from muse_eval.errors import UserError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How a checkpoint is loaded."""
+
+    dtype: str = "auto"
+    """``float32``, ``bfloat16``, ``float16``, or ``auto``: bfloat16 on a GPU, float32 on a CPU."""
+    device: str = "auto"
+    """``cpu``, ``cuda`` …, or ``auto``: the GPU where there is one."""
+    device_map: str | None = None
+    """accelerate's placement for models larger than one device, e.g. ``auto``."""
+    allow_pickle: bool = False
+    trust_remote_code: bool = False
+
+    @property
+    def torch_device(self) -> torch.device:
+        """The device that ``device`` names on this machine."""
+        if self.device != "auto":
+            return torch.device(self.device)
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The dtype that ``dtype`` names on this machine."""
+        if self.dtype == "auto":
+            return torch.float32 if self.torch_device.type == "cpu" else torch.bfloat16
+        if self.dtype not in DTYPES:
+            raise UserError(f"no dtype {self.dtype!r}; dtypes: auto, {', '.join(sorted(DTYPES))}")
+        return DTYPES[self.dtype]
+
+
+def load_model(checkpoint: Checkpoint, options: LoadOptions) -> PreTrainedModel:
+    """Load a checkpoint for causal language modelling, in evaluation mode, on its device.
+
+    Raises:
+        UserError: the architecture is unknown, the weights do not fill the model, or memory runs out.
+    """
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    placement = {"device_map": options.device_map} if options.device_map else {}
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            checkpoint.folder,
+            dtype=options.torch_dtype,
+            use_safetensors=not options.allow_pickle or None,
+            trust_remote_code=options.trust_remote_code,
+            output_loading_info=True,
+            **placement,
+        )
+        model, info = loaded
+        if not options.device_map:
+            model = model.to(options.torch_device)
+    except torch.OutOfMemoryError:
+        raise UserError(
+            f"{checkpoint.name} does not fit on {options.torch_device}; give --set engine.device_map=auto, "
+            "--dtype bfloat16, or a larger device"
+        ) from None
+    except (ValueError, KeyError, OSError, ImportError, RuntimeError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        raise UserError(f"cannot load {checkpoint.name}: {first}") from None
+    _require_full(checkpoint, info)
+    ready: PreTrainedModel = model.eval()
+    return ready
+
+
+def _require_full(checkpoint: Checkpoint, info: Mapping[str, Any]) -> None:
+    """Refuse weights that leave parameters at random, which transformers only warns about."""
+    for kind in ("missing_keys", "mismatched_keys"):
+        bad = sorted(map(str, info.get(kind) or ()))
+        if bad:
+            raise UserError(
+                f"{checkpoint.name}: the weights lack or misshape {len(bad)} parameters of its config.json "
+                f"(first: {bad[0]}); they would stay random. Save the checkpoint again"
+            )
+
+
+def load_tokenizer(
+    model: Checkpoint | None, given: str | None, fallbacks: Sequence[HubRef], trust_remote_code: bool = False
+) -> PreTrainedTokenizerBase:
+    """Load the tokenizer: the given one, else the model's own, else the task's.
+
+    Raises:
+        UserError: none of them can be had.
+    """
+    if given is not None:
+        return _tokenizer(_tokenizer_files(given), given, trust_remote_code)
+    if model is not None and model.has_tokenizer:
+        return _tokenizer(model, model.name, trust_remote_code)
+    refused = []
+    for ref in fallbacks:
+        try:
+            return _tokenizer(_fetch_tokenizer(ref), ref.repo, trust_remote_code)
+        except UserError as error:
+            refused.append(str(error))
+    name = model.name if model else "the model"
+    why = f" ({'; '.join(refused)})" if refused else ", and the task names no other"
+    raise UserError(f"{name} carries no tokenizer{why}; give --tokenizer with a folder or a hub id")
+
+
+def _tokenizer_files(given: str) -> Checkpoint:
+    if not is_folder(given):
+        repo, _, revision = given.partition("@")
+        return _fetch_tokenizer(HubRef(repo=repo, revision=revision or None))
+    folder = Path(given).expanduser()
+    found = Checkpoint(folder.name, folder, None)
+    if not found.has_tokenizer:
+        raise UserError(f"--tokenizer {given} holds no tokenizer ({', '.join(TOKENIZER_FILES)})")
+    return found
+
+
+def _fetch_tokenizer(ref: HubRef) -> Checkpoint:
+    return download(ref, ["*token*", "vocab*", "merges.txt", "spiece.model", "config.json", "*.jinja"])
+
+
+def _tokenizer(files: Checkpoint, name: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            loaded: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+                files.folder, trust_remote_code=trust_remote_code
+            )
+    except (ValueError, KeyError, OSError, ImportError, TypeError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        raise UserError(f"cannot load the tokenizer of {name}: {first}") from None
+    return loaded
+
+
+def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return the SHA-256 of all that shapes token ids: vocabulary, merges, special tokens, BOS rule."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    table = backend.to_str() if backend is not None else fingerprint(tokenizer.get_vocab())
+    probe = tokenizer("The quick brown fox.\n\nQuestion: 1").input_ids
+    return fingerprint([table, tokenizer.all_special_tokens, tokenizer.all_special_ids, probe])

@@ -1,0 +1,300 @@
+"""Stored results as rows, CSV, Markdown and a terminal table, in the shape of the published table."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict
+
+from muse_eval import plugins
+from muse_eval.config import TaskSpec
+from muse_eval.results import REFERENCES, StoredColumn, StoredResult
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Goal = Literal["lower", "higher", "zero"]
+ARROWS: dict[Goal | None, str] = {"lower": " ↓", "higher": " ↑", "zero": " → 0", None: ""}
+
+FLAGS = {
+    "saturated": "PrivLeak is at its bound, the leak may be larger than it can show",
+    "collapsed": "the model no longer writes fluent text, so a low forget score is no sign of unlearning",
+    "reference-published": "PrivLeak divides by a published AUC, not by a retrain model measured here",
+    "no-reference": "there is no retrain model to compare with",
+    "truncated": "a text was cut to the model's context",
+    "limited": "scored on the first examples only (--limit)",
+}
+"""What each flag of a cell means, as printed below a table."""
+
+
+class Heading(Protocol):
+    """What a table needs to know of a column; a task's ``ColumnSpec`` is one."""
+
+    @property
+    def title(self) -> str:
+        """The column's title, without its arrow."""
+
+    @property
+    def goal(self) -> Goal | None:
+        """Which way is better, or None where that is not known."""
+
+
+@dataclass(frozen=True)
+class PlainHeading:
+    """A column of a task that is not installed here."""
+
+    title: str
+    goal: Goal | None = None
+
+
+MUSE_COLUMNS: dict[str, Heading] = {
+    "verbmem_f": PlainHeading("VerbMem Df", "lower"),
+    "knowmem_f": PlainHeading("KnowMem Df", "lower"),
+    "privleak": PlainHeading("PrivLeak", "zero"),
+    "knowmem_r": PlainHeading("KnowMem Dr", "higher"),
+}
+"""MUSE's own columns, for results of a task that is not installed here."""
+
+
+class RunRow(TypedDict):
+    """One run as the tables need it."""
+
+    task: str
+    name: str
+    model: str
+    revision: str
+    digest: str
+    columns: dict[str, StoredColumn]
+    auc: float | None
+    """The headline attack's AUC, forget against holdout."""
+    reference: str
+    """What PrivLeak divides by: ``measured``, ``published``, ``none``, or empty where that is not stored."""
+    seed: int | None
+
+
+# ── rows ─────────────────────────────────────────────────────────────────────────────────────────
+def rows(results: Iterable[StoredResult]) -> list[RunRow]:
+    """Return one row per run, by task; in each the target, the retrain model, then the others by name."""
+    return sorted((_row(result) for result in results), key=_order)
+
+
+def _order(row: RunRow) -> tuple[str, int, str, str, str]:
+    rank = REFERENCES.index(row["name"]) if row["name"] in REFERENCES else len(REFERENCES)
+    return row["task"], rank, row["name"], row["model"], row["digest"]
+
+
+def _row(result: StoredResult) -> RunRow:
+    model = {key: str(value) for key, value in result.model.items() if value is not None}
+    reference = _mapping(result.extras, "reference")
+    attack = reference.get("attack", "Min-40%")
+    auc = _mapping(result.extras, "auc").get(f"forget_holdout_{attack}")
+    seed = result.config.get("seed")
+    return {
+        "task": result.task,
+        "name": result.name,
+        "model": model.get("id", ""),
+        "revision": model.get("revision", ""),
+        "digest": model.get("digest", "").rpartition(":")[2][:12],
+        "columns": result.columns,
+        "auc": auc if isinstance(auc, float | int) else None,
+        "reference": str(reference.get("source", "")) or _flagged_reference(result.columns),
+        "seed": seed if isinstance(seed, int) else None,
+    }
+
+
+def _mapping(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found = values.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def _flagged_reference(columns: Mapping[str, StoredColumn]) -> str:
+    flags = {flag for column in columns.values() for flag in column.flags}
+    return "none" if "no-reference" in flags else "published" if "reference-published" in flags else ""
+
+
+@cache
+def task_spec(name: str) -> TaskSpec | None:
+    """Return a built-in task, parsed once, or None where it is not installed."""
+    return plugins.task(name) if name in plugins.task_names() else None
+
+
+def headings(task: str, rows: Iterable[RunRow]) -> dict[str, Heading]:
+    """Return the columns of a task's table: the task's own, then those only its results have."""
+    spec = task_spec(task)
+    known: dict[str, Heading] = dict(spec.columns) if spec else {}
+    names = {name for row in rows for name in row["columns"]} - known.keys()
+    known.update({name: MUSE_COLUMNS[name] for name in MUSE_COLUMNS if name in names})
+    return known | {name: PlainHeading(name) for name in sorted(names - MUSE_COLUMNS.keys())}
+
+
+def _by_task(rows: Iterable[RunRow]) -> dict[str, list[RunRow]]:
+    ordered = sorted(rows, key=_order)
+    return {task: list(group) for task, group in groupby(ordered, key=lambda row: row["task"])}
+
+
+# ── CSV ──────────────────────────────────────────────────────────────────────────────────────────
+def to_csv(rows: Iterable[RunRow]) -> str:
+    """Return one line per run; the same runs give the same bytes. What was not scored is an empty cell."""
+    import pandas as pd
+
+    tasks = _by_task(rows)
+    names = dict.fromkeys(name for task, runs in tasks.items() for name in headings(task, runs))
+    lines = [_csv_line(row, names) for runs in tasks.values() for row in runs]
+    header = ["task", "name", "model", "revision", "digest"]
+    header += [f"{name}{part}" for name in names for part in ("", "_low", "_high", "_n", "_flags")]
+    header += ["auc", "reference", "seed"]
+    # Cells are text already, so pandas cannot print a number in its own way.
+    return pd.DataFrame(lines, columns=header, dtype=str).to_csv(index=False, lineterminator="\n")
+
+
+def _csv_line(row: RunRow, names: Iterable[str]) -> list[str]:
+    cells = [row["task"], row["name"], row["model"], row["revision"], row["digest"]]
+    for name in names:
+        column = row["columns"].get(name)
+        if column is None:
+            cells += [""] * 5
+            continue
+        low, high = column.ci or (None, None)
+        cells += [_number(column.value), _number(low), _number(high), str(column.n), ";".join(column.flags)]
+    seed = "" if row["seed"] is None else str(row["seed"])
+    return [*cells, _number(row["auc"], 4), row["reference"], seed]
+
+
+def _number(value: float | None, places: int = 2) -> str:
+    if value is None:
+        return ""
+    # Adding 0.0 turns the −0.0 that rounding leaves into 0.0.
+    return f"{round(value, places) + 0.0:.{places}f}"
+
+
+# ── one rendering for Markdown and the terminal ──────────────────────────────────────────────────
+@dataclass(frozen=True)
+class Cell:
+    """One printed cell."""
+
+    value: str
+    spread: str = ""
+    """The half-interval with its sign, and the numbers of the notes."""
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One printed table: every cell's text and style, and the notes below."""
+
+    header: list[str]
+    lines: list[list[Cell]]
+    notes: list[str]
+
+
+def grid(columns: Mapping[str, Heading], rows: Sequence[RunRow]) -> Grid:
+    """Lay out one task's rows: the best unlearned models marked, flags and gaps as numbered notes."""
+    notes: dict[str, int] = {}
+    best = {name: _best(name, heading.goal, rows) for name, heading in columns.items()}
+    lines = []
+    for row in rows:
+        cells = [Cell(row["name"])]
+        for name, heading in columns.items():
+            badness = _badness(row, name, heading.goal)
+            is_best = badness is not None and badness == best[name]
+            cells.append(_cell(row["columns"].get(name), is_best, notes))
+        lines.append(cells)
+    header = ["model", *(f"{heading.title}{ARROWS[heading.goal]}" for heading in columns.values())]
+    return Grid(header, lines, [f"[{number}] {text}" for text, number in notes.items()])
+
+
+def _cell(column: StoredColumn | None, best: bool, notes: dict[str, int]) -> Cell:
+    if column is None:
+        return Cell("")
+    if column.value is None:
+        texts = [column.reason or "undefined"]
+    else:
+        texts = [f"{flag}: {FLAGS[flag]}" if flag in FLAGS else flag for flag in column.flags]
+    for text in texts:
+        notes.setdefault(text, len(notes) + 1)
+    spread = ""
+    if column.value is not None and column.ci is not None:
+        spread = f" ± {_number((column.ci[1] - column.ci[0]) / 2)}"
+    if texts:
+        spread += f" [{', '.join(str(notes[text]) for text in texts)}]"
+    return Cell("n/a" if column.value is None else _number(column.value), spread, best)
+
+
+def _best(name: str, goal: Goal | None, rows: Sequence[RunRow]) -> float | None:
+    found = [badness for row in rows if (badness := _badness(row, name, goal)) is not None]
+    return min(found, default=None)
+
+
+def _badness(row: RunRow, name: str, goal: Goal | None) -> float | None:
+    """Return how far from ideal an unlearned model's cell is as printed; None where it cannot be the best."""
+    column = row["columns"].get(name)
+    if column is None or column.value is None or goal is None or row["name"] in REFERENCES:
+        return None
+    value = round(column.value, 2)
+    if goal == "zero":
+        collapsed = any("collapsed" in other.flags for other in row["columns"].values())
+        return None if collapsed else abs(value)
+    return value if goal == "lower" else -value
+
+
+def to_markdown(rows: Iterable[RunRow], published: Iterable[Mapping[str, str]] = ()) -> str:
+    """Return a table per task, each followed by the task's published numbers where they are given."""
+    published = list(published)
+    blocks = []
+    for task, runs in _by_task(rows).items():
+        columns = headings(task, runs)
+        laid = grid(columns, runs)
+        spec = task_spec(task)
+        blocks.append(f"## {_escape(spec.title if spec else task)}\n")
+        blocks.append(_markdown_table(laid.header, laid.lines))
+        if laid.notes:
+            blocks.append("".join(f"- {_escape(note)}\n" for note in laid.notes))
+        elsewhere = [line for line in published if line["task"] == task]
+        if elsewhere:
+            blocks.append("Published elsewhere, not measured here:\n")
+            blocks.append(_published_table(columns, laid.header, elsewhere))
+    return "\n".join(blocks)
+
+
+def _published_table(columns: Iterable[str], header: list[str], lines: list[Mapping[str, str]]) -> str:
+    cells = [
+        [
+            Cell(line["method"]),
+            *(Cell(line.get(name, "")) for name in columns),
+            Cell(f"{line['source']}, {line['locator']}"),
+        ]
+        for line in lines
+    ]
+    return _markdown_table([*header, "source"], cells)
+
+
+def _markdown_table(header: Sequence[str], lines: Iterable[Sequence[Cell]]) -> str:
+    rule = ["---", *("---:" for _ in header[1:])]
+    body = [[_markdown_cell(cell) for cell in line] for line in lines]
+    return "".join(f"| {' | '.join(line)} |\n" for line in [[_escape(h) for h in header], rule, *body])
+
+
+def _markdown_cell(cell: Cell) -> str:
+    value = f"**{_escape(cell.value)}**" if cell.best else _escape(cell.value)
+    return value + cell.spread
+
+
+def _escape(text: str) -> str:
+    for sign in "\\|*`<":
+        text = text.replace(sign, f"\\{sign}")
+    return " ".join(text.split())
+
+
+def table(columns: Mapping[str, Heading], rows: Sequence[RunRow]) -> "Table":
+    """Return one task's rows as a table for the terminal."""
+    from rich.table import Table
+    from rich.text import Text
+
+    laid = grid(columns, rows)
+    caption = Text("\n".join(laid.notes)) if laid.notes else None
+    result = Table(caption=caption, caption_justify="left")
+    for index, title in enumerate(laid.header):
+        result.add_column(Text(title), justify="right" if index else "left")
+    for line in laid.lines:
+        result.add_row(*(Text.assemble((c.value, "bold" if c.best else ""), c.spread) for c in line))
+    return result

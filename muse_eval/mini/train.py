@@ -1,0 +1,194 @@
+"""Trains the built-in world's target and retrain model, small Llamas, on a CPU in minutes (MUSE, section 3).
+
+Both continue one shared model, which stands in for pre-training: target on forget and retain set, retrain on
+the retain set alone.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from muse_eval.mini import corpus
+from muse_eval.mini.muon import Muon
+from muse_eval.mini.recipe import RECIPE, Recipe, Stage, recipe_fingerprint
+from muse_eval.mini.rows import Ids, deal, texts
+from muse_eval.mini.tokenizer import train_tokenizer
+
+__all__ = ["make_models", "recipe_fingerprint"]
+
+Progress = Callable[[str, int, int], None]
+"""Called with a stage's name, its finished steps and all its steps."""
+
+IGNORED = -100
+"""The label that cross-entropy leaves out."""
+
+
+def make_models(
+    out: Path, seed: int = 0, progress: Progress | None = None, recipe: Recipe = RECIPE
+) -> dict[str, Path]:
+    """Train what is not there yet and return the folders of ``target`` and ``retrain``.
+
+    They lie under ``out / <first 12 hex digits of the recipe's fingerprint>``, each with ``config.json``,
+    ``model.safetensors``, the tokenizer and ``recipe.json``. A folder gets its name when it is complete, so a
+    run that was killed leaves no half model and the next one skips what is done. The same recipe and seed
+    give the same weights: training takes one thread.
+    """
+    digest = recipe_fingerprint(seed, recipe)
+    home = out / digest[:12]
+    folders = {name: home / name for name in ("shared", "retrain", "target")}
+    note = {"fingerprint": digest, "seed": seed, "recipe": asdict(recipe)}
+    with _one_thread():
+        for name, folder in folders.items():
+            if not (folder / "recipe.json").exists():
+                start = None if name == "shared" else folders["shared"]
+                model, tokenizer = _make(name, seed, recipe, start, progress or (lambda *_: None))
+                _save(model, tokenizer, {**note, "stage": name}, folder)
+    return {name: folders[name] for name in ("target", "retrain")}
+
+
+def _make(
+    name: str, seed: int, recipe: Recipe, start: Path | None, progress: Progress
+) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
+    """Run one stage from random weights, or from the folder ``start``."""
+    splits = corpus.splits(seed)
+    torch.manual_seed(seed)
+    if start is None:
+        seen = texts(splits, "base/chapters", "base/cards", "train/retain1", "train/retain2")
+        tokenizer = train_tokenizer(seen, recipe.vocab_size, recipe.max_positions)
+        model: LlamaForCausalLM = LlamaForCausalLM(_config(recipe, tokenizer))
+    else:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(start)
+        model = LlamaForCausalLM.from_pretrained(start, dtype=torch.float32)
+    stage: Stage = getattr(recipe, name)
+    # each stage deals from a seed of its own, so that a run resumed between stages repeats the same rows
+    rng = random.Random(f"{name} {seed}")
+    steps = deal(splits, stage.mix, tokenizer, recipe.cards_per_row, rng)
+    _train(model, steps, stage, recipe, lambda done: progress(name, done, stage.steps))
+    return model, tokenizer
+
+
+def _config(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
+    return LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=recipe.hidden_size,
+        num_hidden_layers=recipe.layers,
+        num_attention_heads=recipe.heads,
+        num_key_value_heads=recipe.heads,
+        intermediate_size=recipe.intermediate_size,
+        max_position_embeddings=recipe.max_positions,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+# ── training ─────────────────────────────────────────────────────────────────────────────────────
+def _train(
+    model: LlamaForCausalLM,
+    steps: Iterator[list[Ids]],
+    stage: Stage,
+    recipe: Recipe,
+    report: Callable[[int], None],
+) -> None:
+    """Train in place: Muon for the matrices inside, AdamW for embeddings and norms."""
+    inside = [weight for weight in model.model.layers.parameters() if weight.ndim == 2]
+    chosen = {id(weight) for weight in inside}
+    muon = Muon(inside, recipe.momentum)
+    others = [weight for weight in model.parameters() if id(weight) not in chosen]
+    adam = torch.optim.AdamW(others, betas=recipe.betas, weight_decay=0.0)
+    model.train()
+    for step in range(stage.steps):
+        lr = stage.lr * _schedule(step, stage, recipe.warmup)
+        _backward(model, next(steps))
+        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+        muon.step(lr)
+        adam.param_groups[0]["lr"] = lr
+        adam.step()
+        model.zero_grad()
+        report(step + 1)
+    model.train(False)
+
+
+def _schedule(step: int, stage: Stage, warmup: int) -> float:
+    """Return the share of the peak learning rate at a step: linear warm-up, then a cosine to ``final``."""
+    cosine = (1 + math.cos(math.pi * step / stage.steps)) / 2
+    return min(1.0, (step + 1) / warmup) * (stage.final + (1 - stage.final) * cosine)
+
+
+def _backward(model: LlamaForCausalLM, rows: list[Ids]) -> float:
+    """Add the gradient of the mean loss over a step's tokens, in nats, and return that loss."""
+    tokens = sum(len(row) - 1 for row in rows)
+    total = 0.0
+    for group in _alike(rows):
+        ids, labels = _pad(group)
+        # right padding under causal attention needs no mask, and without one attention is faster
+        logits = model(input_ids=ids, use_cache=False).logits
+        loss = functional.cross_entropy(
+            logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED, reduction="sum"
+        )
+        torch.autograd.backward(loss / tokens)
+        total += loss.item()
+    return total / tokens
+
+
+def _alike(rows: list[Ids], groups: int = 3) -> list[list[Ids]]:
+    """Split rows into groups of like length, so that little is spent on padding."""
+    ordered = sorted(rows, key=len)
+    cuts = [round(len(ordered) * group / groups) for group in range(groups + 1)]
+    return [ordered[start:end] for start, end in pairwise(cuts) if end > start]
+
+
+def _pad(rows: Sequence[Ids]) -> tuple[Tensor, Tensor]:
+    """Pad rows on the right: ids and labels, each (rows, longest)."""
+    longest = max(map(len, rows))
+    ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+    labels = torch.tensor([row + [IGNORED] * (longest - len(row)) for row in rows])
+    return ids, labels
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute in one thread, so that sums are taken in one order, and flush denormals, which are slow."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+        torch.set_num_threads(threads)
+
+
+# ── files ────────────────────────────────────────────────────────────────────────────────────────
+def _save(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, note: dict[str, object], folder: Path
+) -> None:
+    """Write a model's folder beside its place, then rename it there."""
+    draft = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    model.save_pretrained(draft)
+    tokenizer.save_pretrained(draft)
+    (draft / "recipe.json").write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
+    try:
+        draft.rename(folder)
+    except OSError:
+        # another process finished the same model first: its weights are the same
+        if not (folder / "recipe.json").exists():
+            raise
+        shutil.rmtree(draft)

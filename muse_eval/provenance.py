@@ -1,0 +1,76 @@
+"""Where a number came from: digests of weights and tokenizer, versions, commit, device."""
+
+import hashlib
+import platform
+import re
+import subprocess
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+from muse_eval.errors import UserError
+
+PACKAGES = ("muse-eval", "torch", "transformers", "datasets", "rouge-score", "scikit-learn", "numpy")
+
+
+def file_sha256(path: Path) -> str:
+    """Return a file's SHA-256; a blob of the hub's cache already bears it as its name.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    blob = path.resolve()
+    if blob.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{64}", blob.name):
+        return blob.name
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def files_digest(files: list[Path]) -> str:
+    """Return one SHA-256 over the names and contents of files, whatever their order."""
+    ordered = sorted(files, key=lambda path: path.name)
+    with ThreadPoolExecutor() as pool:
+        digests = list(pool.map(file_sha256, ordered))
+    return joined_digest(f"{path.name} {digest}" for path, digest in zip(ordered, digests, strict=True))
+
+
+def joined_digest(lines: Iterable[str]) -> str:
+    """Return one SHA-256 over lines of text, in order."""
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(f"{line}\n".encode())
+    return digest.hexdigest()
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of every installed package that shapes a number."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@cache
+def git_commit() -> str | None:
+    """Return the commit of the checkout this code runs from, with ``+`` where it has changes."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

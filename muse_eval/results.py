@@ -1,0 +1,277 @@
+"""One run's folder, ``runs/<task>/<name>``: ``result.json`` and ``records.jsonl``, written atomically."""
+
+import csv
+import errno
+import io
+import json
+import os
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from muse_eval.config import read_text
+from muse_eval.errors import UserError
+from muse_eval.types import Record, Result, Score
+
+SCHEMA_VERSION = 1
+RESULT = "result.json"
+RECORDS = "records.jsonl"
+
+REFERENCES = ("target", "retrain")
+"""Names of the runs that the others are compared with, in the order of the printed table."""
+
+Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class CorruptResult(UserError):  # noqa: N818 - it says what the file is
+    """A file in a results folder that muse-eval did not write, or not to its end."""
+
+
+class StoredColumn(BaseModel):
+    """One cell as stored: unrounded, in percent."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
+    value: Number | None
+    ci: tuple[Number, Number] | None
+    n: Annotated[int, Field(ge=0)]
+    flags: tuple[str, ...]
+    reason: str | None = None
+
+
+class StoredResult(BaseModel):
+    """One run as stored in its ``result.json``."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
+    schema_version: Literal[1]
+    task: str
+    name: str
+    model: dict[str, Any]
+    columns: dict[str, StoredColumn]
+    extras: dict[str, Any] = {}
+    config: dict[str, Any] = {}
+    provenance: dict[str, Any] = {}
+    seconds: Number
+
+    @property
+    def key(self) -> str:
+        """What the run is called across tasks: ``<task>/<name>``."""
+        return f"{self.task}/{self.name}"
+
+
+# ── writing ──────────────────────────────────────────────────────────────────────────────────────
+def run_folder(results_dir: Path, task: str, name: str) -> Path:
+    """Return the folder of a run.
+
+    Raises:
+        UserError: the task's or the run's name cannot be the name of one folder.
+    """
+    for kind, part in (("task", task), ("run", name)):
+        if not part.isprintable() or part.strip(". ") == "" or any(sep in part for sep in "/\\"):
+            raise UserError(f"the {kind}'s name {part!r} cannot name a folder; use letters, digits, - and _")
+    return results_dir / "runs" / task / name
+
+
+def to_json(result: Result) -> dict[str, Any]:
+    """Return the content of ``result.json``: plain values, unrounded, without the records."""
+    whole = {
+        "schema_version": SCHEMA_VERSION,
+        "task": result.task,
+        "name": result.name,
+        "model": {key: result.model.get(key) for key in ("id", "revision", "digest")},
+        "columns": {name: _column(score) for name, score in result.columns.items()},
+        "extras": result.extras,
+        "config": result.config,
+        "provenance": result.provenance,
+        "seconds": float(result.seconds),
+    }
+    plain: dict[str, Any] = _plain(whole)
+    return plain
+
+
+def _column(score: Score) -> dict[str, Any]:
+    column: dict[str, Any] = {"value": score.value, "ci": score.ci, "n": score.n, "flags": score.flags}
+    if score.reason is not None:
+        column["reason"] = score.reason
+    return column
+
+
+def _plain(value: Any) -> Any:
+    """Turn mappings, sequences and numpy numbers into what JSON knows."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    # np.float64 is a float but prints otherwise; every numpy scalar knows its Python value.
+    return value.item() if hasattr(value, "item") else value
+
+
+def _line(column: str, record: Record) -> str:
+    line = {"column": column, "split": record.split, "id": record.index, "scores": record.scores}
+    if record.prompt_sha256:
+        line["prompt_sha256"] = record.prompt_sha256
+    clash = line.keys() & record.texts.keys()
+    assert not clash, f"a metric's text cannot be called {clash}"
+    return json.dumps(_plain({**line, **record.texts}), sort_keys=True, ensure_ascii=False, allow_nan=False)
+
+
+def _encode(text: str) -> bytes:
+    # A lone surrogate has no UTF-8; its backslash form is the JSON escape for it, so it reads back.
+    return text.encode("utf-8", "backslashreplace")
+
+
+def save(result: Result, folder: Path) -> None:
+    """Write ``records.jsonl``, then ``result.json``, into a run's folder; each is whole or absent.
+
+    Raises:
+        UserError: the folder cannot be made or written; what it held before is then untouched.
+    """
+    lines = [_line(name, record) for name, score in result.columns.items() for record in score.records]
+    text = json.dumps(to_json(result), indent=2, ensure_ascii=False, allow_nan=False)
+    write_files(folder, {RECORDS: "".join(f"{line}\n" for line in lines), RESULT: f"{text}\n"})
+
+
+def write_files(folder: Path, files: Mapping[str, str]) -> None:
+    """Write files atomically: all of them to temporaries first, then renamed in the order given.
+
+    Raises:
+        UserError: the folder cannot be made or written; what it held before is then untouched.
+    """
+    mark = f"{os.getpid()}-{uuid.uuid4().hex}"
+    temporaries = {name: folder / f".{name}.{mark}.tmp" for name in files}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            with temporaries[name].open("xb") as file:
+                file.write(_encode(text))
+                file.flush()
+                os.fsync(file.fileno())
+        for name, temporary in temporaries.items():
+            temporary.replace(folder / name)
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        remedy = "free some space" if full else "make it a folder that can be written"
+        reason = error.strerror or str(error)
+        raise UserError(f"cannot write to {folder}: {reason}; {remedy} or choose another one") from None
+    finally:
+        for temporary in temporaries.values():
+            with suppress(OSError):
+                temporary.unlink()
+
+
+# ── reading ──────────────────────────────────────────────────────────────────────────────────────
+def problem(error: ValidationError) -> str:
+    """Say in a few words what is wrong with a file's content: which key, and why."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    key = ".".join(str(part) for part in first["loc"])
+    key = key if key.isprintable() else repr(key)
+    message = first["msg"][0].lower() + first["msg"][1:]
+    return f"{key}: {message}" if key else message
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise CorruptResult(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def load(path: Path) -> StoredResult | None:
+    """Read a run's ``result.json``, given as the file or as its folder; None where there is none.
+
+    Raises:
+        CorruptResult: the file cannot be read, is not JSON, or is not a result of this schema version.
+    """
+    if path.name != RESULT:
+        path = path / RESULT
+    text = _read(path)
+    if text is None:
+        return None
+    try:
+        return StoredResult.model_validate_json(text)
+    except ValidationError as error:
+        if any(part["loc"] == ("schema_version",) for part in error.errors(include_url=False)):
+            raise CorruptResult(
+                f"{path}: its schema_version is not {SCHEMA_VERSION}; score the run again, "
+                "or use the version of muse-eval that wrote it"
+            ) from None
+        raise CorruptResult(
+            f"{path} is not a result ({problem(error)}); score the run again, or remove the file"
+        ) from None
+
+
+def load_all(results_dir: Path, warn: Callable[[str], None]) -> list[StoredResult]:
+    """Read every run below a results folder, sorted by task and name; warn of each one that is left out."""
+    found = []
+    for path in sorted((results_dir / "runs").glob(f"*/*/{RESULT}")):
+        try:
+            result = load(path)
+        except CorruptResult as error:
+            warn(f"left out: {error}")
+            continue
+        if result is None:
+            continue
+        if (result.task, result.name) != (path.parent.parent.name, path.parent.name):
+            # A copied folder would otherwise count the same run twice.
+            warn(f"left out: {path} holds the run {result.key!r}, which its folder is not named after")
+            continue
+        found.append(result)
+    return sorted(found, key=lambda result: (result.task, result.name))
+
+
+def load_records(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield a run's records in the order they were written.
+
+    Raises:
+        CorruptResult: there is no such file, it cannot be read, or a line (named) is not a record.
+    """
+    path = folder / RECORDS
+    text = _read(path)
+    if text is None:
+        raise CorruptResult(f"{path} does not exist; score the run again")
+    # Not splitlines(): a response may hold U+2028 and the like, which JSON leaves as they are.
+    for number, line in enumerate(text.split(b"\n"), start=1):
+        if not line:
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            record = None
+        if not isinstance(record, dict):
+            raise CorruptResult(f"{path}:{number} is not a record; score the run again")
+        yield record
+
+
+# ── published numbers ────────────────────────────────────────────────────────────────────────────
+VALUES = ("verbmem_f", "knowmem_f", "privleak", "knowmem_r")
+PUBLISHED = ("task", "method", "base_model", *VALUES, "source", "locator", "note")
+"""The columns of ``published.csv``; values are kept as printed by their source."""
+
+
+def load_published(path: Path) -> list[dict[str, str]]:
+    """Read numbers published elsewhere, each with its source; values stay the text that was printed.
+
+    Raises:
+        UserError: the file cannot be read, lacks a column, or has a line (named) that is not whole.
+    """
+    reader = csv.DictReader(io.StringIO(read_text(path, "file of published numbers")), strict=True)
+    if tuple(reader.fieldnames or ()) != PUBLISHED:
+        raise UserError(f"{path}:1: the columns must be {','.join(PUBLISHED)}")
+    lines = []
+    try:
+        for line in reader:
+            if None in line or None in line.values():
+                raise UserError(f"{path}:{reader.line_num}: a line must have {len(PUBLISHED)} cells")
+            lines.append(line)
+            for name in VALUES:
+                float(line[name] or 0)
+    except (csv.Error, ValueError) as error:
+        raise UserError(f"{path}:{reader.line_num}: {error}") from None
+    return lines

@@ -1,0 +1,258 @@
+"""The one cache of answers, keyed by everything that can change an answer; resuming is its consequence.
+
+Layout: ``cache/<engine>/<process>.jsonl``. A process only ever appends to a file of its own, one line a
+finished batch, so a kill loses at most the batch in flight, two processes cannot corrupt each other, and no
+lock is needed on any file system. A line carries a checksum; one that fails it is skipped with a warning.
+"""
+
+import base64
+import errno
+import json
+import os
+import shutil
+import time
+import uuid
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from muse_eval.config import canonical_json, fingerprint
+from muse_eval.errors import UserError
+from muse_eval.types import (
+    Answer,
+    Batches,
+    Engine,
+    Generate,
+    Generation,
+    Logprobs,
+    Request,
+    TokenLogprobs,
+    Truncate,
+)
+
+Warn = Callable[[str], None]
+Progress = Callable[[int, int], None]
+"""Called with (answers there, answers wanted)."""
+
+
+def request_key(request: Request) -> str:
+    """Return the digest of what is asked; the example's name is no part of it."""
+    fields = {k: v for k, v in asdict(request).items() if k != "name"}
+    return fingerprint({"kind": type(request).__name__, **fields})
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The answers to some requests, in their order."""
+
+    values: list[Answer]
+    seconds: float
+    """Engine seconds spent on them, whichever process spent them."""
+    asked: int
+    """How many this call had to ask the engine."""
+
+
+class Store:
+    """Answers on disk under ``root``; without a root (``--no-cache``) in memory only."""
+
+    def __init__(self, root: Path | None, warn: Warn) -> None:
+        self._root, self._warn = root, warn
+
+    def ask(self, engine: Engine, requests: Sequence[Request], progress: Progress | None = None) -> Answers:
+        """Answer requests from the store, asking the engine only for what is missing.
+
+        Each finished batch is written before the next begins. Equal requests are asked once.
+        """
+        keys = [request_key(request) for request in requests]
+        shelf = Shelf(self._root, engine.id, self._warn)
+        wanted = dict(zip(keys, requests, strict=True))
+        missing = {key: request for key, request in wanted.items() if key not in shelf.answers}
+        done = len(wanted) - len(missing)
+        with shelf:
+            for batch in _batches(engine, missing):
+                shelf.add(batch)
+                done += len(batch.answers)
+                if progress is not None:
+                    progress(done, len(wanted))
+        return Answers(
+            values=[shelf.answers[key] for key in keys],
+            seconds=sum(shelf.seconds[key] for key in wanted),
+            asked=len(missing),
+        )
+
+
+@dataclass(frozen=True)
+class _Batch:
+    answers: dict[str, Answer]
+    seconds: float
+
+
+def _batches(engine: Engine, missing: dict[str, Request]) -> Iterator[_Batch]:
+    """Put the missing requests to the engine, one kind after the other."""
+    cuts = {key: ask for key, ask in missing.items() if isinstance(ask, Truncate)}
+    prompts = {key: ask for key, ask in missing.items() if isinstance(ask, Generate)}
+    texts = {key: ask for key, ask in missing.items() if isinstance(ask, Logprobs)}
+    if cuts:
+        yield from _timed(list(cuts), iter([list(enumerate(engine.truncate(list(cuts.values()))))]))
+    if prompts:
+        yield from _timed(list(prompts), engine.generate(list(prompts.values())))
+    if texts:
+        yield from _timed(list(texts), engine.logprobs(list(texts.values())))
+
+
+def _timed(keys: list[str], batches: Batches[Answer]) -> Iterator[_Batch]:
+    clock = time.perf_counter()
+    for batch in batches:
+        yield _Batch({keys[index]: answer for index, answer in batch}, time.perf_counter() - clock)
+        clock = time.perf_counter()
+
+
+class Shelf:
+    """All stored answers of one engine, and the file this process adds to."""
+
+    def __init__(self, root: Path | None, engine_id: str, warn: Warn) -> None:
+        self.answers: dict[str, Answer] = {}
+        self.seconds: dict[str, float] = {}
+        self._engine_id = engine_id
+        self._folder = None if root is None else root / fingerprint(engine_id)[:16]
+        self._file: Any = None
+        if self._folder is not None and self._folder.is_dir():
+            for path in sorted(self._folder.glob("*.jsonl")):
+                self._read(path, warn)
+
+    def __enter__(self) -> "Shelf":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def add(self, batch: _Batch) -> None:
+        """Keep a finished batch: one line, written at once."""
+        share = batch.seconds / len(batch.answers)
+        self.answers |= batch.answers
+        self.seconds |= dict.fromkeys(batch.answers, share)
+        if self._folder is None:
+            return
+        body = canonical_json(
+            {
+                "engine": self._engine_id,
+                "seconds": batch.seconds,
+                "answers": {key: _encode(answer) for key, answer in batch.answers.items()},
+            }
+        )
+        line = f"{zlib.crc32(body.encode()):08x} {body}\n"
+        try:
+            if self._file is None:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                self._file = (self._folder / f"{os.getpid()}-{uuid.uuid4().hex[:8]}.jsonl").open(
+                    "ab", buffering=0
+                )
+            if self._file.write(line.encode()) < len(line.encode()):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            raise UserError(
+                f"cannot write to the cache {self._folder} ({error.strerror}); free some space or give "
+                "another --results, then run the same command again: what is written is kept"
+            ) from None
+
+    def _read(self, path: Path, warn: Warn) -> None:
+        try:
+            lines = path.read_bytes().split(b"\n")
+        except OSError as error:
+            warn(f"cache file {path} cannot be read ({error.strerror}); its answers are asked again")
+            return
+        for number, line in enumerate(lines, 1):
+            if line:
+                try:
+                    self._take(line)
+                except (ValueError, KeyError, TypeError, AttributeError):
+                    warn(f"cache file {path}, line {number}, is damaged; its answers are asked again")
+
+    def _take(self, line: bytes) -> None:
+        checksum, _, body = line.partition(b" ")
+        if f"{zlib.crc32(body):08x}".encode() != checksum:
+            raise ValueError("checksum")
+        batch = json.loads(body)
+        if batch["engine"] != self._engine_id:
+            raise ValueError("engine")
+        answers = {key: _decode(value) for key, value in batch["answers"].items()}
+        self.answers |= answers
+        self.seconds |= dict.fromkeys(answers, batch["seconds"] / len(answers))
+
+
+def _encode(answer: Answer) -> dict[str, Any]:
+    if isinstance(answer, str):
+        return {"cut": answer}
+    if isinstance(answer, Generation):
+        return {"text": answer.text, "truncated": answer.truncated}
+    arrays = {"logprobs": answer.logprobs, "mean": answer.mean, "std": answer.std}
+    packed = {
+        name: base64.b64encode(array.astype("<f4").tobytes()).decode()
+        for name, array in arrays.items()
+        if array is not None
+    }
+    return {**packed, "truncated": answer.truncated}
+
+
+def _decode(value: dict[str, Any]) -> Answer:
+    if "cut" in value:
+        return str(value["cut"])
+    if "text" in value:
+        return Generation(str(value["text"]), bool(value["truncated"]))
+
+    def array(name: str) -> Any:
+        return np.frombuffer(base64.b64decode(value[name]), dtype="<f4") if name in value else None
+
+    return TokenLogprobs(array("logprobs"), array("mean"), array("std"), bool(value["truncated"]))
+
+
+@dataclass(frozen=True)
+class CacheEntry:
+    """What the cache holds of one engine."""
+
+    folder: Path
+    engine: str
+    answers: int
+    num_bytes: int
+
+
+def cache_info(root: Path, warn: Warn) -> list[CacheEntry]:
+    """List what the cache holds, engine by engine."""
+    entries = []
+    for folder in sorted(path for path in root.glob("*") if path.is_dir()):
+        engine = _engine_of(folder)
+        shelf = Shelf(root, engine, warn)
+        size = sum(path.stat().st_size for path in folder.glob("*.jsonl"))
+        entries.append(CacheEntry(folder, engine, len(shelf.answers), size))
+    return entries
+
+
+def cache_clear(root: Path) -> int:
+    """Delete the cache and return the bytes freed.
+
+    Raises:
+        UserError: it cannot be deleted.
+    """
+    freed = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
+    try:
+        if root.is_dir():
+            shutil.rmtree(root)
+    except OSError as error:
+        raise UserError(f"cannot delete {error.filename}: {error.strerror}") from None
+    return freed
+
+
+def _engine_of(folder: Path) -> str:
+    """Return the engine id that a folder's first sound line names."""
+    for path in sorted(folder.glob("*.jsonl")):
+        for line in path.read_bytes().split(b"\n"):
+            try:
+                return str(json.loads(line.partition(b" ")[2])["engine"])
+            except (ValueError, KeyError, TypeError):
+                continue
+    return "unknown"

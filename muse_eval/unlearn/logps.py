@@ -1,0 +1,52 @@
+"""Log-probabilities of sequences from a model's logits, in float32 and without a float32 copy of them all."""
+
+from typing import cast
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from muse_eval.types import SeqLogps
+
+IGNORE = -100
+"""Label of a position that is no target (padding), as in transformers."""
+
+CHUNK = 1024
+"""Positions whose float32 logits exist at a time: 131 MB of a vocabulary of 32,000."""
+
+
+def targets(labels: Tensor) -> Tensor:
+    """Return the token that each position predicts: labels (batch, length) moved one to the left.
+
+    The last position predicts nothing and becomes ``IGNORE``; the first token is never a target.
+    """
+    return torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORE)
+
+
+def _chosen(logits: Tensor, chosen: Tensor) -> Tensor:
+    """Return log p of one token a position: logits (positions, vocabulary), chosen (positions,)."""
+    logits = logits.float()
+    picked = logits.gather(-1, chosen.clamp(min=0).unsqueeze(-1)).squeeze(-1)
+    return (picked - logits.logsumexp(-1)).masked_fill(chosen == IGNORE, 0.0)
+
+
+def sequence_logps(logits: Tensor, labels: Tensor) -> SeqLogps:
+    """Sum log p(token | what precedes it) over the tokens of each row that are no padding.
+
+    Args:
+        logits: (batch, length, vocabulary), of any float dtype.
+        labels: (batch, length) token ids, ``IGNORE`` at padding.
+
+    Returns:
+        Sums in nats and token counts, (batch,) each, in float32; a row's do not depend on the others.
+    """
+    goal = targets(labels)
+    # Recomputed in the backward pass: else autograd would keep the float32 logits of every chunk.
+    parts = [
+        cast(Tensor, checkpoint(_chosen, *pair, use_reentrant=False, preserve_rng_state=False))
+        for pair in zip(
+            torch.split(logits.flatten(0, 1), CHUNK), torch.split(goal.flatten(), CHUNK), strict=True
+        )
+    ]
+    total = torch.cat(parts).view(goal.shape).sum(-1)
+    return SeqLogps(total=total, tokens=(goal != IGNORE).sum(-1).float())

@@ -1,0 +1,211 @@
+"""The output folder's life: work beside it, resume from complete checkpoints, appear at once.
+
+``<out>.partial/`` holds ``recipe.json``, ``log.jsonl`` and ``checkpoints/`` while training runs; at the end
+the weights go there too, ``unlearn.json`` last, and the folder is renamed to ``<out>``.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from muse_eval.config import fingerprint
+from muse_eval.errors import UserError
+
+RECIPE = "recipe.json"
+LOG = "log.jsonl"
+CARD = "unlearn.json"
+CHECKPOINTS = "checkpoints"
+COMPLETE = "complete"
+"""Marker in a checkpoint: it was written to its end."""
+
+
+def partial(out: Path) -> Path:
+    """Return the folder that is worked in."""
+    if not out.name or out.name == "..":
+        raise UserError(f"--out {str(out)!r} names no folder of its own; give it one")
+    return out.with_name(f"{out.name}.partial")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; None where it does not exist or was cut off."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        return None
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON file so that it is there in full or not at all."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn a failure to write (disk full, not writable …) into a ``UserError``."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"cannot write to {folder}: {error}") from error
+    except RuntimeError as error:
+        # torch.save reports a full disk as a plain RuntimeError of its archive writer.
+        if "PytorchStreamWriter" not in str(error) and "inline_container" not in str(error):
+            raise
+        raise UserError(
+            f"cannot write to {folder}: is the disk full? ({str(error).splitlines()[0]})"
+        ) from error
+
+
+def is_finished(out: Path, recipe: Mapping[str, Any], keep_checkpoints: bool) -> bool:
+    """Say whether ``out`` already holds what the recipe makes.
+
+    Raises:
+        UserError: it holds something else.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return False
+    card = read_json(out / CARD)
+    if card is None:
+        raise UserError(f"{out} exists and was not made by unlearn; choose another --out")
+    if card.get("fingerprint") != fingerprint(recipe):
+        raise UserError(f"{out} was made by another recipe; choose another --out or --overwrite")
+    if keep_checkpoints and not (out / CHECKPOINTS).is_dir():
+        raise UserError(f"{out} was made without its checkpoints; --overwrite makes it again")
+    return True
+
+
+def check_replaceable(out: Path, model: str) -> None:
+    """Refuse to overwrite what cannot be made again.
+
+    Raises:
+        UserError: ``out`` is the model to start from, or was not made by unlearn.
+    """
+    if out.exists() and Path(model).exists() and out.samefile(model):
+        raise UserError(f"--out {out} is the model to start from; choose another --out")
+    if out.is_dir() and any(out.iterdir()) and read_json(out / CARD) is None:
+        raise UserError(f"{out} was not made by unlearn and is not overwritten; choose another --out")
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file; choose another --out")
+
+
+def is_ready(out: Path, recipe: Mapping[str, Any]) -> bool:
+    """Say whether the partial folder is complete, and a crash came only before it was renamed."""
+    card = read_json(partial(out) / CARD)
+    return card is not None and bool(card["fingerprint"] == fingerprint(recipe))
+
+
+@contextmanager
+def claimed(folder: Path, main: bool) -> Iterator[None]:
+    """Make the partial folder and hold it, in a run's main process, against another run.
+
+    Raises:
+        UserError: another run holds it.
+    """
+    if not main:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        hold(handle, folder)
+        yield
+    finally:
+        os.close(handle)
+
+
+def hold(handle: int, folder: Path) -> None:
+    """Lock an open folder; the kernel lets go of it when the process dies, however it dies."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(f"{folder} is in use by another run; wait for it or choose another --out") from None
+
+
+def begin(folder: Path, recipe: Mapping[str, Any], overwrite: bool) -> Path | None:
+    """Open the partial folder; return the newest complete checkpoint to resume from, if any.
+
+    Incomplete checkpoints are removed, and the log is cut back to that checkpoint.
+
+    Raises:
+        UserError: another recipe was begun there.
+    """
+    begun = read_json(folder / RECIPE)
+    if (begun is not None and begun != recipe) or (folder / CARD).exists():
+        if not overwrite:
+            raise UserError(f"{folder} was begun with another recipe; choose another --out or --overwrite")
+        empty(folder)
+    (folder / CHECKPOINTS).mkdir(exist_ok=True)
+    write_json(folder / RECIPE, recipe)
+    newest = None
+    for checkpoint in checkpoints(folder):
+        if (checkpoint / COMPLETE).exists():
+            newest = checkpoint
+        else:
+            shutil.rmtree(checkpoint)
+    cut_log(folder / LOG, step_of(newest) if newest else 0)
+    return newest
+
+
+def empty(folder: Path) -> None:
+    """Remove what is in a folder, not the folder itself, which is held."""
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def step_of(checkpoint: Path) -> int:
+    """Return the optimiser steps behind a checkpoint, from its folder's name."""
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """List the checkpoints in a partial folder, oldest first."""
+    return sorted((folder / CHECKPOINTS).glob("checkpoint-*"), key=step_of)
+
+
+def complete(checkpoint: Path, drop_older: bool) -> None:
+    """Mark a checkpoint as complete; only then may the older ones go."""
+    (checkpoint / COMPLETE).touch()
+    if drop_older:
+        for older in checkpoints(checkpoint.parent.parent):
+            if step_of(older) < step_of(checkpoint):
+                shutil.rmtree(older)
+
+
+def append_line(path: Path, line: Mapping[str, Any]) -> None:
+    """Append a line of JSON."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def cut_log(path: Path, step: int) -> None:
+    """Drop what was logged after the checkpoint at ``step``: these steps are run again."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+    path.write_text("".join(kept), encoding="utf-8")
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Read ``log.jsonl``: one mapping an optimiser step."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def appear(out: Path, keep_checkpoints: bool) -> None:
+    """Drop what only training needs and rename the partial folder to ``out``, in place of what was there."""
+    folder = partial(out)
+    if not keep_checkpoints and (folder / CHECKPOINTS).exists():
+        shutil.rmtree(folder / CHECKPOINTS)
+    (folder / RECIPE).unlink(missing_ok=True)
+    if out.exists():
+        shutil.rmtree(out)
+    folder.replace(out)

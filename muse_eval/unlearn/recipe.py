@@ -1,0 +1,98 @@
+"""The recipe of an unlearned model: its config, and everything else that decides the weights."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, ValidationError
+
+from muse_eval import plugins
+from muse_eval.config import Positive, PositiveInt, Spec, UnlearnSpec, explain, fingerprint, parse_params
+
+
+class UnlearnConfig(Spec):
+    """What to unlearn with.
+
+    The defaults are MUSE's (AdamW, constant lr 1e-5, batch 32, 10 epochs, windows of 2048 tokens) and
+    those of the model card of OPTML-Group/SimNPO-MUSE-Books-iclm-7b (lr 1e-5, λ 1.0; β 0.7 and γ 0.0 are
+    in ``methods/simnpo.py``).
+    """
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    method: str
+    """``simnpo``, ``npo_gdr`` … as ``plugins.method`` knows it."""
+    model: str
+    """Folder or hub id of the target."""
+    revision: str | None = None
+    tokenizer: str | None = None
+    """Folder or hub id where it is not the model's own."""
+    task: str | None = None
+    lr: Positive = 1e-5
+    """Learning rate, constant: no warm-up, no decay."""
+    epochs: PositiveInt = 10
+    batch_size: PositiveInt = 32
+    """Forget rows behind an optimiser step, over all devices."""
+    micro_batch_size: PositiveInt | None = None
+    """Forget rows in memory at a time, a device; None: the whole batch on a CPU, at most 4 on a GPU."""
+    max_len: Annotated[int, Field(gt=1)] = 2048
+    """Tokens of a row, BOS counted."""
+    lambda_: Annotated[float, Field(ge=0, allow_inf_nan=False, alias="lambda")] = 1.0
+    """λ, the weight of the retain term."""
+    rows: Literal["chunk", "document"] = "chunk"
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    dtype: Literal["auto", "float32", "mixed", "bfloat16"] = "auto"
+    """``mixed``: float32 weights, bfloat16 arithmetic. ``bfloat16``: weights too, half the memory; at
+    lr 1e-5 many updates are then lost to rounding. ``auto``: ``mixed`` on a GPU, ``float32`` on a CPU."""
+    gradient_checkpointing: bool = False
+    """Trade a third more time for the memory of the activations."""
+    allow_pickle: bool = False
+    trust_remote_code: bool = False
+    params: dict[str, Any] = Field(default_factory=dict)
+    """The method's own parameters (β, γ …) that differ from its defaults."""
+
+
+def configure(spec: UnlearnSpec | None = None, /, **values: Any) -> UnlearnConfig:
+    """Build a config from a task's values and, over them, loose ones; None counts as not given.
+
+    λ may be called ``lambda_`` or ``lambda``. The task's parameters of a method stand under the name of
+    its loss (``simnpo``) or its full name (``simnpo_gdr``), which goes before.
+
+    Raises:
+        UserError: a name is unknown, or a value is of a wrong kind or out of bounds.
+    """
+    given = {
+        {"lambda": "lambda_"}.get(name, name): value for name, value in values.items() if value is not None
+    }
+    if spec is not None:
+        name = str(given.get("method", ""))
+        loss, _, _ = plugins.method(name)
+        params = spec.methods.get(loss, {}) | spec.methods.get(name, {}) | dict(given.get("params", {}))
+        given = spec.model_dump(exclude={"forget", "retain", "methods"}) | given | {"params": params}
+    try:
+        return UnlearnConfig.model_validate(given)
+    except ValidationError as error:
+        raise explain(error, "unlearn", UnlearnConfig.model_fields) from None
+
+
+def write_recipe(
+    config: UnlearnConfig, forget: Sequence[str], retain: Sequence[str], digests: Mapping[str, str]
+) -> dict[str, Any]:
+    """Describe everything that decides the resulting weights; its fingerprint names the result.
+
+    Raises:
+        UserError: the method or one of its parameters is unknown or out of bounds.
+    """
+    loss, method, term = plugins.method(config.method)
+    params = parse_params(method.params, config.params, f"method {config.method}")
+    return {
+        "method": {"loss": loss, "params": asdict(params), "retain": term, "lambda": config.lambda_},
+        "model": {"id": config.model, "revision": config.revision, **digests},
+        "data": {
+            "forget": {"texts": len(forget), "sha256": fingerprint(list(forget))},
+            "retain": {"texts": len(retain), "sha256": fingerprint(list(retain))} if term else None,
+        },
+        "optimizer": {"name": "AdamW", "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0.0}
+        | {"schedule": "constant", "warmup": 0, "max_grad_norm": 1.0},
+        "config": config.model_dump(mode="json", by_alias=True),
+    }

@@ -1,0 +1,47 @@
+"""Retain terms: what keeps the model useful while it forgets (MUSE, section 4.1).
+
+``nll`` is MUSE's GDR, gradient descent on the retain set; ``kl`` its KLR, closeness to the target before
+unlearning. Both are means over the retain batch's tokens, in nats, and enter the loss times λ.
+"""
+
+from typing import cast
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from muse_eval.types import SeqLogps
+
+CHUNK = 512
+"""Positions whose pair of float32 distributions exists at a time."""
+
+
+def nll(policy: SeqLogps) -> Tensor:
+    """Return the mean negative log-likelihood of a token: a scalar."""
+    return -policy.total.sum() / policy.tokens.sum()
+
+
+def _divergence(policy: Tensor, target: Tensor, predicts: Tensor) -> Tensor:
+    """Return KL(target ‖ policy) summed over chosen positions, from logits (positions, vocabulary)."""
+    log_p, log_q = target.float().log_softmax(-1), policy.float().log_softmax(-1)
+    return (log_p.exp() * (log_p - log_q)).sum(-1)[predicts].sum()
+
+
+def kl(policy: Tensor, target: Tensor, predicts: Tensor) -> Tensor:
+    """Return the mean KL(π_target ‖ π) of the next-token distributions: a scalar, 0 where they agree.
+
+    It is taken between log-probabilities (softmax over the vocabulary), so it is never negative.
+
+    Args:
+        policy: logits of the model being unlearned, (batch, length, vocabulary).
+        target: logits of the target before unlearning, of the same shape.
+        predicts: (batch, length) bool, the positions that predict a token.
+    """
+    flat = (policy.flatten(0, 1), target.flatten(0, 1), predicts.flatten())
+    chunks = zip(*(torch.split(tensor, CHUNK) for tensor in flat), strict=True)
+    # Recomputed in the backward pass: else autograd would keep both distributions of every chunk.
+    parts = [
+        cast(Tensor, checkpoint(_divergence, *chunk, use_reentrant=False, preserve_rng_state=False))
+        for chunk in chunks
+    ]
+    return torch.stack(parts).sum() / predicts.sum()

@@ -1,0 +1,483 @@
+"""Unlearning from end to end on a tiny random Llama: recipe, log, refusal, resume after kill -9."""
+
+import copy
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
+
+from muse_eval.config import UnlearnSpec
+from muse_eval.errors import UserError
+from muse_eval.unlearn import learner, output, rows
+from muse_eval.unlearn.logps import sequence_logps
+from muse_eval.unlearn.recipe import UnlearnConfig, configure
+from muse_eval.unlearn.train import unlearn
+
+WORDS = [f"w{index}" for index in range(40)]
+FORGET = [" ".join(WORDS[(3 * row + step) % 20] for step in range(12)) for row in range(6)]
+RETAIN = [" ".join(WORDS[20 + (row + 7 * step) % 20] for step in range(9)) for row in range(4)]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Llama of 9 k parameters with a word tokenizer that puts BOS in front."""
+    folder = tmp_path_factory.mktemp("target")
+    vocabulary = {word: index for index, word in enumerate(["<s>", "</s>", "<unk>", *WORDS])}
+    words = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
+    words.pre_tokenizer = Whitespace()
+    words.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    PreTrainedTokenizerFast(
+        tokenizer_object=words, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    ).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=64,
+        bos_token_id=0,
+        eos_token_id=1,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def config_for(target: Path, method: str = "simnpo", **changes: Any) -> UnlearnConfig:
+    small = {"lr": 1e-2, "epochs": 3, "batch_size": 4, "max_len": 16, "rows": "document"}
+    return configure(**{"method": method, "model": str(target), **small, **changes})
+
+
+def forget_logp(folder: Path) -> float:
+    """Mean log-probability of the forget texts, one at a time."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    sums = []
+    with torch.no_grad():
+        for text in FORGET:
+            batch = rows.pad([tokenizer(text)["input_ids"]])
+            sums.append(float(sequence_logps(learner.logits(model, batch), batch["labels"]).total))
+    return sum(sums) / len(sums)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+@pytest.mark.parametrize("method", ["ga", "npo", "simnpo", "simnpo_gdr", "npo_klr"])
+def test_forget_text_becomes_less_likely(target: Path, tmp_path: Path, method: str) -> None:
+    out = unlearn(config_for(target, method), FORGET, RETAIN, tmp_path / "out")
+    assert forget_logp(out) < forget_logp(target) - 0.5
+    assert not output.partial(out).exists()
+    assert not (out / "checkpoints").exists()
+
+
+def test_card_holds_the_recipe(target: Path, tmp_path: Path) -> None:
+    config = config_for(target, "simnpo_gdr", params={"beta": 0.5}, lambda_=2.0, task="some_task")
+    out = unlearn(config, FORGET, RETAIN, tmp_path / "out", digests={"weights": "abc"})
+    card = json.loads((out / "unlearn.json").read_text(encoding="utf-8"))
+    assert card["method"] == {
+        "loss": "simnpo",
+        "params": {"beta": 0.5, "gamma": 0.0},
+        "retain": "nll",
+        "lambda": 2.0,
+    }
+    assert card["model"] == {"id": str(target), "revision": None, "weights": "abc"}
+    assert card["config"]["lr"] == 1e-2
+    assert card["config"]["lambda"] == 2.0
+    assert card["config"]["task"] == "some_task"
+    assert card["steps"] == 6  # 3 epochs of 6 rows in batches of 4
+    assert card["rows"] == {"forget": 6, "retain": 4}
+    assert set(card["versions"]) == {"muse_eval", "torch", "transformers", "accelerate"}
+    assert card["seconds"] > 0
+    assert len(card["data"]["forget"]["sha256"]) == len(card["data"]["retain"]["sha256"]) == 64
+    assert sorted(entry.name for entry in out.iterdir()) == [
+        "config.json",
+        "generation_config.json",
+        "log.jsonl",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "unlearn.json",
+    ]
+
+
+def test_log_has_a_line_a_step_and_progress_is_told(target: Path, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    out = unlearn(
+        config_for(target, "simnpo_gdr", lambda_=2.0),
+        FORGET,
+        RETAIN,
+        tmp_path / "out",
+        progress=lambda done, total, _: told.append((done, total)),
+    )
+    log = output.read_log(out / "log.jsonl")
+    assert [line["step"] for line in log] == [1, 2, 3, 4, 5, 6]
+    assert [line["epoch"] for line in log] == pytest.approx([0.5, 1, 1.5, 2, 2.5, 3])
+    assert told == [(step, 6) for step in range(1, 7)]
+    for line in log:
+        assert line["loss"] == pytest.approx(line["forget_loss"] + 2.0 * line["retain_loss"], rel=1e-5)
+        assert line["lr"] == 1e-2
+        assert line["seconds"] > 0
+    # 4 forget rows of 12 targets, 4 retain rows of 9: BOS is none.
+    assert log[0]["tokens_per_second"] * log[0]["seconds"] == pytest.approx(4 * 12 + 4 * 9)
+
+
+def test_rerun_returns_at_once_and_another_recipe_is_refused(target: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    unlearn(config_for(target, epochs=1), FORGET, [], out)
+    before = (out / "unlearn.json").stat().st_mtime_ns
+    assert unlearn(config_for(target, epochs=1), FORGET, RETAIN, out) == out  # retain text plays no part
+    assert (out / "unlearn.json").stat().st_mtime_ns == before
+    for changed, texts in (
+        (config_for(target, epochs=2), FORGET),
+        (config_for(target, epochs=1), FORGET[:3]),
+    ):
+        with pytest.raises(UserError, match="another recipe; choose another --out or --overwrite"):
+            unlearn(changed, texts, [], out)
+    with pytest.raises(UserError, match="without its checkpoints"):
+        unlearn(config_for(target, epochs=1), FORGET, [], out, keep_checkpoints=True)
+    unlearn(config_for(target, epochs=2), FORGET, [], out, overwrite=True, keep_checkpoints=True)
+    assert output.read_json(out / "unlearn.json")["config"]["epochs"] == 2
+    kept = sorted(entry.name for entry in (out / "checkpoints").iterdir())
+    assert kept == ["checkpoint-2", "checkpoint-4"]
+    assert same(weights(out / "checkpoints" / "checkpoint-4"), weights(out))
+    assert forget_logp(out / "checkpoints" / "checkpoint-2") > forget_logp(out)
+
+
+def test_what_unlearn_did_not_make_is_never_overwritten(target: Path, tmp_path: Path) -> None:
+    out = tmp_path / "thesis"
+    out.mkdir()
+    (out / "chapter").write_text("precious")
+    for overwrite in (False, True):
+        with pytest.raises(UserError, match="not made by unlearn"):
+            unlearn(config_for(target), FORGET, [], out, overwrite=overwrite)
+    with pytest.raises(UserError, match="is the model to start from"):
+        unlearn(config_for(target), FORGET, [], target, overwrite=True)
+    with pytest.raises(UserError, match="names no folder"):
+        unlearn(config_for(target), FORGET, [], Path(".."))
+    assert (out / "chapter").read_text() == "precious"
+
+
+@pytest.mark.parametrize(("rows_in_all", "micro"), [(8, 2), (7, 2), (5, 4)])
+def test_accumulation_equals_the_whole_batch(
+    target: Path, tmp_path: Path, rows_in_all: int, micro: int
+) -> None:
+    """The mean is over the step's rows, whichever way they are split, uneven last micro-batches too."""
+    texts = (FORGET + FORGET)[:rows_in_all]
+    whole, parts = (
+        unlearn(
+            config_for(target, batch_size=8, micro_batch_size=size, epochs=2, lr=1e-3),
+            texts,
+            [],
+            tmp_path / f"{size}",
+        )
+        for size in (8, micro)
+    )
+    for left, right in zip(
+        output.read_log(whole / "log.jsonl"), output.read_log(parts / "log.jsonl"), strict=True
+    ):
+        assert left["loss"] == pytest.approx(right["loss"], rel=1e-5)
+        assert left["grad_norm"] == pytest.approx(right["grad_norm"], rel=1e-4)
+
+
+RUN = """
+import os, signal, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from muse_eval.unlearn import output
+from muse_eval.unlearn.train import unlearn
+import test_unlearn as t
+target, out, method, kill = sys.argv[1:]
+marked = output.complete
+def complete(checkpoint, drop_older):
+    # Dies with its second checkpoint written but not marked as complete.
+    if kill == "yes" and output.step_of(checkpoint) == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    marked(checkpoint, drop_older)
+output.complete = complete
+unlearn(t.config_for(Path(target), method), t.FORGET, t.RETAIN, Path(out))
+"""
+
+
+def run_elsewhere(target: Path, out: Path, method: str, kill: bool) -> int:
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", RUN, str(target), str(out), method, "yes" if kill else "no"]
+    return subprocess.run(command, env=environment, check=False, timeout=120).returncode
+
+
+@pytest.mark.parametrize("method", ["npo_klr"])
+def test_killed_run_resumes_to_the_same_weights(target: Path, tmp_path: Path, method: str) -> None:
+    """kill -9, then the same call: equal to the bit, NPO's reference and KL's target being the start's."""
+    whole = unlearn(config_for(target, method), FORGET, RETAIN, tmp_path / "whole")
+    out = tmp_path / "killed"
+    assert run_elsewhere(target, out, method, kill=True) == -9
+    assert not out.exists()
+    partial = output.partial(out)
+    assert (partial / "checkpoints" / "checkpoint-2" / "complete").exists()
+    assert not (partial / "checkpoints" / "checkpoint-4" / "complete").exists()
+    assert len(output.read_log(partial / "log.jsonl")) == 4
+    with pytest.raises(UserError, match="begun with another recipe"):
+        unlearn(config_for(target, "ga"), FORGET, [], out)
+    steps: list[int] = []
+    unlearn(config_for(target, method), FORGET, RETAIN, out, progress=lambda done, *_: steps.append(done))
+    assert steps == [3, 4, 5, 6]
+    assert same(weights(out), weights(whole))
+    assert [line["step"] for line in output.read_log(out / "log.jsonl")] == [1, 2, 3, 4, 5, 6]
+    assert not partial.exists()
+
+
+def test_run_killed_before_its_end_is_only_finished(
+    target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped after the last checkpoint, then again before the rename: no step is run twice."""
+    whole = unlearn(config_for(target), FORGET, [], tmp_path / "whole")
+    out, steps = tmp_path / "out", []
+
+    def go() -> None:
+        unlearn(config_for(target), FORGET, [], out, progress=lambda done, *_: steps.append(done))
+
+    for where in ("write_json", "appear"):
+        with monkeypatch.context() as patch:
+            real = getattr(output, where)
+
+            def stop(first: Path, *rest: Any, real: Any = real) -> None:
+                if first.name != output.RECIPE:
+                    raise KeyboardInterrupt
+                real(first, *rest)
+
+            patch.setattr(output, where, stop)
+            with pytest.raises(KeyboardInterrupt):
+                go()
+    assert not out.exists()
+    go()
+    assert steps == [1, 2, 3, 4, 5, 6]
+    assert same(weights(out), weights(whole))
+    assert not (out / "recipe.json").exists()
+    assert not (out / "checkpoints").exists()
+    assert len(output.read_log(out / "log.jsonl")) == 6
+
+
+def test_loss_that_is_no_number_stops_at_its_step(
+    target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = learner.Unlearner.compute_loss
+
+    def broken(self: learner.Unlearner, *given: Any, **named: Any) -> Any:
+        self.lambda_ = float("nan") if self.state.global_step == 2 else 1.0
+        return real(self, *given, **named)
+
+    monkeypatch.setattr(learner.Unlearner, "compute_loss", broken)
+    out = tmp_path / "out"
+    with pytest.raises(UserError, match="the loss is nan at step 3; try a smaller --lr"):
+        unlearn(config_for(target, "ga_gdr"), FORGET, RETAIN, out)
+    assert not out.exists()
+    kept = output.partial(out) / "checkpoints" / "checkpoint-2"
+    assert (kept / "complete").exists()
+    assert all(bool(tensor.isfinite().all()) for tensor in weights(kept).values())
+
+
+@pytest.mark.parametrize("kilobytes", [10, 60])
+def test_full_disk_is_one_line_and_leaves_nothing_at_out(
+    target: Path, tmp_path: Path, kilobytes: int
+) -> None:
+    """A limit on file sizes stands in for the disk: 10 kB stops the weights, 60 kB the optimizer's state."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    out = tmp_path / "out"
+    resource.setrlimit(resource.RLIMIT_FSIZE, (kilobytes * 1000, hard))
+    try:
+        with pytest.raises(UserError, match="cannot write to") as caught:
+            unlearn(config_for(target), FORGET, [], out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "\n" not in str(caught.value)
+    assert not out.exists()
+    unlearn(config_for(target), FORGET, [], out)
+    assert (out / "unlearn.json").exists()
+
+
+def test_out_that_cannot_be_made(target: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write to"):
+        unlearn(config_for(target), FORGET, [], tmp_path / "file" / "out")
+
+
+def test_simnpo_never_has_a_reference(target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trap 3: no second model and no reference pass; KL copies the target once, NPO passes over it once."""
+    made: list[str] = []
+    deepcopy, reference = copy.deepcopy, learner.Unlearner.reference
+
+    def copying(thing: Any, *rest: Any) -> Any:
+        if isinstance(thing, torch.nn.Module):
+            made.append("copy")
+        return deepcopy(thing, *rest)
+
+    def referring(self: learner.Unlearner, forget: list[rows.Row]) -> list[float]:
+        made.append("reference")
+        return reference(self, forget)
+
+    monkeypatch.setattr(copy, "deepcopy", copying)
+    monkeypatch.setattr(learner.Unlearner, "reference", referring)
+    for method, expected in (("simnpo_gdr", set()), ("npo", {"reference"}), ("ga_klr", {"copy"})):
+        made.clear()
+        unlearn(config_for(target, method, epochs=1), FORGET, RETAIN, tmp_path / method)
+        assert set(made) == expected
+
+
+def test_first_loss_is_npos_at_its_reference(target: Path, tmp_path: Path) -> None:
+    """(2/β) log 2 = 20 · 0.693147 = 13.86294; and the target's KL to itself is 0."""
+    out = unlearn(config_for(target, "npo_klr", epochs=1), FORGET, RETAIN, tmp_path / "out")
+    first = output.read_log(out / "log.jsonl")[0]
+    assert first["forget_loss"] == pytest.approx(13.86294, abs=1e-4)
+    assert first["retain_loss"] == pytest.approx(0, abs=1e-6)
+
+
+def test_retain_term_keeps_the_retain_text(target: Path, tmp_path: Path) -> None:
+    losses = {}
+    for weight in (0.0, 5.0):
+        config = config_for(target, "simnpo_gdr", lambda_=weight, epochs=6)
+        log = output.read_log(unlearn(config, FORGET, RETAIN, tmp_path / f"{weight}") / "log.jsonl")
+        losses[weight] = log[-1]["retain_loss"]
+    assert losses[5.0] < losses[0.0] - 0.2
+
+
+def test_a_loaded_model_and_tokenizer_can_be_given(target: Path, tmp_path: Path) -> None:
+    named = unlearn(config_for(target), FORGET, [], tmp_path / "named")
+    config = config_for(target).model_copy(update={"model": "in memory"})
+    model, tokenizer = LlamaForCausalLM.from_pretrained(target), AutoTokenizer.from_pretrained(target)
+    given = unlearn(config, FORGET, [], tmp_path / "given", model=model, tokenizer=tokenizer)
+    assert same(weights(named), weights(given))
+
+
+def test_gradient_checkpointing_changes_nothing(target: Path, tmp_path: Path) -> None:
+    plain = unlearn(config_for(target, epochs=1), FORGET, [], tmp_path / "plain")
+    config = config_for(target, epochs=1, gradient_checkpointing=True)
+    saving = unlearn(config, FORGET, [], tmp_path / "saving")
+    for name, tensor in weights(plain).items():
+        assert torch.allclose(tensor, weights(saving)[name], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lr": 0}, "unlearn: lr"),
+        ({"lr": -1e-5}, "unlearn: lr"),
+        ({"lambda_": -0.1}, "unlearn: lambda"),
+        ({"epochs": 0}, "unlearn: epochs"),
+        ({"batch_size": 0}, "unlearn: batch_size"),
+        ({"max_len": 1}, "unlearn: max_len"),
+        ({"rows": "lines"}, "unlearn: rows"),
+        ({"learning_rate": 1}, "unlearn: no key 'learning_rate'"),
+        ({"params": {"beta": 0}}, "method simnpo: beta"),
+        ({"params": {"bta": 1}}, "did you mean 'beta'"),
+        ({"method": "simpno"}, "did you mean 'simnpo'"),
+        ({"micro_batch_size": 3}, "--micro-batch-size 3 does not divide the 4 rows"),
+        ({"max_len": 100, "rows": "chunk"}, "lower --max-len"),
+        ({"model": "./nowhere", "tokenizer": "TARGET"}, "model './nowhere' cannot be loaded"),
+        ({"tokenizer": "./nowhere"}, "no tokenizer in './nowhere'; name one with --tokenizer"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_nothing(
+    target: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    changes = {key: str(target) if value == "TARGET" else value for key, value in changes.items()}
+    with pytest.raises(UserError, match=message) as caught:
+        unlearn(config_for(target, **changes), FORGET * 2, RETAIN, tmp_path / "out")
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_retain_term_without_retain_text_is_refused(target: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="the retain data is empty"):
+        unlearn(config_for(target, "simnpo_gdr"), FORGET, [], tmp_path / "out")
+
+
+def test_tokenizer_of_another_model_is_refused(target: Path, tmp_path: Path) -> None:
+    config = LlamaConfig(
+        vocab_size=10, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2
+    )
+    with pytest.raises(UserError, match="outside the model's vocabulary of 10; name its own --tokenizer"):
+        unlearn(config_for(target), FORGET, [], tmp_path / "out", model=LlamaForCausalLM(config))
+
+
+def test_broken_weights_are_refused_as_such(target: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(target, broken)
+    (broken / "model.safetensors").write_bytes((target / "model.safetensors").read_bytes()[:5000])
+    with pytest.raises(UserError, match="cannot be loaded"):
+        unlearn(config_for(broken), FORGET, [], tmp_path / "out")
+
+
+def test_defaults_are_the_cards() -> None:
+    config = configure(method="simnpo_gdr", model="somebody/model")
+    assert (config.lr, config.batch_size, config.lambda_, config.epochs) == (1e-5, 32, 1.0, 10)
+    assert (config.max_len, config.rows, config.dtype) == (2048, "chunk", "auto")
+    assert configure(method="ga", model="m", **{"lambda": 2}) == configure(method="ga", model="m", lambda_=2)
+
+
+def test_a_tasks_values_stand_under_the_given_ones() -> None:
+    spec = UnlearnSpec.model_validate(
+        {"lr": 2e-4, "epochs": 2, "lambda": 3, "max_len": 512, "methods": {"simnpo": {"beta": 2, "gamma": 1}}}
+    )
+    config = configure(spec, method="simnpo_gdr", model="m", epochs=5, lr=None, params={"gamma": 0.5})
+    assert (config.lr, config.epochs, config.lambda_, config.max_len) == (2e-4, 5, 3.0, 512)
+    assert config.params == {"beta": 2, "gamma": 0.5}
+    assert configure(spec, method="ga", model="m", **{"lambda": 0}).lambda_ == 0
+    assert configure(spec, method="ga", model="m").params == {}
+
+
+def test_two_runs_do_not_share_a_folder(target: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with (
+        output.claimed(output.partial(out), main=True),
+        pytest.raises(UserError, match="is in use by another run"),
+    ):
+        unlearn(config_for(target), FORGET, [], out)
+    assert unlearn(config_for(target), FORGET, [], out) == out
+
+
+def test_overwrite_drops_what_another_recipe_began(target: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    partial = output.partial(out)
+    (partial / "checkpoints" / "checkpoint-9").mkdir(parents=True)
+    (partial / "checkpoints" / "checkpoint-9" / "complete").touch()
+    (partial / "recipe.json").write_text('{"another": "recipe"}')
+    with pytest.raises(UserError, match="begun with another recipe; choose another --out or --overwrite"):
+        unlearn(config_for(target), FORGET, [], out)
+    unlearn(config_for(target), FORGET, [], out, overwrite=True, keep_checkpoints=True)
+    kept = sorted(entry.name for entry in (out / "checkpoints").iterdir())
+    assert kept == ["checkpoint-2", "checkpoint-4", "checkpoint-6"]
