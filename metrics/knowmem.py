@@ -101,4 +101,5 @@ METRIC = Metric(
     params=Params,
     requests=requests,
     score=score,
+    few_shot=("icl",),
 )

@@ -1,3 +1,18 @@
 """Has a language model really unlearned? The six MUSE tests (arXiv 2407.06460), exact and with evidence."""
 
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+__all__ = ["evaluate", "unlearn"]
+
+if TYPE_CHECKING:
+    from muse_eval.api import evaluate, unlearn
+
+
+def __getattr__(name: str) -> Any:
+    # Late, so that `muse-eval --help` does not wait for what only a run needs.
+    if name in __all__:
+        from muse_eval import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'muse_eval' has no attribute {name!r}")

@@ -86,26 +86,30 @@ def load_baseline(path: Path) -> Baseline:
         raise UserError(f"baseline {path}: {problem(error)}") from None
 
 
-def make_baseline(results: Iterable[StoredResult], tolerance: float | None = None) -> Baseline:
+def make_baseline(
+    results: Iterable[StoredResult], tolerance: float | None = None, known: Baseline | None = None
+) -> Baseline:
     """Take what was measured as the baseline; undefined cells are left out.
 
-    Each tolerance is the one given, else the half-width of the cell's 95 % interval, at least 0.5.
+    Each tolerance is the one given, else the one the ``known`` baseline has for the cell, else the
+    half-width of the cell's 95 % interval, at least 0.5. Known cells that were not measured now stay.
 
     Raises:
         UserError: no result has a value, or the tolerance is negative or not finite.
     """
     if tolerance is not None and not (math.isfinite(tolerance) and tolerance >= 0):
         raise UserError(f"the tolerance must be a number of points from 0 up, not {tolerance}")
-    runs: dict[str, dict[str, Expected]] = {}
+    runs = {key: dict(columns) for key, columns in known.runs.items()} if known else {}
     for result in sorted(results, key=lambda result: result.key):
         for name, column in result.columns.items():
             if column.value is not None:
-                own = _tolerance(column) if tolerance is None else tolerance
-                expected = Expected(value=round(column.value, 2), tolerance=own)
-                runs.setdefault(result.key, {})[name] = expected
+                columns = runs.setdefault(result.key, {})
+                kept = columns[name].tolerance if name in columns else _tolerance(column)
+                own = kept if tolerance is None else tolerance
+                columns[name] = Expected(value=round(column.value, 2), tolerance=own)
     if not runs:
         raise UserError("there is no result to make a baseline of; score a model first: muse-eval run")
-    return Baseline(schema_version=1, runs=runs)
+    return Baseline(schema_version=1, runs=dict(sorted(runs.items())))
 
 
 def _tolerance(column: StoredColumn) -> float:

@@ -157,3 +157,65 @@ def read_text(path: Path, what: str) -> str:
         raise UserError(f"{what} {path} does not exist") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{what} {path} cannot be read: {error}") from None
+
+
+class RunConfig(Spec):
+    """What to score, and how; everything that can change a number is in the run's fingerprint."""
+
+    model: str
+    """Folder, or hub id with or without ``@revision``."""
+    task: str | None = None
+    """Name of a built-in task, or a YAML file; None: read off the model."""
+    engine: str = "auto"
+    retrain: str | None = None
+    """The model whose AUC PrivLeak is relative to; None: the task's published AUC."""
+    data_dir: Path | None = None
+    tokenizer: str | None = None
+    metrics: tuple[str, ...] = ()
+    """Columns to score; empty: all of the task's."""
+    name: str | None = None
+    """The run's name in the results folder; None: the model's."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    limit: PositiveInt | None = None
+    """Score only the first examples of each split."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Seed of the intervals' resampling."""
+    truncate: bool = False
+    """Score what fits of a text longer than the context, flagged, instead of refusing it."""
+    settings: dict[str, Any] = {}
+    """``--set``: ``engine.NAME`` or ``COLUMN.PARAMETER`` to value."""
+    results: Path = Path("results")
+    cache: bool = True
+    overwrite: bool = False
+    allow_pickle: bool = False
+    trust_remote_code: bool = False
+
+
+def parse_settings(pairs: list[str]) -> dict[str, Any]:
+    """Parse ``--set`` pairs ``key=value``; a value is read as YAML, so numbers and booleans are such.
+
+    Raises:
+        UserError: a pair has no ``=``, or a key is given twice.
+    """
+    settings: dict[str, Any] = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator or "." not in key:
+            raise UserError(
+                f"--set {pair}: write it as engine.NAME=VALUE, data.seed=N or COLUMN.PARAMETER=VALUE"
+            )
+        if key in settings:
+            raise UserError(f"--set {key} is given twice")
+        try:
+            settings[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            settings[key] = value
+    return settings
+
+
+def build(kind: type[Any], where: str, **values: Any) -> Any:
+    """Build a frozen spec, or say in one line which option is wrong."""
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        raise explain(error, where, kind.model_fields) from None

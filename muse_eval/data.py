@@ -165,8 +165,8 @@ class LocalFolder:
         return sorted({present.get(n, n) for p in files for n in [f"{p.parent.name}/{p.stem}"]})
 
     def describe(self) -> dict[str, Any]:
-        """Name the folder."""
-        return {"source": "folder", "path": self.root.name}
+        """Say that it was a folder; its splits' digests tell which data it was."""
+        return {"source": "folder"}
 
     @staticmethod
     def _text(path: Path) -> str:
@@ -242,6 +242,10 @@ class Hub:
 
         datasets.disable_progress_bars()
         table = datasets.load_dataset(self.spec.repo, group, split=name, revision=self.spec.revision)
+        files = [str(one["filename"]) for one in table.cache_files]
+        if self.spec.revision and not all(self.spec.revision in file for file in files):
+            # Offline, datasets falls back to whatever revision it has, with no more than a log line.
+            raise OSError(f"the local cache holds another revision than {self.spec.revision}")
         return [dict(row) for row in table]
 
     @staticmethod

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict
 
 from muse_eval import plugins
 from muse_eval.config import TaskSpec
+from muse_eval.errors import UserError
 from muse_eval.results import REFERENCES, StoredColumn, StoredResult
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ ARROWS: dict[Goal | None, str] = {"lower": " ↓", "higher": " ↑", "zero": " �
 
 FLAGS = {
     "saturated": "PrivLeak is at its bound, the leak may be larger than it can show",
-    "collapsed": "the model no longer writes fluent text, so a low forget score is no sign of unlearning",
+    "collapsed": "holdout text is far less likely than to retrain: a ruined model, whatever its PrivLeak",
     "reference-published": "PrivLeak divides by a published AUC, not by a retrain model measured here",
     "no-reference": "there is no retrain model to compare with",
     "truncated": "a text was cut to the model's context",
@@ -115,7 +116,10 @@ def _flagged_reference(columns: Mapping[str, StoredColumn]) -> str:
 @cache
 def task_spec(name: str) -> TaskSpec | None:
     """Return a built-in task, parsed once, or None where it is not installed."""
-    return plugins.task(name) if name in plugins.task_names() else None
+    try:
+        return plugins.task(name)
+    except UserError:
+        return None
 
 
 def headings(task: str, rows: Iterable[RunRow]) -> dict[str, Heading]:
@@ -133,16 +137,20 @@ def _by_task(rows: Iterable[RunRow]) -> dict[str, list[RunRow]]:
 
 
 # ── CSV ──────────────────────────────────────────────────────────────────────────────────────────
-def to_csv(rows: Iterable[RunRow]) -> str:
-    """Return one line per run; the same runs give the same bytes. What was not scored is an empty cell."""
+def to_csv(rows: Iterable[RunRow], published: Iterable[Mapping[str, str]] = ()) -> str:
+    """Return one line per run, then one per published row; the same runs give the same bytes.
+
+    What was not scored is an empty cell; ``source`` is empty for what was measured here.
+    """
     import pandas as pd
 
     tasks = _by_task(rows)
     names = dict.fromkeys(name for task, runs in tasks.items() for name in headings(task, runs))
     lines = [_csv_line(row, names) for runs in tasks.values() for row in runs]
+    lines += [_published_line(line, names) for line in published if line["task"] in tasks]
     header = ["task", "name", "model", "revision", "digest"]
     header += [f"{name}{part}" for name in names for part in ("", "_low", "_high", "_n", "_flags")]
-    header += ["auc", "reference", "seed"]
+    header += ["auc", "reference", "seed", "source"]
     # Cells are text already, so pandas cannot print a number in its own way.
     return pd.DataFrame(lines, columns=header, dtype=str).to_csv(index=False, lineterminator="\n")
 
@@ -157,7 +165,14 @@ def _csv_line(row: RunRow, names: Iterable[str]) -> list[str]:
         low, high = column.ci or (None, None)
         cells += [_number(column.value), _number(low), _number(high), str(column.n), ";".join(column.flags)]
     seed = "" if row["seed"] is None else str(row["seed"])
-    return [*cells, _number(row["auc"], 4), row["reference"], seed]
+    return [*cells, _number(row["auc"], 4), row["reference"], seed, ""]
+
+
+def _published_line(line: Mapping[str, str], names: Iterable[str]) -> list[str]:
+    cells = [line["task"], line["method"], line["base_model"], "", ""]
+    for name in names:
+        cells += [line.get(name, ""), "", "", "", ""]
+    return [*cells, "", "", "", f"{line['source']}, {line['locator']}"]
 
 
 def _number(value: float | None, places: int = 2) -> str:
@@ -285,12 +300,11 @@ def _escape(text: str) -> str:
     return " ".join(text.split())
 
 
-def table(columns: Mapping[str, Heading], rows: Sequence[RunRow]) -> "Table":
-    """Return one task's rows as a table for the terminal."""
+def draw(laid: Grid) -> "Table":
+    """Return a laid-out table for the terminal."""
     from rich.table import Table
     from rich.text import Text
 
-    laid = grid(columns, rows)
     caption = Text("\n".join(laid.notes)) if laid.notes else None
     result = Table(caption=caption, caption_justify="left")
     for index, title in enumerate(laid.header):

@@ -1,11 +1,12 @@
 """Finds metrics, methods and tasks by their file names; nothing registers itself."""
 
 import importlib
+import re
 from importlib import resources
 from pathlib import Path
 
 from muse_eval.config import TaskSpec, parse_task, read_text
-from muse_eval.errors import unknown_name
+from muse_eval.errors import UserError, unknown_name
 from muse_eval.types import Method, Metric
 
 RETAIN_TERMS = {"gdr": "nll", "klr": "kl"}
@@ -41,8 +42,14 @@ def metric(name: str) -> Metric:
 
 def method_names() -> list[str]:
     """List the methods that can be typed: each forget loss alone, with ``_gdr`` and with ``_klr``."""
-    losses = _modules("muse_eval.unlearn.methods", "METHOD")
+    losses = _modules("muse_eval.unlearning.methods", "METHOD")
     return [name for loss in losses for name in (loss, *(f"{loss}_{s}" for s in RETAIN_TERMS))]
+
+
+def split_method(name: str) -> tuple[str, str | None]:
+    """Split a method's published name into its loss and its retain term (None: alone)."""
+    loss, _, suffix = name.rpartition("_")
+    return (loss, RETAIN_TERMS[suffix]) if suffix in RETAIN_TERMS else (name, None)
 
 
 def method(name: str) -> tuple[str, Method, str | None]:
@@ -53,11 +60,8 @@ def method(name: str) -> tuple[str, Method, str | None]:
     """
     if name not in method_names():
         raise unknown_name("method", name, method_names())
-    loss, _, suffix = name.rpartition("_")
-    retain = RETAIN_TERMS.get(suffix)
-    if retain is None:
-        loss = name
-    found: Method = importlib.import_module(f"muse_eval.unlearn.methods.{loss}").METHOD
+    loss, retain = split_method(name)
+    found: Method = importlib.import_module(f"muse_eval.unlearning.methods.{loss}").METHOD
     return loss, found, retain
 
 
@@ -70,9 +74,24 @@ def task_names() -> list[str]:
 def task(name: str) -> TaskSpec:
     """Load a task by its name, or from a YAML file of the user's.
 
+    ``NAME-seedN`` is a task of the built-in world made from another seed, which pins no fingerprints.
+
     Raises:
         UserError: there is none of that name, or its YAML is wrong.
     """
+    world = re.fullmatch(r"(?P<base>.+)-seed(?P<seed>\d+)", name)
+    if world and world["base"] in task_names():
+        base, seed = task(world["base"]), int(world["seed"])
+        if base.data.source != "builtin":
+            raise UserError(f"task {base.name} has no seed: its data are given; use {base.name}")
+        return base.model_copy(
+            update={
+                "name": name,
+                "title": f"{base.title}, seed {seed}",
+                "data": base.data.model_copy(update={"seed": seed}),
+                "fingerprints": {},
+            }
+        )
     if name.endswith((".yaml", ".yml")):
         return parse_task(read_text(Path(name), "task file"), name)
     if name not in task_names():

@@ -12,7 +12,16 @@ from pathlib import Path
 
 from muse_eval.errors import UserError
 
-PACKAGES = ("muse-eval", "torch", "transformers", "datasets", "rouge-score", "scikit-learn", "numpy")
+PACKAGES = (
+    "muse-eval",
+    "torch",
+    "transformers",
+    "accelerate",
+    "datasets",
+    "rouge-score",
+    "scikit-learn",
+    "numpy",
+)
 
 
 def file_sha256(path: Path) -> str:
@@ -74,3 +83,10 @@ def git_commit() -> str | None:
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+@cache
+def code_digest() -> str:
+    """Return one SHA-256 over the code that turns answers into scores."""
+    home = Path(__file__).parent
+    return files_digest([home / "stats.py", *(home / "metrics").glob("*.py")])

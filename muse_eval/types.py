@@ -185,6 +185,8 @@ class Metric:
     """Frozen dataclass of its parameters, with the protocol's values as defaults."""
     requests: Callable[[Splits, Any], list[Request]]
     score: Callable[[Splits, Sequence[Answer], Any, Context], Score]
+    few_shot: tuple[str, ...] = ()
+    """Roles whose rows are context, not examples: ``--limit`` leaves them whole."""
     relative: bool = False
     """Whether ``score`` compares with a retrain model's answers to the same requests."""
 

@@ -74,7 +74,10 @@ def _roomier(new: Tensor, old: Tensor, seen: int, total: int) -> Tensor:
 def new_cache(model: PreTrainedModel) -> DynamicCache:
     """Return an empty cache for the model, roomy where a layer attends to everything before it."""
     cache = DynamicCache(config=model.config)
-    cache.layers = [RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    cache.layers = [
+        RoomyLayer() if type(layer) is DynamicLayer else layer  # type: ignore[no-untyped-call]
+        for layer in cache.layers
+    ]
     return cache
 
 

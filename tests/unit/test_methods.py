@@ -18,8 +18,8 @@ from muse_eval import plugins
 from muse_eval.config import parse_params
 from muse_eval.errors import UserError
 from muse_eval.types import SeqLogps
-from muse_eval.unlearn.logps import IGNORE, sequence_logps, targets
-from muse_eval.unlearn.methods import ga, npo, simnpo
+from muse_eval.unlearning.logps import IGNORE, sequence_logps, targets
+from muse_eval.unlearning.methods import ga, npo, simnpo
 
 POLICY = SeqLogps(total=torch.tensor([-2.0794415]), tokens=torch.tensor([2.0]))
 REFERENCE = SeqLogps(total=torch.tensor([-1.3862944]), tokens=torch.tensor([2.0]))
@@ -187,7 +187,7 @@ def test_logps_by_hand() -> None:
 def test_logps_and_gradient_equal_plain_log_softmax(
     dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("muse_eval.unlearn.logps.CHUNK", 5)  # does not divide the 3 × 7 positions
+    monkeypatch.setattr("muse_eval.unlearning.logps.CHUNK", 5)  # does not divide the 3 × 7 positions
     torch.manual_seed(0)
     logits = (4 * torch.randn(3, 7, 11)).to(dtype).requires_grad_()
     labels = torch.randint(11, (3, 7))

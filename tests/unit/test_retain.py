@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from muse_eval.types import SeqLogps
-from muse_eval.unlearn import retain
+from muse_eval.unlearning import retain
 
 
 def test_nll_by_hand() -> None:

@@ -9,9 +9,9 @@ from tokenizers.processors import TemplateProcessing
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from muse_eval.errors import UserError
-from muse_eval.unlearn import rows
-from muse_eval.unlearn.learner import logits
-from muse_eval.unlearn.logps import IGNORE, sequence_logps
+from muse_eval.unlearning import rows
+from muse_eval.unlearning.learner import logits
+from muse_eval.unlearning.logps import IGNORE, sequence_logps
 
 BOS = 0
 

@@ -28,10 +28,10 @@ from transformers import (
 
 from muse_eval.config import UnlearnSpec
 from muse_eval.errors import UserError
-from muse_eval.unlearn import learner, output, rows
-from muse_eval.unlearn.logps import sequence_logps
-from muse_eval.unlearn.recipe import UnlearnConfig, configure
-from muse_eval.unlearn.train import unlearn
+from muse_eval.unlearning import learner, output, rows
+from muse_eval.unlearning.logps import sequence_logps
+from muse_eval.unlearning.recipe import UnlearnConfig, configure
+from muse_eval.unlearning.train import unlearn
 
 WORDS = [f"w{index}" for index in range(40)]
 FORGET = [" ".join(WORDS[(3 * row + step) % 20] for step in range(12)) for row in range(6)]
@@ -219,8 +219,8 @@ import os, signal, sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from muse_eval.unlearn import output
-from muse_eval.unlearn.train import unlearn
+from muse_eval.unlearning import output
+from muse_eval.unlearning.train import unlearn
 import test_unlearn as t
 target, out, method, kill = sys.argv[1:]
 marked = output.complete

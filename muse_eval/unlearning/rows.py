@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from muse_eval.errors import UserError
-from muse_eval.unlearn.logps import IGNORE
+from muse_eval.unlearning.logps import IGNORE
 
 Row = list[int]
 """Token ids of one row."""

@@ -23,8 +23,7 @@ class UnlearnConfig(Spec):
     method: str
     """``simnpo``, ``npo_gdr`` … as ``plugins.method`` knows it."""
     model: str
-    """Folder or hub id of the target."""
-    revision: str | None = None
+    """Folder, or hub id with or without ``@revision``, of the target."""
     tokenizer: str | None = None
     """Folder or hub id where it is not the model's own."""
     task: str | None = None
@@ -76,7 +75,7 @@ def configure(spec: UnlearnSpec | None = None, /, **values: Any) -> UnlearnConfi
 
 
 def write_recipe(
-    config: UnlearnConfig, forget: Sequence[str], retain: Sequence[str], digests: Mapping[str, str]
+    config: UnlearnConfig, forget: Sequence[str], retain: Sequence[str], target: Mapping[str, str | None]
 ) -> dict[str, Any]:
     """Describe everything that decides the resulting weights; its fingerprint names the result.
 
@@ -87,7 +86,7 @@ def write_recipe(
     params = parse_params(method.params, config.params, f"method {config.method}")
     return {
         "method": {"loss": loss, "params": asdict(params), "retain": term, "lambda": config.lambda_},
-        "model": {"id": config.model, "revision": config.revision, **digests},
+        "model": {"id": config.model, **target},
         "data": {
             "forget": {"texts": len(forget), "sha256": fingerprint(list(forget))},
             "retain": {"texts": len(retain), "sha256": fingerprint(list(retain))} if term else None,

@@ -2,65 +2,21 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    PrinterCallback,
-    TrainingArguments,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainingArguments
 
-import muse_eval
-from muse_eval import plugins
-from muse_eval.config import fingerprint, parse_params
+from muse_eval import plugins, provenance
+from muse_eval.config import HubRef, fingerprint, parse_params
+from muse_eval.engines.checkpoint import find_checkpoint
+from muse_eval.engines.loading import LoadOptions, load_model, load_tokenizer
 from muse_eval.errors import UserError
-from muse_eval.unlearn import output, rows
-from muse_eval.unlearn.learner import Journal, Progress, Unlearner
-from muse_eval.unlearn.recipe import UnlearnConfig, write_recipe
-
-
-def load(config: UnlearnConfig, dtype: torch.dtype) -> PreTrainedModel:
-    """Load the target.
-
-    Raises:
-        UserError: it does not exist or cannot be loaded.
-    """
-    try:
-        found = AutoModelForCausalLM.from_pretrained(
-            config.model,
-            revision=config.revision,
-            dtype=dtype,
-            use_safetensors=None if config.allow_pickle else True,
-            trust_remote_code=config.trust_remote_code,
-        )
-    except (OSError, ValueError, SafetensorError) as error:
-        raise UserError(f"model {config.model!r} cannot be loaded: {str(error).splitlines()[0]}") from error
-    return cast(PreTrainedModel, found)
-
-
-def load_tokenizer(config: UnlearnConfig) -> PreTrainedTokenizerBase:
-    """Load the tokenizer named, or the target's own.
-
-    Raises:
-        UserError: there is none.
-    """
-    name, revision = config.tokenizer or config.model, None if config.tokenizer else config.revision
-    try:
-        found = AutoTokenizer.from_pretrained(
-            name, revision=revision, trust_remote_code=config.trust_remote_code
-        )
-    except (OSError, ValueError) as error:
-        line = str(error).splitlines()[0]
-        raise UserError(f"no tokenizer in {name!r}; name one with --tokenizer ({line})") from error
-    return cast(PreTrainedTokenizerBase, found)
+from muse_eval.unlearning import output, rows
+from muse_eval.unlearning.learner import Journal, Progress, Unlearner
+from muse_eval.unlearning.recipe import UnlearnConfig, write_recipe
 
 
 def split_batch(config: UnlearnConfig, devices: int, on_gpu: bool) -> tuple[int, int]:
@@ -207,12 +163,8 @@ def write_card(recipe: Mapping[str, Any], trainer: Unlearner, dtype: str, folder
         },
         "dtype": dtype,
         "device": torch.cuda.get_device_name() if args.device.type == "cuda" else args.device.type,
-        "versions": {
-            "muse_eval": muse_eval.__version__,
-            "torch": torch.__version__,
-            "transformers": version("transformers"),
-            "accelerate": version("accelerate"),
-        },
+        "versions": provenance.versions(),
+        "commit": provenance.git_commit(),
         "seconds": sum(line["seconds"] for line in log),
     }
 
@@ -225,7 +177,7 @@ def unlearn(
     *,
     model: PreTrainedModel | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
-    digests: Mapping[str, str] | None = None,
+    fallbacks: Sequence[HubRef] = (),
     overwrite: bool = False,
     keep_checkpoints: bool = False,
     progress: Progress | None = None,
@@ -243,7 +195,7 @@ def unlearn(
         out: the folder to make.
         model: the target where it is loaded already; it is trained in place. ``config.model`` names it.
         tokenizer: its tokenizer where it is loaded already.
-        digests: what identifies the target's bytes, e.g. ``{"weights": …}``; part of the recipe.
+        fallbacks: tokenizers to try, in order, where neither the config nor the target has one.
         overwrite: replace the result of another recipe, or make the same again.
         keep_checkpoints: leave each epoch's checkpoint, a loadable model, in ``out/checkpoints``.
         progress: told of every optimiser step.
@@ -252,7 +204,10 @@ def unlearn(
         UserError: a value, the data or ``out`` will not do, the loss is no number, or the disk is full.
     """
     folder = output.partial(out)
-    recipe = write_recipe(config, forget, retain, digests or {})
+    pickle, code = config.allow_pickle, config.trust_remote_code
+    checkpoint = None if model else find_checkpoint(config.model, allow_pickle=pickle, trust_remote_code=code)
+    target = {"revision": checkpoint.revision, "weights": checkpoint.digest} if checkpoint else {}
+    recipe = write_recipe(config, forget, retain, target)
     term = recipe["method"]["retain"]
     if overwrite:
         output.check_replaceable(out, config.model)
@@ -264,8 +219,11 @@ def unlearn(
     with output.writing(folder):
         if not output.is_ready(out, recipe):
             args = arguments(config, folder, dtype)
-            tokenizer = tokenizer or load_tokenizer(config)
-            model = model or load(config, torch.bfloat16 if dtype == "bfloat16" else torch.float32)
+            tokenizer = tokenizer or load_tokenizer(checkpoint, config.tokenizer, fallbacks, code)
+            if model is None:
+                assert checkpoint is not None
+                kept = "bfloat16" if dtype == "bfloat16" else "float32"
+                model = load_model(checkpoint, LoadOptions(kept, "cpu", None, pickle, code))
             pairs = make_pairs(config, forget, retain if term else None, model, tokenizer)
             with output.claimed(folder, args.process_index == 0):
                 with args.main_process_first(local=False):

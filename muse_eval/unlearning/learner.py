@@ -13,8 +13,8 @@ from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback
 
 from muse_eval.errors import UserError
 from muse_eval.types import Method, SeqLogps
-from muse_eval.unlearn import output, retain, rows
-from muse_eval.unlearn.logps import IGNORE, sequence_logps, targets
+from muse_eval.unlearning import output, retain, rows
+from muse_eval.unlearning.logps import IGNORE, sequence_logps, targets
 
 Progress = Callable[[int, int, str], None]
 """Called after each optimiser step with (steps done, steps in all, a short text)."""

@@ -1,0 +1,122 @@
+"""The Python interface: score a model, or make an unlearned one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from muse_eval import plugins
+from muse_eval.config import RunConfig, build
+from muse_eval.data import open_data
+from muse_eval.errors import UserError
+from muse_eval.run import Progress, ignore, run
+from muse_eval.store import Warn
+from muse_eval.types import Result
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def evaluate(
+    model: str | Path | PreTrainedModel,
+    task: str | None = None,
+    *,
+    tokenizer: str | PreTrainedTokenizerBase | None = None,
+    retrain: str | Path | None = None,
+    metrics: Sequence[str] = (),
+    progress: Progress = ignore,
+    warn: Warn = ignore,
+    **options: Any,
+) -> Result:
+    """Score a model on a task and return the result, which is also written to the results folder.
+
+    Args:
+        model: a hub id, a folder, or a loaded transformers model (which needs ``tokenizer`` and ``task``;
+            its identity is a digest of its parameters).
+        task: name of a task or a YAML file; None: read off the model's card, recipe or name.
+        tokenizer: a loaded tokenizer, or a folder or hub id; None: the model's own, else the task's.
+        retrain: the model whose AUC PrivLeak is relative to; None: the task's published AUC.
+        metrics: columns to score; empty: all.
+        progress: told of every finished batch.
+        warn: told, in one line, of what is odd but not fatal.
+        options: any other field of ``config.RunConfig``: ``data_dir``, ``dtype``, ``limit``, ``results`` …
+
+    Raises:
+        UserError: something that the caller can mend, in one line.
+    """
+    loaded = None
+    if not isinstance(model, str | Path):
+        if tokenizer is None or isinstance(tokenizer, str) or task is None:
+            raise UserError("a loaded model needs a task and a loaded tokenizer beside it")
+        loaded = (model, tokenizer)
+        options.setdefault("name", Path(model.config.name_or_path or type(model).__name__).name)
+    elif tokenizer is not None and not isinstance(tokenizer, str):
+        raise UserError("a loaded tokenizer goes with a loaded model; give the folder or hub id of one")
+    config: RunConfig = build(
+        RunConfig,
+        "evaluate",
+        model=str(model) if loaded is None else "loaded model",
+        task=task,
+        tokenizer=tokenizer if isinstance(tokenizer, str) else None,
+        retrain=None if retrain is None else str(retrain),
+        metrics=tuple(metrics),
+        **options,
+    )
+    result = run(config, loaded=loaded, progress=progress, warn=warn).result
+    assert result is not None
+    return result
+
+
+def unlearn(
+    model: str | Path,
+    task: str,
+    method: str,
+    out: str | Path,
+    *,
+    data_dir: str | Path | None = None,
+    overwrite: bool = False,
+    keep_checkpoints: bool = False,
+    progress: Progress = ignore,
+    **options: Any,
+) -> Path:
+    """Unlearn a task's forget set and return the folder of the unlearned model.
+
+    Args:
+        model: the target: a hub id or a folder.
+        task: name of a task or a YAML file; its ``unlearn`` section holds the defaults.
+        method: ``simnpo``, ``simnpo_gdr``, ``npo_klr`` … (``plugins.method_names()``).
+        out: the folder to make; returned at once where the same recipe was carried out before.
+        data_dir: the task's data in the layout of MUSE's own loader.
+        overwrite: replace what another recipe left in ``out``.
+        keep_checkpoints: leave each epoch's model in ``out/checkpoints``.
+        progress: told of every optimiser step.
+        options: any field of ``unlearning.recipe.UnlearnConfig``: ``lr``, ``epochs``, ``lambda_``,
+            ``params={"beta": 0.7}`` …
+
+    Raises:
+        UserError: something that the caller can mend, in one line.
+    """
+    from muse_eval.unlearning.recipe import configure
+    from muse_eval.unlearning.train import unlearn as train
+
+    spec = plugins.task(task)
+    config = configure(spec.unlearn, method=method, model=str(model), task=spec.name, **options)
+    data = open_data(spec, None if data_dir is None else Path(data_dir))
+    forget, retain = (
+        [row["text"] for row in data.split(name).rows] for name in (spec.unlearn.forget, spec.unlearn.retain)
+    )
+
+    def steps(done: int, total: int, text: str) -> None:
+        progress(f"{method} {text}".strip(), done, total)
+
+    return train(
+        config,
+        forget,
+        retain,
+        Path(out),
+        fallbacks=spec.tokenizers,
+        overwrite=overwrite,
+        keep_checkpoints=keep_checkpoints,
+        progress=steps,
+    )

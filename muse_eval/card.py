@@ -1,0 +1,60 @@
+"""Which task a model belongs to: what its card says, what made it, or what it is called."""
+
+import json
+import re
+from pathlib import Path
+
+import yaml
+
+from muse_eval import plugins
+from muse_eval.config import TaskSpec
+from muse_eval.errors import UserError
+
+
+def task_of(model: str) -> TaskSpec:
+    """Read a model's task off its card's ``datasets:``, the recipe beside its weights, or its name.
+
+    Raises:
+        UserError: none of them tells; the error lists the tasks.
+    """
+    tasks = {name: plugins.task(name) for name in plugins.task_names()}
+    for dataset in _card_datasets(model):
+        for task in tasks.values():
+            if task.data.repo is not None and dataset.lower() == task.data.repo.lower():
+                return task
+    made_for = _recipe_task(Path(model).expanduser())
+    if made_for in tasks:
+        return tasks[made_for]
+    flat = re.sub(r"[^a-z0-9]", "", model.lower().rsplit("/", 1)[-1])
+    for task in tasks.values():
+        if re.sub(r"[^a-z0-9]", "", task.title.lower()) in flat:
+            return task
+    raise UserError(f"cannot tell the task of {model}; give --task with one of {', '.join(tasks)}")
+
+
+def _card_datasets(model: str) -> list[str]:
+    """Return the ``datasets:`` of a model card's YAML head, empty where there is none."""
+    from muse_eval.engines.checkpoint import download, hub_ref, is_folder
+
+    folder = Path(model).expanduser() if is_folder(model) else download(hub_ref(model), ["README.md"]).folder
+    card = folder / "README.md"
+    if not card.is_file():
+        return []
+    head = re.match(r"---\s*\n(.*?)\n---", card.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
+    try:
+        meta = yaml.safe_load(head[1]) if head else None
+    except yaml.YAMLError:
+        return []
+    listed = meta.get("datasets") if isinstance(meta, dict) else None
+    return [str(one) for one in (listed if isinstance(listed, list) else [listed] if listed else [])]
+
+
+def _recipe_task(folder: Path) -> str | None:
+    """Return the task that a model made by muse-eval was made for."""
+    for name in ("unlearn.json", "recipe.json"):
+        try:
+            recipe = json.loads((folder / name).read_text(encoding="utf-8"))
+            return str(recipe["config"]["task"] if name == "unlearn.json" else recipe["task"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return None

@@ -1,0 +1,356 @@
+"""The command line: options, printing and exit codes; what is done is done elsewhere."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import muse_eval
+from muse_eval import cli_lists
+from muse_eval.cli_options import (
+    CodeOption,
+    DataOption,
+    JsonOption,
+    ModelOption,
+    OverwriteOption,
+    PickleOption,
+    QuietOption,
+    ResultsOption,
+    SetOption,
+    TaskOption,
+    TokenizerOption,
+    warn,
+)
+from muse_eval.errors import UserError, unknown_name
+
+
+class Verbs(TyperGroup):
+    """Turns what the user can mend into one line and exit code 2, and Ctrl-C into 130."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a verb."""
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            print(f"muse-eval: error: {error}", file=sys.stderr)
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            print("muse-eval: stopped; the same command goes on from here", file=sys.stderr)
+            raise typer.Exit(130) from None
+
+
+app = typer.Typer(
+    cls=Verbs,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Has a language model really unlearned? The six MUSE tests (arXiv 2407.06460).",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="markdown",
+)
+
+
+def split(names: str | None) -> tuple[str, ...]:
+    """Split a comma-separated option."""
+    return tuple(name.strip() for name in (names or "").split(",") if name.strip())
+
+
+@app.callback(invoke_without_command=True)
+def top(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """Do what every verb shares."""
+    # Waiting OpenMP threads otherwise spin, and on busy cores torch then crawls.
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
+    if version:
+        print(muse_eval.__version__)
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    model: ModelOption,
+    task: TaskOption = None,
+    engine: Annotated[str, typer.Option(help="`auto` or one of `muse-eval list engines`.")] = "auto",
+    retrain: Annotated[
+        str | None, typer.Option(help="Retrain model that PrivLeak is relative to; else published AUC.")
+    ] = None,
+    data_dir: DataOption = None,
+    tokenizer: TokenizerOption = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="Columns, comma-separated (`verbmem_f,privleak`); else all.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="The run's name; else the model's.")] = None,
+    results: ResultsOption = Path("results"),
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    limit: Annotated[int | None, typer.Option(help="Only the first N examples; flagged.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the intervals.")] = 0,
+    truncate: Annotated[bool, typer.Option("--truncate", help="Cut what the context cannot hold.")] = False,
+    settings: SetOption = None,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep no answers on disk.")] = False,
+    overwrite: OverwriteOption = False,
+    allow_pickle: PickleOption = False,
+    trust_remote_code: CodeOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Score a model on a task.
+
+    Example: `muse-eval run --model OPTML-Group/SimNPO-MUSE-Books-iclm-7b`
+    """
+    from muse_eval.config import RunConfig, build, parse_settings
+    from muse_eval.progress import display
+    from muse_eval.run import run as score
+
+    config = build(
+        RunConfig,
+        "run",
+        model=model,
+        task=task,
+        engine=engine,
+        retrain=retrain,
+        data_dir=data_dir,
+        tokenizer=tokenizer,
+        metrics=split(metrics),
+        name=name,
+        results=results,
+        dtype=dtype,
+        limit=limit,
+        seed=seed,
+        truncate=truncate,
+        settings=parse_settings(settings or []),
+        cache=not no_cache,
+        overwrite=overwrite,
+        allow_pickle=allow_pickle,
+        trust_remote_code=trust_remote_code,
+    )
+    with display(quiet) as progress:
+        folder = score(config, progress=progress, warn=warn).folder
+    if as_json:
+        print((folder / "result.json").read_text(encoding="utf-8"), end="")
+    else:
+        print_table([folder])
+        print(f"evidence: {folder}/result.json and records.jsonl")
+
+
+@app.command()
+def unlearn(
+    method: Annotated[str, typer.Option(help="One of `muse-eval list methods`.")],
+    model: ModelOption,
+    task: Annotated[str, typer.Option(help="Task name or YAML file, whose forget set goes.")],
+    out: Annotated[Path, typer.Option(help="Folder to make for the unlearned model.")],
+    data_dir: DataOption = None,
+    tokenizer: TokenizerOption = None,
+    lr: Annotated[float | None, typer.Option(help="Constant learning rate; else the task's.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the forget set; else the task's.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Forget rows a step; else the task's.")] = None,
+    micro_batch_size: Annotated[int | None, typer.Option(help="Rows in memory at a time.")] = None,
+    max_len: Annotated[int | None, typer.Option(help="Tokens of a row; else the task's.")] = None,
+    beta: Annotated[float | None, typer.Option(help="β of NPO and SimNPO.")] = None,
+    gamma: Annotated[float | None, typer.Option(help="γ of SimNPO.")] = None,
+    lambda_: Annotated[float | None, typer.Option("--lambda", help="λ, weight of the retain term.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the row order.")] = 0,
+    dtype: Annotated[str, typer.Option(help="auto, float32, mixed or bfloat16.")] = "auto",
+    gradient_checkpointing: Annotated[
+        bool, typer.Option("--gradient-checkpointing", help="Less memory for more time.")
+    ] = False,
+    keep_checkpoints: Annotated[
+        bool, typer.Option("--keep-checkpoints", help="Keep each epoch's model.")
+    ] = False,
+    overwrite: OverwriteOption = False,
+    allow_pickle: PickleOption = False,
+    trust_remote_code: CodeOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Make an unlearned model from a target.
+
+    Example: `muse-eval unlearn --method simnpo_gdr --model muse-bench/MUSE-Books_target --task muse_books
+    --out simnpo-books`
+    """
+    from muse_eval.api import unlearn as make
+    from muse_eval.progress import display
+
+    params = {name: value for name, value in {"beta": beta, "gamma": gamma}.items() if value is not None}
+    with display(quiet) as progress:
+        made = make(
+            model,
+            task,
+            method,
+            out,
+            data_dir=data_dir,
+            overwrite=overwrite,
+            keep_checkpoints=keep_checkpoints,
+            progress=progress,
+            tokenizer=tokenizer,
+            lr=lr,
+            epochs=epochs,
+            batch_size=batch_size,
+            micro_batch_size=micro_batch_size,
+            max_len=max_len,
+            lambda_=lambda_,
+            seed=seed,
+            dtype=dtype,
+            gradient_checkpointing=gradient_checkpointing,
+            allow_pickle=allow_pickle,
+            trust_remote_code=trust_remote_code,
+            params=params,
+        )
+    print(f"unlearned model: {made} (its recipe: {made}/unlearn.json)")
+
+
+@app.command()
+def pipeline(
+    task: Annotated[str, typer.Option(help="Task name or YAML file.")] = "muse_mini",
+    methods: Annotated[
+        str | None, typer.Option(help="Comma-separated; else ga, npo, simnpo, each also _gdr.")
+    ] = None,
+    target: Annotated[str | None, typer.Option(help="Target model; else the task's own.")] = None,
+    retrain: Annotated[str | None, typer.Option(help="Retrain model; else the task's own.")] = None,
+    seeds: Annotated[
+        str | None, typer.Option(help="Seeds of the built-in world, comma-separated: a table for each.")
+    ] = None,
+    data_dir: DataOption = None,
+    tokenizer: TokenizerOption = None,
+    results: ResultsOption = Path("results"),
+    engine: Annotated[str, typer.Option(help="`auto` or one of `muse-eval list engines`.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    lr: Annotated[float | None, typer.Option(help="Learning rate of unlearning.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of unlearning.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Forget rows a step.")] = None,
+    lambda_: Annotated[float | None, typer.Option("--lambda", help="λ, weight of the retain term.")] = None,
+    settings: SetOption = None,
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Target → unlearn with each method → score all → table; what is there is not done again.
+
+    Example: `muse-eval pipeline --task muse_mini --methods simnpo_gdr,npo_gdr`
+    """
+    from muse_eval.config import build, parse_settings
+    from muse_eval.pipeline import METHODS, PipelineConfig
+    from muse_eval.pipeline import pipeline as whole
+    from muse_eval.progress import display
+
+    folders: list[Path] = []
+    for name in _worlds(task, seeds):
+        config = build(
+            PipelineConfig,
+            "pipeline",
+            task=name,
+            methods=split(methods) or METHODS,
+            target=target,
+            retrain=retrain,
+            data_dir=data_dir,
+            tokenizer=tokenizer,
+            results=results,
+            engine=engine,
+            dtype=dtype,
+            lr=lr,
+            epochs=epochs,
+            batch_size=batch_size,
+            lambda_=lambda_,
+            settings=parse_settings(settings or []),
+            overwrite=overwrite,
+        )
+        with display(quiet) as progress:
+            made = whole(config, progress=progress, warn=warn)
+        print_table(made)
+        folders += made
+    if seeds and len(split(seeds)) > 1:
+        print_table(folders, over_seeds=True)
+
+
+def _worlds(task: str, seeds: str | None) -> list[str]:
+    """Return the task's name for each seed; seed 0 is the plain name."""
+    if seeds is None:
+        return [task]
+    if not all(seed.isdigit() for seed in split(seeds)):
+        raise UserError(f"--seeds {seeds}: give whole numbers, comma-separated")
+    return [task if int(seed) == 0 else f"{task}-seed{int(seed)}" for seed in split(seeds)]
+
+
+@app.command()
+def leaderboard(
+    results: ResultsOption = Path("results"),
+    out: Annotated[
+        Path | None, typer.Option(help="File to write, `-` for standard output; else RESULTS/leaderboard.*")
+    ] = None,
+    form: Annotated[str, typer.Option("--format", help="csv or md.")] = "csv",
+    published: Annotated[
+        Path | None, typer.Option(help="CSV of published numbers to add as a block, with their source.")
+    ] = None,
+) -> None:
+    """Regenerate the leaderboard from the results folder: the same runs give the same bytes.
+
+    Example: `muse-eval leaderboard --format md --published results/published.csv --out -`
+    """
+    from muse_eval.leaderboard import rows, to_csv, to_markdown
+    from muse_eval.results import load_all, load_published, write_files
+
+    if form not in ("csv", "md"):
+        raise unknown_name("format", form, ("csv", "md"))
+    found = rows(load_all(results, warn))
+    if not found:
+        raise UserError(f"{results} holds no run; score a model first: muse-eval run --model …")
+    elsewhere = load_published(published) if published else []
+    text = to_csv(found, elsewhere) if form == "csv" else to_markdown(found, elsewhere)
+    target = out or results / f"leaderboard.{form}"
+    if str(target) == "-":
+        print(text, end="")
+    else:
+        write_files(target.parent, {target.name: text})
+        print(f"{target}: {len(found)} runs")
+
+
+@app.command()
+def check(
+    baseline: Annotated[Path, typer.Option(help="File of expected values.")] = Path("results/baseline.json"),
+    results: ResultsOption = Path("results"),
+    update: Annotated[bool, typer.Option("--update", help="Take what was measured as expected.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Fail when a metric regressed: exit 0 fine, 1 regression, 2 cannot tell.
+
+    Example: `muse-eval check --baseline results/baseline.json`
+    """
+    from muse_eval import check as checking
+    from muse_eval.results import load_all, write_files
+
+    found = load_all(results, warn)
+    if update:
+        known = checking.load_baseline(baseline) if baseline.exists() else None
+        made = checking.make_baseline(found, known=known)
+        write_files(baseline.parent, {baseline.name: checking.baseline_text(made)})
+        print(f"{baseline}: {len(made.runs)} runs")
+        return
+    report = checking.compare(found, checking.load_baseline(baseline))
+    if as_json:
+        print(json.dumps(checking.to_json(report), indent=2, ensure_ascii=False))
+    else:
+        print("\n".join([*checking.lines(report), checking.summary(report)]))
+    raise typer.Exit(report.exit_code)
+
+
+app.command("list")(cli_lists.list_things)
+app.add_typer(cli_lists.data_app, name="data")
+app.add_typer(cli_lists.cache_app, name="cache")
+
+
+def print_table(folders: list[Path], over_seeds: bool = False) -> None:
+    """Print runs as a table in the published shape."""
+    from rich.console import Console
+
+    from muse_eval.leaderboard import draw, grid, headings, rows
+    from muse_eval.results import load
+    from muse_eval.seeds import over_seeds as summarise
+
+    found = rows(stored for folder in folders if (stored := load(folder)) is not None)
+    columns = headings(found[0]["task"], found)
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print(draw(summarise(columns, found) if over_seeds else grid(columns, found)))
+
+
+def main() -> None:
+    """Start the command line."""
+    app()

@@ -1,0 +1,29 @@
+"""Options that several verbs share, and how a verb warns."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ModelOption = Annotated[str, typer.Option(help="Hub id (`owner/name`, `@revision` pins) or folder.")]
+TaskOption = Annotated[str | None, typer.Option(help="Task name or YAML file; else read off the model.")]
+DataOption = Annotated[Path | None, typer.Option(help="Data in the layout of MUSE's own loader.")]
+ResultsOption = Annotated[Path, typer.Option(help="Results folder.")]
+TokenizerOption = Annotated[
+    str | None, typer.Option(help="Folder or hub id; else the model's own, else the task's.")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="`engine.NAME=VALUE` or `COLUMN.PARAMETER=VALUE`; repeatable."),
+]
+OverwriteOption = Annotated[bool, typer.Option(help="Replace a result that other settings made.")]
+PickleOption = Annotated[bool, typer.Option(help="Load pickled weights, which can run code.")]
+CodeOption = Annotated[bool, typer.Option(help="Run the code that a model repository carries.")]
+
+
+def warn(message: str) -> None:
+    """Print a warning on standard error."""
+    print(f"muse-eval: warning: {message}", file=sys.stderr)

@@ -1,0 +1,103 @@
+"""Makes a run ready: task, data and every question, all checked before a model is opened."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from muse_eval import plugins
+from muse_eval.card import task_of
+from muse_eval.config import ColumnSpec, RunConfig, TaskSpec, parse_params
+from muse_eval.data import Data, open_data
+from muse_eval.errors import UserError, unknown_name
+from muse_eval.types import Metric, Request, Row, Splits
+
+
+@dataclass(frozen=True)
+class PlannedColumn:
+    """A column with everything it asks, before any model is opened."""
+
+    name: str
+    spec: ColumnSpec
+    metric: Metric
+    params: Any
+    splits: Splits
+    requests: list[Request]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run made ready: task, data and columns, all checked."""
+
+    task: TaskSpec
+    data: Data
+    columns: list[PlannedColumn]
+    engine_settings: Mapping[str, Any]
+
+
+def plan(config: RunConfig) -> Plan:
+    """Check a run's task, settings and data, and work out everything it will ask.
+
+    Raises:
+        UserError: a name is unknown, a value is out of bounds, or the data will not do.
+    """
+    task = task_of(config.model) if config.task is None else plugins.task(config.task)
+    groups = _groups(config, task)
+    data = open_data(task, config.data_dir)
+    wanted = config.metrics or tuple(task.columns)
+    for name in wanted:
+        if name not in task.columns:
+            raise unknown_name("column", name, task.columns)
+    columns = [
+        _column(name, task.columns[name], data, config, groups.get(name, {}))
+        for name in task.columns
+        if name in wanted
+    ]
+    return Plan(task, data, columns, groups.get("engine", {}))
+
+
+def _groups(config: RunConfig, task: TaskSpec) -> dict[str, dict[str, Any]]:
+    """Sort ``--set`` values by what they change: the engine or a column."""
+    groups: dict[str, dict[str, Any]] = {}
+    for key, value in config.settings.items():
+        group, _, name = key.partition(".")
+        groups.setdefault(group, {})[name] = value
+    known = {"engine", *task.columns}
+    for group in groups:
+        if group not in known:
+            raise UserError(f"--set {group}.…: {unknown_name('group', group, known)}")
+    return groups
+
+
+def _column(
+    name: str, spec: ColumnSpec, data: Data, config: RunConfig, changes: Mapping[str, Any]
+) -> PlannedColumn:
+    metric = plugins.metric(spec.metric)
+    values = {**spec.params, **changes}
+    if config.truncate:
+        values["truncate"] = True
+    params = parse_params(metric.params, values, f"column {name}")
+    unknown = set(spec.splits) ^ set(metric.roles)
+    if unknown:
+        raise UserError(f"task column {name}: {spec.metric} needs the splits {', '.join(metric.roles)}")
+    splits: Splits = data.roles(spec.splits)
+    if config.limit is not None:
+        splits = Limited(splits, config.limit, metric.few_shot)
+    asks = [replace(ask, name=f"{name} {ask.name}") for ask in metric.requests(splits, params)]
+    return PlannedColumn(name, spec, metric, params, splits, asks)
+
+
+class Limited(Mapping[str, Sequence[Row]]):
+    """The first ``limit`` rows of each split; few-shot splits stay whole."""
+
+    def __init__(self, splits: Splits, limit: int, whole: Sequence[str]) -> None:
+        self._splits, self._limit, self._whole = splits, limit, whole
+
+    def __getitem__(self, role: str) -> Sequence[Row]:
+        rows = self._splits[role]
+        return rows if role in self._whole else rows[: self._limit]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._splits)
+
+    def __len__(self) -> int:
+        return len(self._splits)

@@ -1,0 +1,23 @@
+"""Mean and standard deviation of each cell over several worlds, each made from another seed."""
+
+from collections.abc import Mapping, Sequence
+from statistics import mean, stdev
+
+from muse_eval.leaderboard import ARROWS, Cell, Grid, Heading, RunRow
+
+
+def over_seeds(columns: Mapping[str, Heading], rows: Sequence[RunRow]) -> Grid:
+    """Lay out one line per run name: each cell the mean over its tasks ± their standard deviation."""
+    names = dict.fromkeys(row["name"] for row in rows)
+    lines = [[Cell(name), *(_cell(name, column, rows) for column in columns)] for name in names]
+    header = ["model", *(f"{heading.title}{ARROWS[heading.goal]}" for heading in columns.values())]
+    count = len({row["task"] for row in rows})
+    return Grid(header, lines, [f"mean ± standard deviation over {count} seeds"])
+
+
+def _cell(name: str, column: str, rows: Sequence[RunRow]) -> Cell:
+    cells = [row["columns"][column] for row in rows if row["name"] == name and column in row["columns"]]
+    values = [cell.value for cell in cells if cell.value is not None]
+    if not values or len(values) < len(cells):
+        return Cell("n/a")
+    return Cell(f"{mean(values):.1f}", f" ± {stdev(values):.1f}" if len(values) > 1 else "")
