@@ -12,9 +12,8 @@ from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from muse_eval.engines import decoding, scoring
 from muse_eval.engines.checkpoint import Checkpoint
-from muse_eval.engines.loading import LoadOptions, load_model, tokenizer_digest
+from muse_eval.engines.loading import LoadOptions, load_model, state_digest, tokenizer_digest
 from muse_eval.errors import UserError
-from muse_eval.provenance import joined_digest
 from muse_eval.types import Batches, Generate, Generation, Logprobs, TokenLogprobs, Truncate
 
 T = TypeVar("T")
@@ -83,7 +82,7 @@ class TransformersEngine:
             **common,
             "model": source.config.name_or_path or type(source).__name__,
             "revision": None,
-            "weights": _state_digest(source),
+            "weights": state_digest(source),
             "dtype": str(source.dtype).removeprefix("torch."),
             "device": _device_name(source.device),
         }
@@ -294,14 +293,3 @@ def _out_of_memory(error: RuntimeError) -> bool:
 
 def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-def _state_digest(model: PreTrainedModel) -> str:
-    """Return the SHA-256 of a loaded model's configuration and parameters."""
-    from hashlib import sha256
-
-    lines = [model.config.to_json_string(use_diff=False)]
-    for name, tensor in sorted(model.state_dict().items()):
-        data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-        lines.append(f"{name} {tensor.dtype} {tuple(tensor.shape)} {sha256(data.data).hexdigest()}")
-    return joined_digest(lines)

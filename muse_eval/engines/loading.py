@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from transformers.utils import logging as transformers_logging
 from muse_eval.config import HubRef, fingerprint
 from muse_eval.engines.checkpoint import TOKENIZER_FILES, Checkpoint, download, is_folder
 from muse_eval.errors import UserError
+from muse_eval.provenance import joined_digest
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -149,3 +151,12 @@ def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
     table = backend.to_str() if backend is not None else fingerprint(tokenizer.get_vocab())
     probe = tokenizer("The quick brown fox.\n\nQuestion: 1").input_ids
     return fingerprint([table, tokenizer.all_special_tokens, tokenizer.all_special_ids, probe])
+
+
+def state_digest(model: PreTrainedModel) -> str:
+    """Return the SHA-256 of a loaded model's configuration and parameters."""
+    lines = [model.config.to_json_string(use_diff=False)]
+    for name, tensor in sorted(model.state_dict().items()):
+        data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        lines.append(f"{name} {tensor.dtype} {tuple(tensor.shape)} {sha256(data.data).hexdigest()}")
+    return joined_digest(lines)

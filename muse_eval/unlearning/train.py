@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallba
 from muse_eval import plugins, provenance
 from muse_eval.config import HubRef, fingerprint, parse_params
 from muse_eval.engines.checkpoint import find_checkpoint
-from muse_eval.engines.loading import LoadOptions, load_model, load_tokenizer
+from muse_eval.engines.loading import LoadOptions, load_model, load_tokenizer, state_digest
 from muse_eval.errors import UserError
 from muse_eval.unlearning import output, rows
 from muse_eval.unlearning.learner import Journal, Progress, Unlearner
@@ -206,7 +206,11 @@ def unlearn(
     folder = output.partial(out)
     pickle, code = config.allow_pickle, config.trust_remote_code
     checkpoint = None if model else find_checkpoint(config.model, allow_pickle=pickle, trust_remote_code=code)
-    target = {"revision": checkpoint.revision, "weights": checkpoint.digest} if checkpoint else {}
+    if checkpoint:
+        target = {"revision": checkpoint.revision, "weights": checkpoint.digest}
+    else:
+        assert model is not None
+        target = {"revision": None, "weights": state_digest(model)}
     recipe = write_recipe(config, forget, retain, target)
     term = recipe["method"]["retain"]
     if overwrite:

@@ -19,10 +19,10 @@ from muse_eval.errors import UserError
 from muse_eval.leaderboard import (
     FLAGS,
     PlainHeading,
+    draw,
     grid,
     headings,
     rows,
-    table,
     to_csv,
     to_markdown,
 )
@@ -119,9 +119,9 @@ def test_csv_to_the_letter() -> None:
         "verbmem_f,verbmem_f_low,verbmem_f_high,verbmem_f_n,verbmem_f_flags,"
         "knowmem_f,knowmem_f_low,knowmem_f_high,knowmem_f_n,knowmem_f_flags,"
         "privleak,privleak_low,privleak_high,privleak_n,privleak_flags,"
-        "knowmem_r,knowmem_r_low,knowmem_r_high,knowmem_r_n,knowmem_r_flags,auc,reference,seed\n"
+        "knowmem_r,knowmem_r_low,knowmem_r_high,knowmem_r_n,knowmem_r_flags,auc,reference,seed,source\n"
         "muse_books,npo,org/npo,c0ffee,0123456789ab,"
-        "12.35,11.35,13.35,100,,,,,,,,,,100,no-reference,,,,,,0.3333,none,0\n"
+        "12.35,11.35,13.35,100,,,,,,,,,,100,no-reference,,,,,,0.3333,none,0,\n"
     )
 
 
@@ -139,7 +139,7 @@ def test_csv_joins_flags() -> None:
 
 
 def test_csv_of_no_runs_is_its_header() -> None:
-    assert to_csv([]) == "task,name,model,revision,digest,auc,reference,seed\n"
+    assert to_csv([]) == "task,name,model,revision,digest,auc,reference,seed,source\n"
 
 
 def test_csv_quotes_what_needs_it() -> None:
@@ -265,7 +265,7 @@ def test_the_terminal_shows_the_same_cells() -> None:
     columns = headings("muse_books", found)
     console = Console(width=200, file=io.StringIO(), force_terminal=True, color_system="standard")
     with console.capture() as capture:
-        console.print(table(columns, found))
+        console.print(draw(grid(columns, found)))
     text = capture.get()
     assert "\x1b[1m-19.82\x1b[0m ± 1.00 [1]" in text
     assert f"[1] reference-published: {FLAGS['reference-published']}" in " ".join(text.split())
@@ -337,3 +337,14 @@ def test_a_wrong_published_file_is_named_with_its_line(tmp_path: Path, text: str
 def test_a_missing_published_file_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"published numbers .*nowhere\.csv does not exist"):
         load_published(tmp_path / "nowhere.csv")
+
+
+def test_published_lines_follow_the_runs_of_their_task() -> None:
+    text = to_csv(rows([stored("npo", 1.0)]), load_published(PUBLISHED))
+    measured, *published = text.splitlines()[1:]
+    assert measured.endswith(",")
+    assert published
+    assert all(line.startswith("muse_books,") and not line.endswith(",") for line in published)
+    simnpo = next(line for line in published if line.startswith("muse_books,SimNPO,"))
+    assert "-19.82" in simnpo
+    assert "model card OPTML-Group/SimNPO-MUSE-Books-iclm-7b" in simnpo

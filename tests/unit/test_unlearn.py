@@ -27,6 +27,7 @@ from transformers import (
 )
 
 from muse_eval.config import UnlearnSpec
+from muse_eval.engines.checkpoint import find_checkpoint
 from muse_eval.errors import UserError
 from muse_eval.unlearning import learner, output, rows
 from muse_eval.unlearning.logps import sequence_logps
@@ -107,7 +108,7 @@ def test_forget_text_becomes_less_likely(target: Path, tmp_path: Path, method: s
 
 def test_card_holds_the_recipe(target: Path, tmp_path: Path) -> None:
     config = config_for(target, "simnpo_gdr", params={"beta": 0.5}, lambda_=2.0, task="some_task")
-    out = unlearn(config, FORGET, RETAIN, tmp_path / "out", digests={"weights": "abc"})
+    out = unlearn(config, FORGET, RETAIN, tmp_path / "out")
     card = json.loads((out / "unlearn.json").read_text(encoding="utf-8"))
     assert card["method"] == {
         "loss": "simnpo",
@@ -115,13 +116,14 @@ def test_card_holds_the_recipe(target: Path, tmp_path: Path) -> None:
         "retain": "nll",
         "lambda": 2.0,
     }
-    assert card["model"] == {"id": str(target), "revision": None, "weights": "abc"}
+    weights = find_checkpoint(str(target)).digest
+    assert card["model"] == {"id": str(target), "revision": None, "weights": weights}
     assert card["config"]["lr"] == 1e-2
     assert card["config"]["lambda"] == 2.0
     assert card["config"]["task"] == "some_task"
     assert card["steps"] == 6  # 3 epochs of 6 rows in batches of 4
     assert card["rows"] == {"forget": 6, "retain": 4}
-    assert set(card["versions"]) == {"muse_eval", "torch", "transformers", "accelerate"}
+    assert {"muse-eval", "torch", "transformers", "accelerate"} <= set(card["versions"])
     assert card["seconds"] > 0
     assert len(card["data"]["forget"]["sha256"]) == len(card["data"]["retain"]["sha256"]) == 64
     assert sorted(entry.name for entry in out.iterdir()) == [
@@ -407,8 +409,8 @@ def test_gradient_checkpointing_changes_nothing(target: Path, tmp_path: Path) ->
         ({"method": "simpno"}, "did you mean 'simnpo'"),
         ({"micro_batch_size": 3}, "--micro-batch-size 3 does not divide the 4 rows"),
         ({"max_len": 100, "rows": "chunk"}, "lower --max-len"),
-        ({"model": "./nowhere", "tokenizer": "TARGET"}, "model './nowhere' cannot be loaded"),
-        ({"tokenizer": "./nowhere"}, "no tokenizer in './nowhere'; name one with --tokenizer"),
+        ({"model": "./nowhere", "tokenizer": "TARGET"}, "model folder ./nowhere does not exist"),
+        ({"tokenizer": "./nowhere"}, "--tokenizer ./nowhere holds no tokenizer"),
     ],
 )
 def test_mistakes_are_one_line_and_leave_nothing(
@@ -430,15 +432,26 @@ def test_tokenizer_of_another_model_is_refused(target: Path, tmp_path: Path) -> 
     config = LlamaConfig(
         vocab_size=10, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2
     )
+    model, tokenizer = LlamaForCausalLM(config), AutoTokenizer.from_pretrained(target)
     with pytest.raises(UserError, match="outside the model's vocabulary of 10; name its own --tokenizer"):
-        unlearn(config_for(target), FORGET, [], tmp_path / "out", model=LlamaForCausalLM(config))
+        unlearn(config_for(target), FORGET, [], tmp_path / "out", model=model, tokenizer=tokenizer)
+
+
+def test_another_model_in_memory_is_another_recipe(target: Path, tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(target)
+    models = [LlamaForCausalLM.from_pretrained(target) for _ in range(2)]
+    with torch.no_grad():
+        models[1].model.embed_tokens.weight += 1e-3
+    unlearn(config_for(target), FORGET, [], tmp_path / "out", model=models[0], tokenizer=tokenizer)
+    with pytest.raises(UserError, match="another --out"):
+        unlearn(config_for(target), FORGET, [], tmp_path / "out", model=models[1], tokenizer=tokenizer)
 
 
 def test_broken_weights_are_refused_as_such(target: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(target, broken)
     (broken / "model.safetensors").write_bytes((target / "model.safetensors").read_bytes()[:5000])
-    with pytest.raises(UserError, match="cannot be loaded"):
+    with pytest.raises(UserError, match="truncated or corrupt"):
         unlearn(config_for(broken), FORGET, [], tmp_path / "out")
 
 
