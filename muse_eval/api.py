@@ -107,9 +107,6 @@ def unlearn(
         [row["text"] for row in data.split(name).rows] for name in (spec.unlearn.forget, spec.unlearn.retain)
     )
 
-    def steps(done: int, total: int, text: str) -> None:
-        progress(f"{method} {text}".strip(), done, total)
-
     return train(
         config,
         forget,
@@ -118,5 +115,5 @@ def unlearn(
         fallbacks=spec.tokenizers,
         overwrite=overwrite,
         keep_checkpoints=keep_checkpoints,
-        progress=steps,
+        progress=progress,
     )

@@ -254,7 +254,7 @@ def pipeline(
             overwrite=overwrite,
         )
         with display(quiet) as progress:
-            made = whole(config, progress=progress, warn=warn)
+            made = whole(config, stage=progress.stage, progress=progress, warn=warn)
         print_table(made)
         folders += made
     if seeds and len(split(seeds)) > 1:

@@ -111,11 +111,7 @@ def _score(
         seed=config.seed,
         overwrite=config.overwrite,
     )
-
-    def within(column: str, done: int, total: int) -> None:
-        progress(f"{name}: {column}", done, total)
-
-    return run(wanted, progress=within, warn=warn, reuse=True).folder
+    return run(wanted, progress=progress, warn=warn, reuse=True).folder
 
 
 def _unlearn(
@@ -128,7 +124,7 @@ def _unlearn(
         out,
         data_dir=config.data_dir,
         overwrite=config.overwrite,
-        progress=lambda _, done, total: progress(f"{method}: unlearn", done, total),
+        progress=progress,
         tokenizer=config.tokenizer,
         lr=config.lr,
         epochs=config.epochs,

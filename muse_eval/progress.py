@@ -2,8 +2,9 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -20,13 +21,42 @@ from rich.progress import (
 from rich.progress import Task as BarTask
 from rich.text import Text
 
-Report = Callable[[str, int, int], None]
-"""Called with a stage's name, what is done of it and its whole."""
-
 LINE_EVERY = 5.0
-"""Seconds between two plain lines of one stage."""
+"""Seconds between two plain lines of one step."""
 WORTH_A_LINE = 2.0
-"""Seconds from which a stage is worth a plain line at its end."""
+"""Seconds from which a step is worth a plain line at its end."""
+
+
+class Display(Protocol):
+    """What a command tells of its progress: the stage it is in, and the step within it."""
+
+    def stage(self, name: str) -> None:
+        """Begin a stage; the one before is over."""
+
+    def __call__(self, step: str, done: int, total: int) -> None:
+        """Tell what is done of a step, and its whole."""
+
+
+@contextmanager
+def display(quiet: bool = False) -> Iterator[Display]:
+    """Show progress on standard error until the block ends."""
+    if quiet:
+        yield Silence()
+    elif sys.stderr.isatty():
+        with Bars(Console(stderr=True)) as bars:
+            yield bars
+    else:
+        yield Lines()
+
+
+class Silence:
+    """Shows nothing."""
+
+    def stage(self, name: str) -> None:
+        """Say nothing."""
+
+    def __call__(self, step: str, done: int, total: int) -> None:
+        """Say nothing."""
 
 
 class Rate(ProgressColumn):
@@ -38,56 +68,77 @@ class Rate(ProgressColumn):
         return Text("" if speed is None else f"{speed:.1f}/s", style="progress.data.speed")
 
 
-@contextmanager
-def display(quiet: bool = False) -> Iterator[Report]:
-    """Show progress on standard error until the block ends."""
-    if quiet:
-        yield lambda *_: None
-    elif sys.stderr.isatty():
-        with _bars(Console(stderr=True)) as report:
-            yield report
-    else:
-        yield _Lines()
+class Bars:
+    """A bar for each step of the stage under way, and a line for each stage that is over."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress = Progress(
+            SpinnerColumn(finished_text="✓"),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            Rate(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self._steps: dict[str, TaskID] = {}
+        self._stage: str | None = None
+        self._began = time.monotonic()
+
+    def __enter__(self) -> "Bars":
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._finish_stage()
+        self._progress.stop()
+
+    def stage(self, name: str) -> None:
+        """Put a line in the place of the last stage's bars."""
+        self._finish_stage()
+        self._stage, self._began = name, time.monotonic()
+
+    def __call__(self, step: str, done: int, total: int) -> None:
+        """Move a step's bar."""
+        if step not in self._steps:
+            self._steps[step] = self._progress.add_task(step, total=total)
+        self._progress.update(self._steps[step], completed=done, total=total)
+
+    def _finish_stage(self) -> None:
+        if self._stage is None:
+            return
+        took = f"{time.monotonic() - self._began:.0f} s" if self._steps else "was there already"
+        self._console.print(Text.assemble(("✓ ", "green"), self._stage, (f"  {took}", "dim")))
+        for step in self._steps.values():
+            self._progress.remove_task(step)
+        self._steps, self._stage = {}, None
 
 
-@contextmanager
-def _bars(console: Console) -> Iterator[Report]:
-    columns = (
-        SpinnerColumn(finished_text="✓"),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        Rate(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as bars:
-        known: dict[str, TaskID] = {}
-
-        def report(stage: str, done: int, total: int) -> None:
-            if stage not in known:
-                known[stage] = bars.add_task(stage, total=total)
-            bars.update(known[stage], completed=done, total=total)
-
-        yield report
-
-
-class _Lines:
-    """Prints a line now and then, with rate and time left."""
+class Lines:
+    """Prints a line for each stage, and for a step now and then one with rate and time left."""
 
     def __init__(self) -> None:
         self._began: dict[str, tuple[float, int]] = {}
         self._printed: dict[str, float] = {}
 
-    def __call__(self, stage: str, done: int, total: int) -> None:
+    def stage(self, name: str) -> None:
+        """Name the stage."""
+        self._began, self._printed = {}, {}
+        print(name, file=sys.stderr, flush=True)
+
+    def __call__(self, step: str, done: int, total: int) -> None:
+        """Say how far a step is, if it is worth a line."""
         now = time.monotonic()
-        began, already = self._began.setdefault(stage, (now, done))
-        printed = self._printed.setdefault(stage, began)
+        began, already = self._began.setdefault(step, (now, done))
+        printed = self._printed.setdefault(step, began)
         spent, fresh = now - began, done - already
         over = done >= total
         if not ((over and spent > WORTH_A_LINE) or now - printed > LINE_EVERY):
             return
-        self._printed[stage] = now
+        self._printed[step] = now
         rate = f"{fresh / spent:.1f}/s" if spent > 0 and fresh else "…"
         left = "" if over or not fresh else f", {(total - done) * spent / fresh:.0f} s left"
-        print(f"{stage}: {done}/{total} ({rate}, {spent:.0f} s{left})", file=sys.stderr, flush=True)
+        print(f"  {step}: {done}/{total} ({rate}, {spent:.0f} s{left})", file=sys.stderr, flush=True)

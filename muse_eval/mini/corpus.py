@@ -6,7 +6,7 @@ places: another distribution, as in MUSE. Base is what target and retrain both k
 pre-training.
 
 One departure: the raw text also holds pages of question cards ("Question: …\nAnswer: …"). MUSE's models
-learn to answer from prose alone; a model of two million parameters does not.
+learn to answer from prose alone; a model of a million parameters does not.
 """
 
 from __future__ import annotations

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 from transformers import PreTrainedTokenizerFast
 
 from muse_eval.mini import corpus
 from muse_eval.mini.recipe import Mix
 
-Ids = list[int]
-"""A token row."""
+ANSWER = "\nAnswer: "
+"""What stands between a card's question and its answer."""
+
+IGNORED = -100
+"""The label of a token that is read but not learnt."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a step: its tokens and, for each, what is to be learnt (the token itself, or ``IGNORED``)."""
+
+    ids: list[int]
+    labels: list[int]
 
 
 def texts(splits: corpus.Corpus, *names: str) -> list[str]:
@@ -26,8 +37,8 @@ def deal(
     tokenizer: PreTrainedTokenizerFast,
     cards_per_row: int,
     rng: random.Random,
-) -> Iterator[list[Ids]]:
-    """Yield the token rows of each step, without end.
+) -> Iterator[list[Row]]:
+    """Yield the rows of each step, without end.
 
     Every kind of row is dealt from its own shuffled deck, dealt anew when it runs out. Cards are dealt card
     by card: on fixed pages a small model learns an answer by what stands before it, not by the question.
@@ -47,8 +58,20 @@ def deal(
     decks = {kind: _deck(items, sizes[kind], rng) for kind, items in (documents | cards).items()}
     counts = {kind: count for kind, count in asdict(mix).items() if count}
     while True:
-        rows = ["".join(next(decks[kind])) for kind, count in counts.items() for _ in range(count)]
-        yield [[*ids, tokenizer.eos_token_id] for ids in tokenizer(rows)["input_ids"]]
+        hands = [next(decks[kind]) for kind, count in counts.items() for _ in range(count)]
+        yield [row_of(hand, tokenizer) for hand in hands]
+
+
+def row_of(hand: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> Row:
+    """Make a row of a document or of cards; of cards the answers are learnt, for questions come at random."""
+    ids, labels = [tokenizer.bos_token_id], [IGNORED]
+    for item in hand:
+        question, mark, answer = item.partition(ANSWER) if corpus.is_page(item) else ("", "", item)
+        for part, learnt in ((question + mark, False), (answer, True)):
+            tokens = tokenizer(part, add_special_tokens=False)["input_ids"]
+            ids += tokens
+            labels += tokens if learnt else [IGNORED] * len(tokens)
+    return Row([*ids, tokenizer.eos_token_id], [*labels, tokenizer.eos_token_id])
 
 
 def _deck(items: Sequence[str], size: int, rng: random.Random) -> Iterator[list[str]]:

@@ -25,16 +25,13 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from muse_eval.mini import corpus
 from muse_eval.mini.muon import Muon
 from muse_eval.mini.recipe import RECIPE, Recipe, Stage, recipe_fingerprint
-from muse_eval.mini.rows import Ids, deal, texts
+from muse_eval.mini.rows import IGNORED, Row, deal, texts
 from muse_eval.mini.tokenizer import train_tokenizer
 
 __all__ = ["make_models", "recipe_fingerprint"]
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, its finished steps and all its steps."""
-
-IGNORED = -100
-"""The label that cross-entropy leaves out."""
 
 
 def make_models(
@@ -100,7 +97,7 @@ def _config(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
 # ── training ─────────────────────────────────────────────────────────────────────────────────────
 def _train(
     model: LlamaForCausalLM,
-    steps: Iterator[list[Ids]],
+    steps: Iterator[list[Row]],
     stage: Stage,
     recipe: Recipe,
     report: Callable[[int], None],
@@ -130,34 +127,35 @@ def _schedule(step: int, stage: Stage, warmup: int) -> float:
     return min(1.0, (step + 1) / warmup) * (stage.final + (1 - stage.final) * cosine)
 
 
-def _backward(model: LlamaForCausalLM, rows: list[Ids]) -> float:
-    """Add the gradient of the mean loss over a step's tokens, in nats, and return that loss."""
-    tokens = sum(len(row) - 1 for row in rows)
+def _backward(model: LlamaForCausalLM, rows: list[Row]) -> float:
+    """Add the gradient of the mean loss over a step's learnt tokens, in nats, and return that loss."""
+    tokens = sum(label != IGNORED for row in rows for label in row.labels)
     total = 0.0
     for group in _alike(rows):
         ids, labels = _pad(group)
+        learnt = labels[:, 1:] != IGNORED
         # right padding under causal attention needs no mask, and without one attention is faster
-        logits = model(input_ids=ids, use_cache=False).logits
-        loss = functional.cross_entropy(
-            logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED, reduction="sum"
-        )
+        hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
+        logits = model.lm_head(hidden[learnt])
+        loss = functional.cross_entropy(logits, labels[:, 1:][learnt], reduction="sum")
         torch.autograd.backward(loss / tokens)
         total += loss.item()
     return total / tokens
 
 
-def _alike(rows: list[Ids], groups: int = 3) -> list[list[Ids]]:
+def _alike(rows: list[Row], groups: int = 3) -> list[list[Row]]:
     """Split rows into groups of like length, so that little is spent on padding."""
-    ordered = sorted(rows, key=len)
+    ordered = sorted(rows, key=lambda row: len(row.ids))
     cuts = [round(len(ordered) * group / groups) for group in range(groups + 1)]
     return [ordered[start:end] for start, end in pairwise(cuts) if end > start]
 
 
-def _pad(rows: Sequence[Ids]) -> tuple[Tensor, Tensor]:
+def _pad(rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
     """Pad rows on the right: ids and labels, each (rows, longest)."""
-    longest = max(map(len, rows))
-    ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
-    labels = torch.tensor([row + [IGNORED] * (longest - len(row)) for row in rows])
+    longest = max(len(row.ids) for row in rows)
+    gaps = [longest - len(row.ids) for row in rows]
+    ids = torch.tensor([row.ids + [0] * gap for row, gap in zip(rows, gaps, strict=True)])
+    labels = torch.tensor([row.labels + [IGNORED] * gap for row, gap in zip(rows, gaps, strict=True)])
     return ids, labels
 
 

@@ -16,8 +16,8 @@ from muse_eval.types import Method, SeqLogps
 from muse_eval.unlearning import output, retain, rows
 from muse_eval.unlearning.logps import IGNORE, sequence_logps, targets
 
-Progress = Callable[[int, int, str], None]
-"""Called after each optimiser step with (steps done, steps in all, a short text)."""
+Progress = Callable[[str, int, int], None]
+"""Called after each optimiser step with ``unlearn``, the steps done and the steps in all."""
 
 
 class Unlearner(Trainer):
@@ -141,8 +141,7 @@ class Journal(TrainerCallback):
         if args.should_save:
             output.append_line(self.folder / output.LOG, line)
         if self.progress:
-            text = f"epoch {math.ceil(state.epoch)}/{int(args.num_train_epochs)}, loss {self.loss:.4f}"
-            self.progress(state.global_step, state.max_steps, text)
+            self.progress("unlearn", state.global_step, state.max_steps)
 
     def check(self, value: float, what: str, step: int) -> None:
         """Raise ``UserError`` where a value is not finite."""

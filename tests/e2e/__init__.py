@@ -1,18 +1,22 @@
-"""What the end-to-end tests share: a tiny model, a small task with its data, and the command line."""
+"""What the end-to-end tests share: a small task with its data, and the command line."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
-from click.testing import Result
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-from typer.testing import CliRunner
+from safetensors.numpy import load_file, save_file
+from typer.testing import CliRunner, Result
 
 from muse_eval.cli import app
 
-CONTEXT = 512
+SCRIPT = Path(sys.executable).with_name("muse-eval")
 NAMES = ("Ada", "Bo", "Cy", "Dee", "Eli", "Fay")
 QA = [{"question": f"Who is {name}?", "answer": f"{name} keeps the mill."} for name in NAMES]
 TEXTS = [f"{name} went to the mill at dawn, and the owl said nothing to {name}." for name in NAMES]
@@ -83,49 +87,26 @@ def write_data(folder: Path, splits: Mapping[str, Sequence[Any]] = SPLITS) -> Pa
     return folder
 
 
-def save_tokenizer(folder: Path) -> None:
-    """Save a tokenizer of bytes, with BOS in front."""
-    from transformers import PreTrainedTokenizerFast
-
-    letters = ["<s>", "</s>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    words = Tokenizer(models.BPE({letter: place for place, letter in enumerate(letters)}, []))
-    words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    words.decoder = decoders.ByteLevel()
-    words.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
-    PreTrainedTokenizerFast(tokenizer_object=words, bos_token="<s>", eos_token="</s>").save_pretrained(folder)
-
-
-def save_model(folder: Path, *, seed: int = 0, tokenizer: bool = True, pickled: bool = False) -> Path:
-    """Save a tiny random Llama."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=258,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=CONTEXT,
-        bos_token_id=0,
-        eos_token_id=1,
-    )
-    model = LlamaForCausalLM(config)
-    if pickled:
-        config.architectures = ["LlamaForCausalLM"]
-        config.save_pretrained(folder)
-        torch.save(model.state_dict(), folder / "pytorch_model.bin")
-    else:
-        model.save_pretrained(folder)
-    if tokenizer:
-        save_tokenizer(folder)
+def other_model(model: Path, folder: Path) -> Path:
+    """Copy a model with its weights turned around: a second model of the same shape."""
+    shutil.copytree(model, folder)
+    weights = load_file(folder / "model.safetensors")
+    turned = {name: np.ascontiguousarray(np.flip(array)) for name, array in weights.items()}
+    save_file(turned, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
 
 
 def muse(*arguments: object) -> Result:
     """Run the command line in this process."""
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def process(*arguments: object, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own."""
+    command = [str(SCRIPT), *map(str, arguments)]
+    return subprocess.run(
+        command, env={**os.environ, **(env or {})}, capture_output=True, text=True, timeout=120
+    )
 
 
 def files(folder: Path) -> list[str]:

@@ -1,0 +1,72 @@
+# Every target sets up what it needs, in .venv: a fresh clone and Python 3.11 are enough.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help demo fresh test lint wheel-check bench clean
+
+# The first Python that is new enough; `make demo PYTHON=/path/to/python3.11` names another.
+PYTHON ?= $(shell for python in python3.11 python3 python; do $$python -c $(IS_RECENT) 2>/dev/null && { echo $$python; break; }; done)
+IS_RECENT := 'import sys; sys.exit(sys.version_info < (3, 11))'
+PIP := .venv/bin/python -m pip --disable-pip-version-check --no-input install -qq -c constraints.txt
+TESTS ?= tests
+
+# Models and batches here are small: a second thread costs more than it brings, above all on shared cores.
+export OMP_NUM_THREADS ?= 1
+export GOMP_SPINCOUNT ?= 0
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+
+# ── set-up: stamps in .venv; done again when pyproject.toml or constraints.txt changes ───────────
+.venv/.made:
+	@$(if $(PYTHON),,echo "muse-eval needs Python 3.11 or newer; install it, or name one: make PYTHON=/path/to/python3.11" >&2; exit 1)
+	@$(PYTHON) -c $(IS_RECENT) || { echo "muse-eval needs Python 3.11 or newer; $(PYTHON) is older, or does not start" >&2; exit 1; }
+	@echo "set-up: making .venv with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv .venv
+	@touch $@
+
+# torch alone and first, at its pinned version: it is by far the largest download.
+.venv/.torch: constraints.txt .venv/.made
+	@echo "set-up: installing torch (the largest package: one minute, more on a slow line)"
+	@$(PIP) torch setuptools
+	@touch $@
+
+.venv/.demo: pyproject.toml .venv/.torch
+	@echo "set-up: installing muse-eval and what it needs (about a minute)"
+	@$(PIP) --no-build-isolation -e .
+	@touch $@
+
+.venv/.dev: pyproject.toml .venv/.torch
+	@echo "set-up: installing muse-eval with its development tools (about a minute)"
+	@$(PIP) --no-build-isolation -e '.[dev]'
+	@touch .venv/.demo $@
+
+# ── what to run ──────────────────────────────────────────────────────────────────────────────────
+demo: .venv/.demo $(if $(FRESH),fresh) ## Unlearn a small world and score it (SEEDS=0,1,2 METHODS=simnpo_gdr,npo FRESH=1)
+	@.venv/bin/muse-eval pipeline --task muse_mini $(if $(SEEDS),--seeds $(SEEDS)) $(if $(METHODS),--methods $(METHODS))
+
+# The stored answers of the demo's models go too, those of other models stay.
+fresh:
+	@echo "starting over: removing the demo's models, runs and stored answers"
+	@grep -ho '"digest": *"[0-9a-f]*"' results/runs/muse_mini*/*/result.json 2>/dev/null | cut -d '"' -f 4 | sort -u \
+	  | while read -r digest; do grep -l "$$digest" results/cache/*/*.jsonl 2>/dev/null; done \
+	  | while read -r file; do rm -f "$$file"; done
+	@rm -rf results/models/muse_mini* results/runs/muse_mini*
+
+test: .venv/.dev ## Run the tests; coverage below 90 % fails (TESTS=tests/unit for some, without that bar)
+	@.venv/bin/python -m pytest $(TESTS) -q -m 'not gpu' --cov --cov-report=term:skip-covered $(if $(filter tests,$(TESTS)),--cov-fail-under=90)
+
+lint: .venv/.dev ## Check style and types
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+
+wheel-check: .venv/.dev ## Build sdist and wheel, and use the wheel from another folder
+	@.venv/bin/python .ci/wheel_check.py
+
+bench: .venv/.dev ## Measure speed and memory against one example at a time (BENCH='--model DIR …')
+	@.venv/bin/python -m benchmarks.speed $(BENCH)
+	@.venv/bin/python -m benchmarks.memory
+
+clean: ## Remove .venv, caches and build products; results stay
+	@rm -rf .venv build dist *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Speed and memory, run by hand or by `make bench`; never timed tests."""

@@ -1,0 +1,64 @@
+"""What the benchmarks measure with: CPU and wall seconds, peak memory, the machine's matrix rate."""
+
+import threading
+import time
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+import psutil
+import torch
+
+PAUSE = 0.005
+"""Seconds between two looks at the memory: a fraction of a percent of one CPU."""
+
+
+def resident() -> int:
+    """Return this process's resident memory, in bytes."""
+    return int(psutil.Process().memory_info().rss)
+
+
+@dataclass
+class Meter:
+    """Seconds and peak memory of what runs within it."""
+
+    cpu: float = 0.0
+    wall: float = 0.0
+    peak: int = 0
+    """Bytes resident at the most."""
+    _began: tuple[float, float] = (0.0, 0.0)
+    _over: threading.Event = field(default_factory=threading.Event)
+    _watch: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        self._watch = threading.Thread(target=self._look, daemon=True)
+        self._watch.start()
+        self._began = time.process_time(), time.perf_counter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.cpu, self.wall = time.process_time() - self._began[0], time.perf_counter() - self._began[1]
+        self._over.set()
+        assert self._watch is not None
+        self._watch.join()
+
+    def _look(self) -> None:
+        process = psutil.Process()
+        while True:
+            self.peak = max(self.peak, int(process.memory_info().rss))
+            if self._over.wait(PAUSE):
+                return
+
+
+def matrix_rate(size: int = 1536, times: int = 5) -> float:
+    """Return the floating-point operations a CPU second gives in a square float32 product, at best."""
+    left, right = torch.randn(size, size), torch.randn(size, size)
+    torch.mm(left, right)
+    best = float("inf")
+    for _ in range(times):
+        began = time.process_time()
+        torch.mm(left, right)
+        best = min(best, time.process_time() - began)
+    return 2 * size**3 / best

@@ -1,0 +1,360 @@
+"""Every verb of the command line, on a tiny model and a small folder of data."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from muse_eval import __version__
+from tests.e2e import COLUMNS, SCRIPT, files, muse, other_model, process, write_data, write_task
+
+PUBLISHED = Path(__file__).parents[2] / "results" / "published.csv"
+VERBS = [
+    ("run",),
+    ("unlearn",),
+    ("pipeline",),
+    ("leaderboard",),
+    ("check",),
+    ("list",),
+    ("data", "show"),
+    ("data", "verify"),
+    ("data", "export"),
+    ("cache", "info"),
+    ("cache", "clear"),
+]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory with the small task's YAML (``village.yaml``) and data (``data``)."""
+    monkeypatch.chdir(tmp_path)
+    write_task(tmp_path / "village.yaml")
+    write_data(tmp_path / "data")
+    return tmp_path
+
+
+@pytest.fixture
+def scored(here: Path, tiny_model: Path) -> Path:
+    """Two runs in ``results`` under a built-in task's name, so that check knows which way is better."""
+    write_task(here / "books.yaml", name="muse_books")
+    other = other_model(tiny_model, here / "other")
+    for name, model in (("one", tiny_model), ("two", other)):
+        args = ["run", "--model", model, "--task", "books.yaml", "--data-dir", "data", "--name", name, "-q"]
+        assert muse(*args).exit_code == 0
+    return here
+
+
+def result_of(task: str, name: str) -> dict[str, Any]:
+    text = Path("results", "runs", task, name, "result.json").read_text(encoding="utf-8")
+    stored: dict[str, Any] = json.loads(text)
+    return stored
+
+
+# ── run ──────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.usefixtures("here")
+def test_run_prints_the_table_and_leaves_evidence(tiny_model: Path) -> None:
+    done = muse("run", "--model", tiny_model, "--task", "village.yaml", "--data-dir", "data")
+
+    assert (done.exit_code, done.stderr) == (0, "")
+    for title in ("model", "VerbMem Df ↓", "KnowMem Df ↓", "PrivLeak → 0", "KnowMem Dr ↑", "tiny"):
+        assert title in done.stdout
+    assert "evidence: results/runs/village/tiny/result.json" in done.stdout
+    stored = result_of("village", "tiny")
+    assert list(stored["columns"]) == list(COLUMNS)
+    assert stored["model"]["id"] == "tiny"
+    records = Path("results/runs/village/tiny/records.jsonl").read_text(encoding="utf-8").splitlines()
+    # One record an example: VerbMem 3, KnowMem 3 + 3, PrivLeak forget 3 + holdout 3.
+    assert len(records) == 15
+    assert {json.loads(line)["split"] for line in records} == {
+        "verbmem/forget",
+        "knowmem/forget_qa",
+        "knowmem/retain_qa",
+        "privleak/forget",
+        "privleak/holdout",
+    }
+
+
+@pytest.mark.usefixtures("here")
+def test_run_does_as_its_options_say(tiny_model: Path) -> None:
+    options = ["--json", "--quiet", "--metrics", "privleak,verbmem_f", "--name", "short", "--limit", 2]
+    more = ["--set", "privleak.retain=true", "--set", "verbmem_f.max_tokens=4", "--set", "engine.device=cpu"]
+    done = muse("run", "--model", tiny_model, "--task", "village.yaml", "--data-dir", "data", *options, *more)
+
+    assert (done.exit_code, done.stderr) == (0, "")
+    stored = json.loads(done.stdout)
+    assert stored == result_of("village", "short")
+    assert list(stored["columns"]) == ["verbmem_f", "privleak"]
+    assert stored["columns"]["verbmem_f"]["n"] == 2
+    assert all("limited" in column["flags"] for column in stored["columns"].values())
+    assert stored["config"]["columns"]["verbmem_f"]["max_tokens"] == 4
+    assert stored["config"]["columns"]["privleak"]["retain"] is True
+    assert "forget_retain_Min-40%" in stored["extras"]["auc"]
+    # KnowMem was not asked for, so its splits were not even read.
+    assert set(stored["config"]["data"]["sha256"]) == {
+        "verbmem/forget",
+        "privleak/forget",
+        "privleak/holdout",
+        "privleak/retain",
+    }
+
+
+@pytest.mark.usefixtures("here")
+def test_the_same_run_again_gives_the_same_bytes_from_the_cache(tiny_model: Path) -> None:
+    args = ["run", "--model", tiny_model, "--task", "village.yaml", "--data-dir", "data", "--json"]
+    first = muse(*args)
+    cached = {path: path.read_bytes() for path in Path("results/cache").rglob("*.jsonl")}
+
+    assert muse(*args).stdout == first.stdout
+    assert cached == {path: path.read_bytes() for path in Path("results/cache").rglob("*.jsonl")}
+
+
+@pytest.mark.usefixtures("here")
+def test_no_cache_leaves_only_the_result(tiny_model: Path) -> None:
+    done = muse("run", "--model", tiny_model, "--task", "village.yaml", "--data-dir", "data", "--no-cache")
+    assert done.exit_code == 0
+    assert files(Path("results")) == ["runs/village/tiny/records.jsonl", "runs/village/tiny/result.json"]
+
+
+def test_retrain_is_what_privleak_is_relative_to(here: Path, tiny_model: Path) -> None:
+    other = other_model(tiny_model, here / "other")
+    args = ["run", "--task", "village.yaml", "--data-dir", "data", "--metrics", "privleak", "--retrain", other]
+    assert muse(*args, "--model", other, "--name", "self").exit_code == 0
+    assert muse(*args, "--model", tiny_model).exit_code == 0
+
+    assert result_of("village", "self")["columns"]["privleak"]["value"] == 0
+    stored = result_of("village", "tiny")
+    assert stored["provenance"]["retrain"]["model"] == "other"
+    assert "reference-published" not in stored["columns"]["privleak"]["flags"]
+
+
+# ── unlearn, and its output scored ───────────────────────────────────────────────────────────────
+def test_unlearn_then_run_reads_the_task_off_unlearn_json(here: Path, tiny_model: Path) -> None:
+    # Only a built-in task can be found by the name in the recipe.
+    write_task(here / "mini.yaml", name="muse_mini", data={"source": "builtin"})
+    args = ["--model", tiny_model, "--task", "mini.yaml", "--data-dir", "data", "--out", "unlearned"]
+    done = muse("unlearn", "--method", "npo_gdr", *args, "--beta", 0.2, "--lambda", 0.5, "--lr", 1e-3, "-q")
+
+    assert done.exit_code == 0, done.output
+    assert done.stdout == "unlearned model: unlearned (its recipe: unlearned/unlearn.json)\n"
+    recipe = json.loads(Path("unlearned/unlearn.json").read_text(encoding="utf-8"))
+    assert recipe["method"]["params"]["beta"] == 0.2
+    assert recipe["config"]["lambda"] == 0.5
+    assert recipe["config"]["task"] == "muse_mini"
+
+    shots = ["--set", "knowmem_f.shots=2", "--set", "knowmem_r.shots=2"]
+    done = muse("run", "--model", "unlearned", "--data-dir", "data", *shots)
+    assert done.exit_code == 0, done.output
+    stored = result_of("muse_mini", "unlearned")
+    assert stored["task"] == "muse_mini"
+    assert stored["columns"]["knowmem_f"]["n"] == 3
+
+
+# ── pipeline ─────────────────────────────────────────────────────────────────────────────────────
+def test_pipeline_makes_scores_and_does_nothing_twice(here: Path, tiny_model: Path) -> None:
+    other = other_model(tiny_model, here / "other")
+    options = ["--target", tiny_model, "--retrain", other, "--data-dir", "data", "--epochs", 1, "--lr", 1e-4]
+    args = ["pipeline", "--task", "village.yaml", "--methods", "ga, simnpo_gdr", *options]
+    done = muse(*args)
+
+    assert done.exit_code == 0, done.output
+    lines = [line for line in done.stdout.splitlines() if line.startswith("│")]
+    assert [line.split()[1] for line in lines] == ["target", "retrain", "ga", "simnpo_gdr"]
+    assert sorted(path.name for path in Path("results/models/village").iterdir()) == ["ga", "simnpo_gdr"]
+    before = {path: path.stat().st_mtime_ns for path in Path("results").rglob("*") if path.is_file()}
+
+    again = muse(*args)
+    assert again.stdout == done.stdout
+    assert before == {p: p.stat().st_mtime_ns for p in Path("results").rglob("*") if p.is_file()}
+
+
+# ── leaderboard ──────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.usefixtures("scored")
+def test_leaderboard_is_the_same_bytes_each_time() -> None:
+    board = Path("results/leaderboard.csv")
+    done = muse("leaderboard", "--published", PUBLISHED)
+    assert (done.exit_code, done.stdout) == (0, "results/leaderboard.csv: 2 runs\n")
+    first = board.read_bytes()
+    assert muse("leaderboard", "--published", PUBLISHED).exit_code == 0
+    assert board.read_bytes() == first
+
+    printed = muse("leaderboard", "--published", PUBLISHED, "--out", "-")
+    assert printed.stdout.encode() == first
+    names = [line["name"] for line in csv.DictReader(io.StringIO(printed.stdout)) if line["name"]]
+    assert {"one", "two"} <= set(names)
+
+
+@pytest.mark.usefixtures("scored")
+def test_leaderboard_in_markdown() -> None:
+    done = muse("leaderboard", "--format", "md", "--out", "board.md")
+    assert done.exit_code == 0
+    text = Path("board.md").read_text(encoding="utf-8")
+    assert "| model | VerbMem Df ↓ | KnowMem Df ↓ | PrivLeak → 0 | KnowMem Dr ↑ |" in text
+    assert text.index("| one |") < text.index("| two |")
+    assert muse("leaderboard", "--format", "md", "--out", "-").stdout == text
+    assert "SimNPO" in muse("leaderboard", "--format", "md", "--out", "-", "--published", PUBLISHED).stdout
+
+
+# ── check ────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.usefixtures("scored")
+def test_check_is_0_when_fine_1_on_a_regression_and_2_when_it_cannot_tell() -> None:
+    done = muse("check", "--update")
+    assert (done.exit_code, done.stdout) == (0, "results/baseline.json: 2 runs\n")
+    done = muse("check")
+    assert done.exit_code == 0
+    assert done.stdout.splitlines()[-1].startswith("fine: ")
+
+    path = Path("results/baseline.json")
+    baseline = json.loads(path.read_text(encoding="utf-8"))
+    expected = baseline["runs"]["muse_books/one"]["verbmem_f"]
+    expected["value"] -= 5 + expected["tolerance"]
+    path.write_text(json.dumps(baseline), encoding="utf-8")
+    done = muse("check", "--json")
+    assert done.exit_code == 1
+    report = json.loads(done.stdout)
+    assert report["exit_code"] == 1
+    assert [row["column"] for row in report["rows"] if row["verdict"] == "worse"] == ["verbmem_f"]
+
+    # The measured value is taken over, the tolerance is kept.
+    assert muse("check", "--update").exit_code == 0
+    assert muse("check").exit_code == 0
+
+    baseline = json.loads(path.read_text(encoding="utf-8"))
+    baseline["runs"]["muse_books/gone"] = baseline["runs"]["muse_books/one"]
+    path.write_text(json.dumps(baseline), encoding="utf-8")
+    done = muse("check")
+    assert done.exit_code == 2
+    assert "no such run" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("cannot tell: ")
+
+
+# ── list, data, cache ────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize(
+    ("what", "names"),
+    [
+        ("tasks", {"muse_books", "muse_mini", "muse_news"}),
+        ("methods", {"ga", "npo_gdr", "simnpo", "simnpo_klr"}),
+        ("metrics", {"knowmem", "privleak", "verbmem"}),
+        ("engines", {"hf"}),
+        ("models", {"muse_books", "muse_news"}),
+    ],
+)
+def test_list_shows_all_of_a_kind(what: str, names: set[str]) -> None:
+    plain, machine = muse("list", what), muse("list", what, "--json")
+    assert plain.exit_code == machine.exit_code == 0
+    lines = json.loads(machine.stdout)
+    assert names <= {next(iter(line.values())) for line in lines}
+    assert len(plain.stdout.splitlines()) == len(lines)
+    assert [line.split()[0] for line in plain.stdout.splitlines()] == [next(iter(x.values())) for x in lines]
+
+
+@pytest.mark.usefixtures("here")
+def test_data_exported_reads_back_equal() -> None:
+    built_in = muse("data", "show", "--task", "muse_mini")
+    assert built_in.exit_code == 0
+    done = muse("data", "export", "--task", "muse_mini", "--out", "copy")
+    assert (done.exit_code, done.stdout) == (0, f"copy: {len(built_in.stdout.splitlines())} splits\n")
+
+    assert muse("data", "show", "--task", "muse_mini", "--data-dir", "copy").stdout == built_in.stdout
+    for split in ("knowmem/forget_qa", "raw/forget"):
+        args = ["data", "show", "--task", "muse_mini", "--split", split]
+        rows = muse(*args).stdout
+        assert rows == muse(*args, "--data-dir", "copy").stdout
+        assert len(rows.splitlines()) > 50
+
+    args = ["data", "verify", "--task", "muse_mini", "--data-dir", "copy"]
+    fine = muse(*args)
+    assert fine.exit_code == 0
+    assert all(line.split()[1] == "ok" for line in fine.stdout.splitlines())
+    Path("copy/verbmem/forget.json").write_text('[{"prompt": "The owl", "gt": "said"}]', encoding="utf-8")
+    Path("copy/train/forget.json").unlink()
+    wrong = muse(*args)
+    assert wrong.exit_code == 1
+    assert "verbmem/forget: differs 1 rows, 19 bytes (expected 100 rows, 75200 bytes)" in wrong.stdout
+    assert "train/forget: missing" in wrong.stdout
+
+
+@pytest.mark.usefixtures("here")
+def test_cache_is_counted_and_cleared(tiny_model: Path) -> None:
+    assert muse("cache", "info").stdout == "0 engines, 0.0 MB\n"
+    args = ["run", "--model", tiny_model, "--task", "village.yaml", "--data-dir", "data", "--quiet"]
+    assert muse(*args).exit_code == 0
+    info = muse("cache", "info")
+    # VerbMem 3 continuations + 3 truths, KnowMem 3 + 3 answers, PrivLeak 3 + 3 texts.
+    assert "18 answers" in info.stdout
+    assert "1 engines" in info.stdout
+
+    assert muse("cache", "clear").stdout.startswith("freed ")
+    assert muse("cache", "info").stdout == "0 engines, 0.0 MB\n"
+    assert files(Path("results")) == ["runs/village/tiny/records.jsonl", "runs/village/tiny/result.json"]
+
+
+# ── help and the rest ────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize("verb", VERBS, ids=" ".join)
+def test_help_has_an_example(verb: tuple[str, ...]) -> None:
+    done = muse(*verb, "--help")
+    assert done.exit_code == 0
+    assert "Example: " in done.stdout
+    assert f"muse-eval {' '.join(verb)}" in done.stdout
+    assert muse(*verb, "-h").stdout == done.stdout
+
+
+def test_every_verb_has_its_help_tested() -> None:
+    listed = [line.split()[1] for line in muse("--help").stdout.split("Commands")[1].splitlines() if "│ " in line]
+    assert {verb[0] for verb in VERBS} <= set(listed)
+    assert {name for name in listed if name.isalpha() and name.islower()} & {"report", "sweep"} == set()
+
+
+def test_version() -> None:
+    assert muse("--version").stdout == f"{__version__}\n"
+
+
+def test_shells_complete_verbs_and_options() -> None:
+    script = process("--show-completion", "bash")
+    assert script.returncode == 0
+    assert "_MUSE_EVAL_COMPLETE=complete_bash" in script.stdout
+
+    env = {**os.environ, "_MUSE_EVAL_COMPLETE": "complete_bash"}
+    for words, at, wanted in (("muse-eval lead", "1", "leaderboard"), ("muse-eval run --mo", "2", "--model")):
+        asked = {**env, "COMP_WORDS": words, "COMP_CWORD": at}
+        done = subprocess.run([SCRIPT], env=asked, capture_output=True, text=True, timeout=60)
+        assert done.stdout.split() == [wanted]
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [
+        (["rnu"], "run"),
+        (["run", "--model", "m", "--limit", "two"], "--limit"),
+        (["run", "--model", "m", "--nope"], "--nope"),
+        (["run"], "--model"),
+        (["unlearn", "--method", "ga", "--model", "m", "--task", "t"], "--out"),
+        (["list"], "what"),
+        (["leaderboard", "--results"], "--results"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistyped_command_names_what_is_wrong(args: list[str], named: str) -> None:
+    done = muse(*args)
+    assert done.exit_code == 2
+    assert named in done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+
+
+def test_answers_without_torch_loaded() -> None:
+    """``list``, ``leaderboard`` and ``--help`` answer fast because they never import torch."""
+    code = (
+        "import sys; from typer.testing import CliRunner; from muse_eval.cli import app; "
+        "codes = [CliRunner().invoke(app, args.split()).exit_code for args in "
+        "('--help', 'run --help', 'list tasks', 'list methods', 'list engines', 'leaderboard', 'check', "
+        "'data show --task muse_mini')]; "
+        "print(codes, sorted({'torch', 'transformers', 'datasets'} & set(sys.modules)))"
+    )
+    python = SCRIPT.with_name("python")
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=60, cwd="/")
+    assert done.stdout == "[0, 0, 0, 0, 0, 2, 2, 0] []\n", done.stderr
