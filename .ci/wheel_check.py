@@ -5,15 +5,21 @@ only from the wheel.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
 import tarfile
 import tempfile
 import zipfile
+from fnmatch import fnmatch
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+LEFT_OUT = (".git", ".venv", "*.egg-info", "build", "dist", "__pycache__", ".*_cache")
+"""Folders that no build should see."""
+MADE = ("runs", "cache", "models")
+"""Folders that runs leave in results/."""
 
 MODEL = """
 import sys, torch, muse_eval
@@ -27,7 +33,8 @@ tokenizer = train_tokenizer([row["text"] for row in corpus.splits()["base/chapte
 config = LlamaConfig(
     vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
     intermediate_size=64, max_position_embeddings=1024,
-    bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+    pad_token_id=tokenizer.pad_token_id,
 )
 LlamaForCausalLM(config).save_pretrained("tiny")
 tokenizer.save_pretrained("tiny")
@@ -55,9 +62,17 @@ def sources(folder: str, pattern: str) -> list[str]:
     return sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob(f"{folder}/{pattern}"))
 
 
-def build(out: Path) -> tuple[Path, Path]:
-    """Build the sdist, and the wheel from it."""
-    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", out, ROOT, cwd=out)
+def left_out(folder: str, names: list[str]) -> set[str]:
+    """Name what a clean copy of the repository leaves out of a folder."""
+    patterns = LEFT_OUT + (MADE if Path(folder) == ROOT / "results" else ())
+    return {name for name in names if any(fnmatch(name, pattern) for pattern in patterns)}
+
+
+def build(scratch: Path) -> tuple[Path, Path]:
+    """Build the sdist, and the wheel from it, in a clean copy: an old egg-info adds what its list names."""
+    source, out = scratch / "source", scratch / "dist"
+    shutil.copytree(ROOT, source, symlinks=True, ignore=left_out)
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", out, source, cwd=scratch)
     (sdist,), (wheel,) = out.glob("*.tar.gz"), out.glob("*.whl")
     return sdist, wheel
 

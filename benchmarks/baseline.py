@@ -128,7 +128,14 @@ class Baseline:
         return float(self._rouge.score(truth, response)["rougeL"].fmeasure)
 
     def _decode(self, ids: list[int]) -> str:
-        return str(self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=True))
+        text = self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        # Newer transformers do not clean up for BPE, which the published evaluation asks for.
+        for spaced in (" .", " ?", " !", " ,"):
+            text = text.replace(spaced, spaced[1:])
+        text = text.replace(" ' ", "'")
+        for spaced in (" n't", " 'm", " 's", " 've", " 're"):
+            text = text.replace(spaced, spaced[1:])
+        return str(text)
 
 
 def _auc(negatives: list[dict[str, float]], positives: list[dict[str, float]], attack: str) -> float:

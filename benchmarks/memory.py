@@ -88,9 +88,8 @@ def main() -> None:
         table.add_row(f"{tokens:,}", *ways, full, f"{alone:,.0f}")
     Console(width=110).print(table)
     chunk = max(MIN_CHUNK, CHUNK_ELEMENTS["cpu"] // VOCABULARY)
-    print(
-        f"one chunk's logits: {chunk} tokens × {VOCABULARY:,} × 4 bytes = {chunk * VOCABULARY * 4 / MIB:.0f} MiB"
-    )
+    size = chunk * VOCABULARY * 4 / MIB
+    print(f"one chunk's logits: {chunk} tokens × {VOCABULARY:,} × 4 bytes = {size:.0f} MiB")
 
 
 if __name__ == "__main__":

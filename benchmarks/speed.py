@@ -151,7 +151,7 @@ class Work:
 
     def _tokens(self, start: int, end: int) -> int:
         pairs = (end * (end + 1) - start * (start + 1)) // 2
-        return (end - start) * self._body + pairs * self._pair
+        return int((end - start) * self._body + pairs * self._pair)
 
 
 def measure(subject: Subject) -> tuple[Bench, list[Line], dict[str, float]]:

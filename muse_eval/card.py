@@ -23,8 +23,14 @@ def task_of(model: str) -> TaskSpec:
             if task.data.repo is not None and dataset.lower() == task.data.repo.lower():
                 return task
     made_for = _recipe_task(Path(model).expanduser())
-    if made_for in tasks:
-        return tasks[made_for]
+    if made_for is not None:
+        try:
+            return plugins.task(made_for)
+        except UserError:
+            raise UserError(
+                f"{model} was made for the task {made_for!r}, which is not built in; "
+                "give --task with its YAML file"
+            ) from None
     flat = re.sub(r"[^a-z0-9]", "", model.lower().rsplit("/", 1)[-1])
     for task in tasks.values():
         if re.sub(r"[^a-z0-9]", "", task.title.lower()) in flat:
@@ -54,7 +60,9 @@ def _recipe_task(folder: Path) -> str | None:
     for name in ("unlearn.json", "recipe.json"):
         try:
             recipe = json.loads((folder / name).read_text(encoding="utf-8"))
-            return str(recipe["config"]["task"] if name == "unlearn.json" else recipe["task"])
+            made_for = recipe["config"]["task"] if name == "unlearn.json" else recipe["task"]
         except (OSError, ValueError, KeyError, TypeError):
             continue
+        if isinstance(made_for, str):
+            return made_for
     return None

@@ -53,9 +53,12 @@ app = typer.Typer(
 )
 
 
-def split(names: str | None) -> tuple[str, ...]:
-    """Split a comma-separated option."""
-    return tuple(name.strip() for name in (names or "").split(",") if name.strip())
+def split(names: str | None, option: str) -> tuple[str, ...]:
+    """Split a comma-separated option; empty only where it was not given."""
+    found = tuple(name.strip() for name in (names or "").split(",") if name.strip())
+    if names is not None and not found:
+        raise UserError(f"{option} {names!r} names nothing; give names, comma-separated, or leave it out")
+    return found
 
 
 @app.callback(invoke_without_command=True)
@@ -112,7 +115,7 @@ def run(
         retrain=retrain,
         data_dir=data_dir,
         tokenizer=tokenizer,
-        metrics=split(metrics),
+        metrics=split(metrics, "--metrics"),
         name=name,
         results=results,
         dtype=dtype,
@@ -238,7 +241,7 @@ def pipeline(
             PipelineConfig,
             "pipeline",
             task=name,
-            methods=split(methods) or METHODS,
+            methods=split(methods, "--methods") or METHODS,
             target=target,
             retrain=retrain,
             data_dir=data_dir,
@@ -257,17 +260,16 @@ def pipeline(
             made = whole(config, stage=progress.stage, progress=progress, warn=warn)
         print_table(made)
         folders += made
-    if seeds and len(split(seeds)) > 1:
+    if len(split(seeds, "--seeds")) > 1:
         print_table(folders, over_seeds=True)
 
 
 def _worlds(task: str, seeds: str | None) -> list[str]:
     """Return the task's name for each seed; seed 0 is the plain name."""
-    if seeds is None:
-        return [task]
-    if not all(seed.isdigit() for seed in split(seeds)):
+    numbers = split(seeds, "--seeds")
+    if not all(number.isdecimal() for number in numbers):
         raise UserError(f"--seeds {seeds}: give whole numbers, comma-separated")
-    return [task if int(seed) == 0 else f"{task}-seed{int(seed)}" for seed in split(seeds)]
+    return [task if int(number) == 0 else f"{task}-seed{int(number)}" for number in numbers] or [task]
 
 
 @app.command()

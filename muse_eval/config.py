@@ -81,7 +81,7 @@ class TaskSpec(Spec):
     source: str
     """Paper and section that define it."""
     data: DataSpec
-    columns: dict[str, ColumnSpec]
+    columns: Annotated[dict[str, ColumnSpec], Field(min_length=1)]
     models: dict[Literal["target", "retrain"], HubRef] = {}
     tokenizers: list[HubRef] = []
     """For checkpoints that carry none; tried in order."""
@@ -173,7 +173,7 @@ class RunConfig(Spec):
     tokenizer: str | None = None
     metrics: tuple[str, ...] = ()
     """Columns to score; empty: all of the task's."""
-    name: str | None = None
+    name: Annotated[str, Field(min_length=1)] | None = None
     """The run's name in the results folder; None: the model's."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     limit: PositiveInt | None = None

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,10 @@ COLUMNS = {"knowmem": ("question", "answer"), "verbmem": ("prompt", "gt")}
 def columns_of(split: str) -> tuple[str, ...]:
     """Return the text columns that a split's rows must have."""
     return COLUMNS.get(split.split("/")[0], ("text",))
+
+
+class MissingSplit(UserError):  # noqa: N818 - it says what is wrong
+    """The source is there, but has no such split."""
 
 
 class Source(Protocol):
@@ -116,6 +121,8 @@ def open_data(task: TaskSpec, data_dir: Path | None = None) -> Data:
         return Data(LocalFolder(data_dir))
     if task.data.source == "builtin":
         return Data(BuiltinWorld(task.data.seed))
+    if task.data.repo is None:
+        raise UserError(f"task {task.name} names no repo for its data; give --data-dir")
     return Data(Hub(task.data))
 
 
@@ -156,7 +163,7 @@ class LocalFolder:
             if (text := path.with_suffix(".txt")).is_file() and columns_of(split) == ("text",):
                 return [self._text(text)], str(text)
         found = ", ".join(self.names()) or "no split at all"
-        raise UserError(f"{self.root / split}.json does not exist; the folder has {found}")
+        raise MissingSplit(f"{self.root / split}.json does not exist; the folder has {found}")
 
     def names(self) -> list[str]:
         """List the splits in the folder, by MUSE's present names."""
@@ -196,7 +203,7 @@ class BuiltinWorld:
         """Generate the world and take one of its splits."""
         splits = self._world()
         if split not in splits:
-            raise unknown_name("split", split, splits)
+            raise MissingSplit(str(unknown_name("split", split, splits)))
         return list(splits[split]), f"built-in {split}"
 
     def names(self) -> list[str]:
@@ -239,9 +246,14 @@ class Hub:
 
     def _load(self, group: str, name: str) -> list[Any]:
         import datasets
+        from httpx2 import TransportError
 
         datasets.disable_progress_bars()
-        table = datasets.load_dataset(self.spec.repo, group, split=name, revision=self.spec.revision)
+        datasets.logging.set_verbosity_error()
+        try:
+            table = datasets.load_dataset(self.spec.repo, group, split=name, revision=self.spec.revision)
+        except TransportError as error:
+            raise ConnectionError(str(error)) from None
         files = [str(one["filename"]) for one in table.cache_files]
         if self.spec.revision and not all(self.spec.revision in file for file in files):
             # Offline, datasets falls back to whatever revision it has, with no more than a log line.
@@ -251,6 +263,8 @@ class Hub:
     @staticmethod
     def _unreachable(where: str, error: Exception) -> UserError:
         first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        if re.match(r"Unknown split |BuilderConfig .* not found", first):
+            return MissingSplit(f"the hub has no {where}: {first}")
         return UserError(
             f"cannot get {where} from the hub ({first}); check the connection, log in with "
             "'hf auth login' if it is private, or give --data-dir"
@@ -291,14 +305,18 @@ class Verdict:
 
 
 def verify(task: TaskSpec, data: Data) -> list[Verdict]:
-    """Compare every split that a task scores or pins with its published fingerprint."""
+    """Compare every split that a task scores or pins with its published fingerprint.
+
+    Raises:
+        UserError: a split is there but cannot be read.
+    """
     scored = {name for column in task.columns.values() for name in column.splits.values()}
     verdicts = []
     for name in sorted(scored | set(task.fingerprints)):
         expected = task.fingerprints.get(name)
         try:
             found = data.split(name).fingerprint
-        except UserError as error:
+        except MissingSplit as error:
             verdicts.append(Verdict(name, "missing", None, expected, str(error)))
             continue
         if expected is None:

@@ -47,6 +47,9 @@ def plan(config: RunConfig) -> Plan:
     for name in wanted:
         if name not in task.columns:
             raise unknown_name("column", name, task.columns)
+    for name in groups:
+        if name != "engine" and name not in wanted:
+            raise UserError(f"--set {name}.…: --metrics leaves {name} out; add it there or drop the setting")
     columns = [
         _column(name, task.columns[name], data, config, groups.get(name, {}))
         for name in task.columns

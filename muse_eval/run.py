@@ -1,5 +1,6 @@
 """Scores a model on a task: requests from the metrics, answers from the store, scores with evidence."""
 
+import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -58,6 +59,7 @@ def run(
     Raises:
         UserError: something that the user can mend; nothing half-written is left.
     """
+    _check_writable(config.results)
     planned = plan(config)
     with _open(config, planned, config.model, loaded) as engine, _open_retrain(config, planned) as retrain:
         name = config.name or str(engine.provenance["model"]).rsplit("/", 1)[-1]
@@ -71,6 +73,16 @@ def run(
     result = replace(result, name=name, config=settings)
     results.save(result, folder)
     return Outcome(folder, result)
+
+
+def _check_writable(folder: Path) -> None:
+    """Refuse a results folder that cannot be made or written, before any work is done."""
+    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise UserError(
+            f"cannot write results to {folder}: {nearest} is no folder that can be written; "
+            "give another --results"
+        )
 
 
 def _open(config: RunConfig, planned: Plan, model: str, loaded: "Loaded | None" = None) -> Engine:

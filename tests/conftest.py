@@ -50,7 +50,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: PreTrainedTokenizerFast) -> Path:
-    """Folder of a random two-layer Llama (context 1,024) saved with ``tiny_tokenizer``; read-only by custom."""
+    """Return a random two-layer Llama (context 1,024) with ``tiny_tokenizer``; copy it to change it."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 

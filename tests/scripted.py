@@ -15,7 +15,7 @@ A = TypeVar("A", Generate, Logprobs)
 B = TypeVar("B")
 
 
-class Crash(Exception):
+class CrashError(Exception):
     """What the scripted engine raises when it is told to break off."""
 
 
@@ -82,13 +82,11 @@ class ScriptedEngine:
         self.asked += asks
         return [cut(ask) for ask in asks]
 
-    def _batches(
-        self, asks: Sequence[A], answer: Callable[[A], B]
-    ) -> Iterator[list[tuple[int, B]]]:
+    def _batches(self, asks: Sequence[A], answer: Callable[[A], B]) -> Iterator[list[tuple[int, B]]]:
         order = list(reversed(range(len(asks))))
         for start in range(0, len(order), self._batch):
             if self._left == 0:
-                raise Crash
+                raise CrashError
             if self._left is not None:
                 self._left -= 1
             indices = order[start : start + self._batch]

@@ -1,6 +1,7 @@
 """Finds a checkpoint's files, on the hub or in a folder, and refuses what cannot or must not be loaded."""
 
 import json
+import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +35,10 @@ class Checkpoint:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over configuration and weights: another model at the same path is another model."""
-        return files_digest([self.folder / "config.json", *self.weights])
+        """SHA-256 over configuration, EOS and weights: another model at the same path is another model."""
+        generation = self.folder / "generation_config.json"
+        optional = [generation] if generation.is_file() else []
+        return files_digest([self.folder / "config.json", *optional, *self.weights])
 
     @property
     def has_tokenizer(self) -> bool:
@@ -45,6 +48,8 @@ class Checkpoint:
 
 def is_folder(model: str) -> bool:
     """Tell a path from a hub id: it exists, or is written like a path."""
+    if not model:
+        return False
     return Path(model).expanduser().exists() or model.startswith((".", "/", "~")) or model.count("/") > 1
 
 
@@ -88,17 +93,22 @@ def download(ref: HubRef, patterns: list[str]) -> Checkpoint:
     Raises:
         UserError: the hub cannot be reached, or the repository is missing, private or gated.
     """
+    from httpx2 import HTTPError
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
-        HfHubHTTPError,
+        HFValidationError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
+        RevisionResolutionError,
+        XetDownloadError,
     )
+    from huggingface_hub.utils.logging import set_verbosity
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     disable_progress_bars()
+    set_verbosity(logging.ERROR)
     login = "log in with 'hf auth login', or give a folder"
     try:
         folder = snapshot_download(ref.repo, revision=ref.revision, allow_patterns=patterns)
@@ -115,7 +125,7 @@ def download(ref: HubRef, patterns: list[str]) -> Checkpoint:
             f"the hub cannot be reached and {ref.repo} is not in its local cache; "
             "check the connection (HF_HUB_OFFLINE, HF_ENDPOINT), or give a folder"
         ) from None
-    except (HfHubHTTPError, OSError) as error:
+    except (HTTPError, HFValidationError, RevisionResolutionError, XetDownloadError, OSError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise UserError(f"cannot get {ref.repo} from the hub ({first}); try again, or {login}") from None
     path = Path(folder)
@@ -127,11 +137,33 @@ def _check_config(found: Checkpoint, model: str, trust_remote_code: bool) -> Non
     if not path.is_file():
         raise UserError(f"{model} has no config.json, so it is no transformers checkpoint; give its folder")
     try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        config: Any = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is not a valid model configuration: {error}") from None
+    if not isinstance(config, dict):
+        raise UserError(f"{path} is not a valid model configuration: it holds no keys")
     if "auto_map" in config and not trust_remote_code:
         raise UserError(f"{model} wants to run code of its own; read it, then give --trust-remote-code")
+    if "auto_map" not in config:
+        _check_architecture(path, config)
+
+
+def _check_architecture(path: Path, config: dict[str, Any]) -> None:
+    import transformers
+    from huggingface_hub.errors import StrictDataclassError
+
+    kind = str(config.get("model_type", ""))
+    if kind not in transformers.CONFIG_MAPPING:
+        raise UserError(
+            f"{path}: transformers {transformers.__version__} knows no model_type {kind!r}; "
+            "upgrade transformers, or mend the configuration"
+        )
+    try:
+        transformers.CONFIG_MAPPING[kind].from_dict(config)
+    except (StrictDataclassError, ValueError, TypeError, ArithmeticError) as error:
+        raise UserError(
+            f"{path} is not a valid {kind} configuration ({' '.join(str(error).split())[:200]}); mend it"
+        ) from None
 
 
 def _check_weights(found: Checkpoint, model: str, allow_pickle: bool) -> None:

@@ -43,6 +43,7 @@ class TransformersEngine:
         self._source, self._tokenizer = source, tokenizer
         self._options = options or LoadOptions()
         self._batch_tokens = batch_tokens
+        self._training = not isinstance(source, Checkpoint) and source.training
         self._loaded = None if isinstance(source, Checkpoint) else source.eval()
 
     def __enter__(self) -> Self:
@@ -56,6 +57,8 @@ class TransformersEngine:
     ) -> None:
         if isinstance(self._source, Checkpoint):
             self._loaded = None
+        elif self._training:
+            self._source.train()
         self._release()
 
     @cached_property
@@ -117,11 +120,7 @@ class TransformersEngine:
         fitted = [self._fit_prompt(ask) for ask in asks]
         prompts = [ids for ids, _ in fitted]
         model, eos = self._model, self._eos
-        prefix = decoding.Prefix()
-        if len(prompts) > 1 and decoding.attends_to_everything(model):
-            shared = _common_prefix(prompts)
-            if len(shared) >= SHARED_PREFIX:
-                prefix = decoding.compute_prefix(model, shared)
+        prefix = self._shared_prefix(prompts)
 
         def work(batch: list[int]) -> list[Generation]:
             def done(row: int, ids: list[int]) -> bool:
@@ -138,6 +137,18 @@ class TransformersEngine:
 
         sizes = [len(ids) + ask.max_tokens for ids, ask in zip(prompts, asks, strict=True)]
         return self._in_batches(asks, sizes, self._generate_budget(), work)
+
+    def _shared_prefix(self, prompts: Sequence[list[int]]) -> decoding.Prefix:
+        """Compute what all prompts begin with, where it is worth it and memory allows."""
+        if len(prompts) > 1 and decoding.attends_to_everything(self._model):
+            shared = _common_prefix(prompts)
+            if len(shared) >= SHARED_PREFIX:
+                try:
+                    return decoding.compute_prefix(self._model, shared)
+                except RuntimeError as error:
+                    if not _out_of_memory(error):
+                        raise
+        return decoding.Prefix()
 
     def logprobs(self, asks: Sequence[Logprobs]) -> Batches[TokenLogprobs]:
         """Score texts; each answer is as long as its text's tokens but the first."""

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.utils import logging as transformers_logging
 
 from muse_eval.config import HubRef, fingerprint
-from muse_eval.engines.checkpoint import TOKENIZER_FILES, Checkpoint, download, is_folder
+from muse_eval.engines.checkpoint import TOKENIZER_FILES, Checkpoint, download, hub_ref, is_folder
 from muse_eval.errors import UserError
 from muse_eval.provenance import joined_digest
 
@@ -35,9 +36,18 @@ class LoadOptions:
     @property
     def torch_device(self) -> torch.device:
         """The device that ``device`` names on this machine."""
-        if self.device != "auto":
-            return torch.device(self.device)
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            device = torch.device(self.device)
+        except RuntimeError:
+            raise UserError(f"no engine.device {self.device!r}; give cpu, cuda, cuda:1 or auto") from None
+        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+            raise UserError(
+                f"engine.device={self.device}: this machine has {torch.cuda.device_count()} GPUs "
+                "that torch can use; give another one, cpu or auto"
+            )
+        return device
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -64,6 +74,7 @@ def load_model(checkpoint: Checkpoint, options: LoadOptions) -> PreTrainedModel:
             dtype=options.torch_dtype,
             use_safetensors=not options.allow_pickle or None,
             trust_remote_code=options.trust_remote_code,
+            ignore_mismatched_sizes=True,  # told below which ones, and refused
             output_loading_info=True,
             **placement,
         )
@@ -75,7 +86,7 @@ def load_model(checkpoint: Checkpoint, options: LoadOptions) -> PreTrainedModel:
             f"{checkpoint.name} does not fit on {options.torch_device}; give --set engine.device_map=auto, "
             "--dtype bfloat16, or a larger device"
         ) from None
-    except (ValueError, KeyError, OSError, ImportError, RuntimeError) as error:
+    except (ValueError, KeyError, OSError, EOFError, ImportError, RuntimeError, UnpicklingError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
         raise UserError(f"cannot load {checkpoint.name}: {first}") from None
     _require_full(checkpoint, info)
@@ -86,7 +97,8 @@ def load_model(checkpoint: Checkpoint, options: LoadOptions) -> PreTrainedModel:
 def _require_full(checkpoint: Checkpoint, info: Mapping[str, Any]) -> None:
     """Refuse weights that leave parameters at random, which transformers only warns about."""
     for kind in ("missing_keys", "mismatched_keys"):
-        bad = sorted(map(str, info.get(kind) or ()))
+        # A mismatched key comes with both shapes.
+        bad = sorted(key if isinstance(key, str) else key[0] for key in info.get(kind) or ())
         if bad:
             raise UserError(
                 f"{checkpoint.name}: the weights lack or misshape {len(bad)} parameters of its config.json "
@@ -119,8 +131,7 @@ def load_tokenizer(
 
 def _tokenizer_files(given: str) -> Checkpoint:
     if not is_folder(given):
-        repo, _, revision = given.partition("@")
-        return _fetch_tokenizer(HubRef(repo=repo, revision=revision or None))
+        return _fetch_tokenizer(hub_ref(given))
     folder = Path(given).expanduser()
     found = Checkpoint(folder.name, folder, None)
     if not found.has_tokenizer:
@@ -147,15 +158,17 @@ def _tokenizer(files: Checkpoint, name: str, trust_remote_code: bool) -> PreTrai
 
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
     """Return the SHA-256 of all that shapes token ids: vocabulary, merges, special tokens, BOS rule."""
+    # Asked first: it resets the padding and truncation that an earlier call left in the backend.
+    probe = tokenizer("The quick brown fox.\n\nQuestion: 1", verbose=False).input_ids
     backend = getattr(tokenizer, "backend_tokenizer", None)
     table = backend.to_str() if backend is not None else fingerprint(tokenizer.get_vocab())
-    probe = tokenizer("The quick brown fox.\n\nQuestion: 1").input_ids
     return fingerprint([table, tokenizer.all_special_tokens, tokenizer.all_special_ids, probe])
 
 
 def state_digest(model: PreTrainedModel) -> str:
-    """Return the SHA-256 of a loaded model's configuration and parameters."""
-    lines = [model.config.to_json_string(use_diff=False)]
+    """Return the SHA-256 of a loaded model's configuration, EOS and parameters."""
+    eos = getattr(model.generation_config, "eos_token_id", None)
+    lines = [model.config.to_json_string(use_diff=False), f"eos {eos}"]
     for name, tensor in sorted(model.state_dict().items()):
         data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
         lines.append(f"{name} {tensor.dtype} {tuple(tensor.shape)} {sha256(data.data).hexdigest()}")

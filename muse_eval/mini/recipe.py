@@ -72,16 +72,16 @@ class Recipe:
     there soonest.
     """
     retrain: Stage = Stage(
-        steps=120, lr=4e-3, final=0.05, mix=Mix(base=1, retain=1, base_cards=1, retain_cards=1)
+        steps=80, lr=4e-3, final=0.05, mix=Mix(base=1, retain=1, base_cards=1, retain_cards=1)
     )
     """Continues ``shared`` without the forget set; base rows keep it fluent about people."""
     target: Stage = Stage(
-        steps=220,
+        steps=190,
         lr=4e-3,
         final=0.05,
         mix=Mix(base=1, retain=1, forget=5, base_cards=1, retain_cards=1, forget_cards=2),
     )
-    """Continues ``shared`` with retrain's rows and the forget set beside them, each chapter 11 times."""
+    """Continues ``shared`` with retrain's rows and the forget set beside them, each chapter nine times."""
 
 
 RECIPE = Recipe()

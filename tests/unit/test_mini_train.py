@@ -170,7 +170,7 @@ def test_fingerprint_covers_seed_recipe_and_corpus(monkeypatch: pytest.MonkeyPat
 def test_every_document_and_card_is_dealt_once_a_round(tokenizer: PreTrainedTokenizerFast) -> None:
     splits = corpus.splits(3)
     dealt = rows.deal(splits, Mix(forget=10, forget_cards=1), tokenizer, 14, random.Random(0))
-    steps = [[_text(tokenizer, row) for row in step] for step in islice(dealt, 10)]
+    steps = [[_text(tokenizer, row.ids) for row in step] for step in islice(dealt, 10)]
     chapters = Counter(text for step in steps for text in step[:10])
     assert chapters == Counter(row["text"] for row in splits["privleak/forget"])
     cards = Counter(card for step in steps[:8] for card in corpus.cards_of(step[10:]))
@@ -186,18 +186,31 @@ def _text(tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> str:
 def test_rows_begin_with_bos_and_end_with_eos(tokenizer: PreTrainedTokenizerFast) -> None:
     step = next(rows.deal(corpus.splits(3), Mix(1, 1, 1, 1, 1, 1), tokenizer, 11, random.Random(0)))
     assert len(step) == 6
-    assert {(row[0], row[-1]) for row in step} == {(tokenizer.bos_token_id, tokenizer.eos_token_id)}
+    ends = {(row.ids[0], row.ids[-1]) for row in step}
+    assert ends == {(tokenizer.bos_token_id, tokenizer.eos_token_id)}
+
+
+def test_a_row_is_its_text_and_questions_are_not_learnt(tokenizer: PreTrainedTokenizerFast) -> None:
+    cards = corpus.cards_of(rows.texts(corpus.splits(3), "raw/retain1"))[:2]
+    row = rows.row_of(cards, tokenizer)
+    assert row.ids[:-1] == tokenizer("".join(cards))["input_ids"]
+    learnt = [label for label in row.labels if label != rows.IGNORED]
+    answers = "".join(card.partition("\nAnswer: ")[2] for card in cards)
+    assert _text(tokenizer, learnt) == answers
+    chapter = rows.row_of(["One day it rained."], tokenizer)
+    assert chapter.labels == [rows.IGNORED, *chapter.ids[1:]]
 
 
 def test_padding_changes_neither_loss_nor_gradient(made: dict[str, Path]) -> None:
     model = LlamaForCausalLM.from_pretrained(made["target"])
-    batch = [[0, 5, 6, 7, 8, 9, 10], [0, 11, 12], [0, 13, 14, 15, 16]]
+    tokens = [[0, 5, 6, 7, 8, 9, 10], [0, 11, 12], [0, 13, 14, 15, 16]]
+    batch = [rows.Row(ids, [rows.IGNORED, *ids[1:]]) for ids in tokens]
     loss = train._backward(model, batch)
     gradient = model.lm_head.weight.grad.clone()
     expected, losses = torch.zeros_like(gradient), 0.0
     for row in batch:
         model.zero_grad()
-        share = (len(row) - 1) / 12
+        share = (len(row.ids) - 1) / 12
         losses += share * train._backward(model, [row])
         expected += share * model.lm_head.weight.grad
     assert loss == pytest.approx(losses, rel=1e-5)

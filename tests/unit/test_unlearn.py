@@ -256,7 +256,7 @@ def test_killed_run_resumes_to_the_same_weights(target: Path, tmp_path: Path, me
     with pytest.raises(UserError, match="begun with another recipe"):
         unlearn(config_for(target, "ga"), FORGET, [], out)
     steps: list[int] = []
-    unlearn(config_for(target, method), FORGET, RETAIN, out, progress=lambda _, done, total: steps.append(done))
+    unlearn(config_for(target, method), FORGET, RETAIN, out, progress=lambda _, done, __: steps.append(done))
     assert steps == [3, 4, 5, 6]
     assert same(weights(out), weights(whole))
     assert [line["step"] for line in output.read_log(out / "log.jsonl")] == [1, 2, 3, 4, 5, 6]
@@ -271,7 +271,7 @@ def test_run_killed_before_its_end_is_only_finished(
     out, steps = tmp_path / "out", []
 
     def go() -> None:
-        unlearn(config_for(target), FORGET, [], out, progress=lambda _, done, total: steps.append(done))
+        unlearn(config_for(target), FORGET, [], out, progress=lambda _, done, __: steps.append(done))
 
     for where in ("write_json", "appear"):
         with monkeypatch.context() as patch:

@@ -1,0 +1,432 @@
+"""Whole runs on a tiny model and a small data folder: shape, evidence, flags, refusals, resuming."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import muse_eval
+from muse_eval import results
+from muse_eval.config import RunConfig
+from muse_eval.errors import UserError
+from muse_eval.run import run
+from muse_eval.types import Result
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+COLUMNS = ("verbmem_f", "knowmem_f", "privleak", "knowmem_r")
+WORDS = re.findall(
+    r"\w+", "the keeper of the lighthouse wrote a letter every evening and the harbour answered"
+)
+
+
+def text(i: int) -> str:
+    return " ".join([*WORDS[i % 5 :], *WORDS[: i % 7], str(i)])
+
+
+QA = [{"question": f"Who is {i}?", "answer": f"the keeper {i}"} for i in range(16)]
+SPLITS: dict[str, list[Any]] = {
+    "verbmem/forget": [{"prompt": text(i), "gt": text(i + 3)} for i in range(4)],
+    "knowmem/forget_qa": QA[:3],
+    "knowmem/forget_qa_icl": QA[4:14],
+    "knowmem/retain_qa": QA[1:5],
+    "knowmem/retain_qa_icl": QA[6:],
+    "privleak/forget": [text(i) for i in range(6)],
+    "privleak/holdout": [text(i) for i in range(6, 11)],
+    "privleak/retain": [text(i) for i in range(11, 14)],
+}
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    for name, rows in SPLITS.items():
+        path = root / f"{name}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(rows), encoding="utf-8")
+    return root
+
+
+def config(model: Path, data: Path, results: Path, **changes: Any) -> RunConfig:
+    values: dict[str, Any] = {"task": "muse_news", "data_dir": data, "results": results, "dtype": "float32"}
+    return RunConfig(model=str(model), **{**values, **changes})
+
+
+def scored(model: Path, data: Path, results: Path, **changes: Any) -> Result:
+    result = run(config(model, data, results, **changes)).result
+    assert result is not None
+    return result
+
+
+@pytest.fixture(scope="module")
+def first(tiny_model: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One whole run's results folder; tests copy it to change it."""
+    root = tmp_path_factory.mktemp("first")
+    scored(tiny_model, data, root)
+    return root
+
+
+@pytest.fixture
+def mine(first: Path, tmp_path: Path) -> Path:
+    shutil.copytree(first, tmp_path / "mine")
+    return tmp_path / "mine"
+
+
+def outputs(root: Path, name: str = "tiny") -> tuple[bytes, bytes]:
+    folder = root / "runs" / "muse_news" / name
+    return (folder / "result.json").read_bytes(), (folder / "records.jsonl").read_bytes()
+
+
+# ── what a run writes ────────────────────────────────────────────────────────────────────────────
+def test_the_result_has_the_shape_it_promises(first: Path) -> None:
+    found = json.loads(outputs(first)[0])
+    assert (found["schema_version"], found["task"], found["name"]) == (1, "muse_news", "tiny")
+    assert found["model"].keys() == {"id", "revision", "digest"}
+    assert found["model"]["id"] == "tiny"
+    assert re.fullmatch("[0-9a-f]{64}", found["model"]["digest"])
+    assert tuple(found["columns"]) == COLUMNS
+    for column in found["columns"].values():
+        low, high = column["ci"]
+        assert low <= column["value"] <= high
+        assert isinstance(column["flags"], list)
+    assert [found["columns"][name]["n"] for name in COLUMNS] == [4, 3, 11, 4]
+    assert 0 <= found["extras"]["auc"]["forget_holdout_Min-40%"] <= 1
+    assert 0 <= found["extras"]["verbmem_f"]["mean_rouge1"] <= 1
+    assert found["extras"]["reference"]["auc"] == 0.4772
+    assert "reference-published" in found["columns"]["privleak"]["flags"]
+    assert found["provenance"]["engine"]["dtype"] == "float32"
+    assert found["provenance"]["retrain"] is None
+    assert found["provenance"]["versions"]["python"]
+    assert re.fullmatch("[0-9a-f]{64}", found["provenance"]["code"])
+    assert found["seconds"] > 0
+    assert found["config"]["data"]["source"] == "folder"
+    assert found["config"]["data"]["sha256"].keys() == SPLITS.keys() - {"privleak/retain"}
+    assert found["config"]["columns"]["privleak"]["k"] == 0.4
+
+
+def test_a_record_for_every_example_with_its_evidence(first: Path) -> None:
+    records = list(results.load_records(first / "runs" / "muse_news" / "tiny"))
+    counts: dict[tuple[str, str], int] = {}
+    for record in records:
+        key = (record["column"], record["split"])
+        assert record["id"] == counts.get(key, 0)
+        counts[key] = counts.get(key, 0) + 1
+        assert re.fullmatch("[0-9a-f]{64}", record["prompt_sha256"])
+    assert counts == {
+        ("verbmem_f", "verbmem/forget"): 4,
+        ("knowmem_f", "knowmem/forget_qa"): 3,
+        ("privleak", "privleak/forget"): 6,
+        ("privleak", "privleak/holdout"): 5,
+        ("knowmem_r", "knowmem/retain_qa"): 4,
+    }
+    assert records[0].keys() >= {"response", "truth", "scores"}
+    asked = [record for record in records if record["column"] == "knowmem_r"]
+    assert [record["question"] for record in asked] == [row["question"] for row in QA[1:5]]
+    private = [record for record in records if record["column"] == "privleak"]
+    assert private[0]["scores"].keys() >= {"PPL", "PPL/zlib", "Min-5%", "Min-40%", "Min-40%++"}
+
+
+def test_the_same_command_again_gives_the_same_bytes(
+    mine: Path, first: Path, tiny_model: Path, data: Path
+) -> None:
+    asked: list[tuple[str, int, int]] = []
+    run(config(tiny_model, data, mine), progress=lambda *report: asked.append(report))
+    assert outputs(mine) == outputs(first)
+    # Nothing was asked: no batch was reported.
+    assert asked == []
+
+
+def test_without_a_cache_nothing_is_kept_and_the_numbers_are_the_same(
+    first: Path, tiny_model: Path, data: Path, tmp_path: Path
+) -> None:
+    scored(tiny_model, data, tmp_path, cache=False, metrics=("privleak", "knowmem_f"))
+    assert not (tmp_path / "cache").exists()
+    found, expected = (json.loads(outputs(root)[0]) for root in (tmp_path, first))
+    assert tuple(found["columns"]) == ("knowmem_f", "privleak")
+    assert found["columns"]["knowmem_f"] == expected["columns"]["knowmem_f"]
+    assert found["columns"]["privleak"] == expected["columns"]["privleak"]
+
+
+def test_a_stored_result_of_the_same_settings_can_be_kept(mine: Path, tiny_model: Path, data: Path) -> None:
+    before = outputs(mine)
+    assert run(config(tiny_model, data, mine), reuse=True).result is None
+    assert outputs(mine) == before
+    other = run(config(tiny_model, data, mine, name="other"), reuse=True).result
+    assert other is not None
+    folder = mine / "runs" / "muse_news" / "tiny"
+    path = folder / "result.json"
+    path.write_text(path.read_text().replace('"code": "', '"code": "0'), encoding="utf-8")
+    assert run(config(tiny_model, data, mine), reuse=True).result is not None
+
+
+# ── settings ─────────────────────────────────────────────────────────────────────────────────────
+def test_other_settings_under_the_same_name_are_refused(mine: Path, tiny_model: Path, data: Path) -> None:
+    before = outputs(mine)
+    for changes, told in (
+        ({"seed": 1}, "seed"),
+        ({"limit": 2}, "limit"),
+        ({"settings": {"privleak.k": 0.2}}, "columns"),
+        ({"retrain": str(tiny_model)}, "retrain"),
+        ({"dtype": "bfloat16"}, "engine"),
+    ):
+        with pytest.raises(UserError, match=rf"other settings \(.*{told}.*\).*--name.*--overwrite"):
+            run(config(tiny_model, data, mine, **changes))
+    assert outputs(mine) == before
+    changed = scored(tiny_model, data, mine, settings={"privleak.k": 0.2}, overwrite=True)
+    assert changed.extras["reference"]["attack"] == "Min-20%"
+    assert outputs(mine) != before
+
+
+def test_other_data_under_the_same_name_are_refused(
+    mine: Path, tiny_model: Path, data: Path, tmp_path: Path
+) -> None:
+    changed = tmp_path / "data"
+    shutil.copytree(data, changed)
+    (changed / "privleak" / "forget.json").write_text(json.dumps(SPLITS["privleak/forget"][::-1]))
+    with pytest.raises(UserError, match=r"other settings \(data\)"):
+        run(config(tiny_model, changed, mine))
+    assert scored(tiny_model, changed, mine, name="changed").name == "changed"
+
+
+def test_another_model_at_the_same_path_is_another_model(
+    mine: Path, first: Path, tiny_model: Path, data: Path, tmp_path: Path
+) -> None:
+    import torch
+    from transformers import LlamaForCausalLM
+
+    folder = tmp_path / "tiny"
+    shutil.copytree(tiny_model, folder)
+    model = LlamaForCausalLM.from_pretrained(folder)
+    with torch.no_grad():
+        model.lm_head.weight.mul_(0.5)
+    model.save_pretrained(folder)
+    with pytest.raises(UserError, match=r"other settings \(engine\)"):
+        run(config(folder, data, mine))
+    asked: list[str] = []
+    result = run(
+        config(folder, data, mine, overwrite=True, metrics=("privleak",)),
+        progress=lambda stage, *_: asked.append(stage),
+    ).result
+    assert result is not None
+    assert asked
+    old = json.loads(outputs(first)[0])
+    assert result.model["id"] == old["model"]["id"]
+    assert result.model["digest"] != old["model"]["digest"]
+    assert result.extras["mean_Min-40%"] != old["extras"]["mean_Min-40%"]
+
+
+def test_a_damaged_result_is_replaced_with_a_warning(
+    mine: Path, first: Path, tiny_model: Path, data: Path
+) -> None:
+    path = mine / "runs" / "muse_news" / "tiny" / "result.json"
+    path.write_bytes(path.read_bytes()[:100])
+    warnings: list[str] = []
+    run(config(tiny_model, data, mine), warn=warnings.append)
+    assert len(warnings) == 1
+    assert str(path) in warnings[0]
+    assert warnings[0].endswith("it is replaced")
+    assert outputs(mine) == outputs(first)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"metrics": ("verbmem",)}, "no column 'verbmem'; did you mean 'verbmem_f'"),
+        ({"settings": {"privlek.k": 0.2}}, r"--set privlek\.…: no group 'privlek'; did you mean 'privleak'"),
+        ({"settings": {"privleak.kk": 0.2}}, "no parameter 'kk'; did you mean 'k'"),
+        ({"settings": {"privleak.k": 2}}, "column privleak: k: "),
+        ({"task": "muse_new"}, "no task 'muse_new'; did you mean 'muse_news'"),
+        ({"task": None}, "cannot tell the task of"),
+        ({"name": "a/b"}, "cannot name a folder"),
+        ({"engine": "fast"}, "no engine 'fast'"),
+    ],
+)
+def test_wrong_settings_are_refused_before_any_work(
+    tiny_model: Path, data: Path, tmp_path: Path, changes: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(UserError, match=complaint):
+        run(config(tiny_model, data, tmp_path / "results", **changes))
+    assert not (tmp_path / "results").exists()
+
+
+# ── flags ────────────────────────────────────────────────────────────────────────────────────────
+def test_a_limited_run_scores_the_first_examples_and_says_so(
+    mine: Path, first: Path, tiny_model: Path, data: Path
+) -> None:
+    asked: list[str] = []
+    limited = run(
+        config(tiny_model, data, mine, limit=2, name="limited"),
+        progress=lambda stage, *_: asked.append(stage),
+    ).result
+    assert limited is not None
+    assert [limited.columns[name].n for name in COLUMNS] == [2, 2, 4, 2]
+    assert all("limited" in score.flags for score in limited.columns.values())
+    # The ten in-context pairs are context, not examples: the prompts, and so the answers, are the same.
+    assert asked == []
+    whole = list(results.load_records(first / "runs" / "muse_news" / "tiny"))
+    responses = [record.texts["response"] for record in limited.columns["verbmem_f"].records]
+    assert responses == [record["response"] for record in whole[:2]]
+
+
+def test_texts_longer_than_the_context_are_refused_by_name_or_cut_and_flagged(
+    tiny_model: Path, data: Path, tmp_path: Path
+) -> None:
+    long = tmp_path / "data"
+    shutil.copytree(data, long)
+    rows = [*SPLITS["privleak/forget"][:5], " ".join(WORDS * 60)]
+    (long / "privleak" / "forget.json").write_text(json.dumps(rows))
+    with pytest.raises(UserError, match=r"privleak forget\[5\]: \d+ tokens do not fit .* context of 1024"):
+        run(config(tiny_model, long, tmp_path / "results", metrics=("privleak",)))
+    result = scored(tiny_model, long, tmp_path / "results", truncate=True)
+    assert "truncated" in result.columns["privleak"].flags
+    assert "truncated" not in result.columns["verbmem_f"].flags
+
+
+# ── what PrivLeak is relative to ─────────────────────────────────────────────────────────────────
+def test_a_retrain_model_measured_against_itself_leaks_nothing(
+    mine: Path, tiny_model: Path, data: Path
+) -> None:
+    asked: list[str] = []
+    result = run(
+        config(tiny_model, data, mine, name="retrain", retrain=str(tiny_model)),
+        progress=lambda stage, *_: asked.append(stage),
+    ).result
+    assert result is not None
+    score = result.columns["privleak"]
+    assert score.value == 0
+    assert score.ci in (None, (0, 0))
+    assert not {"reference-published", "no-reference", "collapsed"} & set(score.flags)
+    assert result.extras["reference"]["source"] == "measured"
+    assert result.extras["reference"]["auc"] == result.extras["auc"]["forget_holdout_Min-40%"]
+    assert result.provenance["retrain"] == result.provenance["engine"]
+    # The same model's answers are the same answers.
+    assert asked == []
+
+
+def test_another_retrain_model_s_auc_is_measured_and_its_spread_counts(
+    mine: Path, tiny_model: Path, data: Path, tmp_path: Path
+) -> None:
+    import torch
+    from transformers import LlamaForCausalLM
+
+    folder = tmp_path / "retrain"
+    shutil.copytree(tiny_model, folder)
+    model = LlamaForCausalLM.from_pretrained(folder)
+    torch.manual_seed(2)
+    with torch.no_grad():
+        model.lm_head.weight += 0.1 * torch.randn_like(model.lm_head.weight)
+    model.save_pretrained(folder)
+    result = scored(tiny_model, data, mine, name="relative", retrain=str(folder), metrics=("privleak",))
+    theirs = scored(folder, data, mine, metrics=("privleak",))
+    own = result.extras["auc"]["forget_holdout_Min-40%"]
+    base = theirs.extras["auc"]["forget_holdout_Min-40%"]
+    assert result.extras["reference"]["auc"] == base
+    assert result.columns["privleak"].value == pytest.approx(100 * (own - base) / base)
+    published = scored(tiny_model, data, mine, name="published", metrics=("privleak",)).columns["privleak"]
+    assert result.columns["privleak"].ci != published.ci
+
+
+def test_without_privleak_no_retrain_model_is_opened(tiny_model: Path, data: Path, tmp_path: Path) -> None:
+    result = scored(tiny_model, data, tmp_path, retrain=str(tmp_path / "nowhere"), metrics=("knowmem_f",))
+    assert result.provenance["retrain"] is None
+    with pytest.raises(UserError, match="nowhere does not exist"):
+        run(config(tiny_model, data, tmp_path, retrain=str(tmp_path / "nowhere"), metrics=("privleak",)))
+
+
+def test_no_reference_is_no_number(tiny_model: Path, data: Path, tmp_path: Path) -> None:
+    score = scored(tiny_model, data, tmp_path, metrics=("privleak",), settings={"privleak.k": 0.25}).columns[
+        "privleak"
+    ]
+    assert (score.value, score.ci) == (None, None)
+    assert "no-reference" in score.flags
+    assert "Min-25%" in str(score.reason)
+    stored = results.load(tmp_path / "runs" / "muse_news" / "tiny")
+    assert stored is not None
+    assert stored.columns["privleak"].reason == score.reason
+
+
+# ── from Python ──────────────────────────────────────────────────────────────────────────────────
+def test_a_loaded_model_scores_as_its_folder_does(
+    first: Path, tiny_model: Path, tiny_tokenizer: PreTrainedTokenizerFast, data: Path, tmp_path: Path
+) -> None:
+    from transformers import LlamaForCausalLM
+
+    model = LlamaForCausalLM.from_pretrained(tiny_model)
+    result = muse_eval.evaluate(
+        model, "muse_news", tokenizer=tiny_tokenizer, data_dir=data, results=tmp_path, metrics=COLUMNS
+    )
+    assert result.name == "tiny"
+    assert outputs(tmp_path)[1] == outputs(first)[1]
+    found, expected = (json.loads(outputs(root)[0]) for root in (tmp_path, first))
+    assert found["columns"] == expected["columns"]
+
+
+def test_evaluate_a_folder(first: Path, tiny_model: Path, data: Path, tmp_path: Path) -> None:
+    result = muse_eval.evaluate(
+        tiny_model, "muse_news", data_dir=data, results=tmp_path, dtype="float32", metrics=["knowmem_r"]
+    )
+    assert result.columns["knowmem_r"].value == json.loads(outputs(first)[0])["columns"]["knowmem_r"]["value"]
+
+
+def test_evaluate_refuses_half_a_pair(
+    tiny_model: Path, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    from transformers import LlamaForCausalLM
+
+    model = LlamaForCausalLM.from_pretrained(tiny_model)
+    with pytest.raises(UserError, match="a loaded model needs a task and a loaded tokenizer"):
+        muse_eval.evaluate(model, "muse_news", results=tmp_path)
+    with pytest.raises(UserError, match="a loaded model needs a task and a loaded tokenizer"):
+        muse_eval.evaluate(model, tokenizer=tiny_tokenizer, results=tmp_path)
+    with pytest.raises(UserError, match="a loaded tokenizer goes with a loaded model"):
+        muse_eval.evaluate(tiny_model, "muse_news", tokenizer=tiny_tokenizer, results=tmp_path)
+    with pytest.raises(UserError, match="did you mean 'limit'"):
+        muse_eval.evaluate(tiny_model, "muse_news", limits=3, results=tmp_path)
+
+
+# ── killed ───────────────────────────────────────────────────────────────────────────────────────
+CHILD = """
+import sys
+from muse_eval.config import RunConfig
+from muse_eval.run import run
+run(RunConfig.model_validate_json(sys.argv[1]), progress=lambda *report: print(*report, flush=True))
+print("saved", flush=True)
+"""
+
+
+def test_killed_while_scoring_it_finishes_with_the_same_bytes(
+    tiny_model: Path, data: Path, tmp_path: Path
+) -> None:
+    settings = config(tiny_model, data, tmp_path, settings={"engine.batch_tokens": 200})
+    command = [sys.executable, "-c", CHILD, settings.model_dump_json()]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        seen = [line for line, _ in zip(process.stdout, range(3), strict=False)]
+        process.send_signal(signal.SIGKILL)
+        seen += list(process.stdout)
+    assert process.returncode == -signal.SIGKILL
+    assert len(seen) >= 3
+    assert "saved\n" not in seen
+    assert not (tmp_path / "runs").exists()
+    warnings: list[str] = []
+    run(settings, warn=warnings.append)
+    once = outputs(tmp_path)
+    run(settings, warn=warnings.append)
+    assert outputs(tmp_path) == once
+    assert len(warnings) in (0, 2)
+    # Not even batches that break off elsewhere show in the bytes.
+    run(settings.model_copy(update={"results": tmp_path / "whole"}))
+    whole = outputs(tmp_path / "whole")
+    assert once[1] == whole[1]
+    results_of = [json.loads(result) for result, _ in (once, whole)]
+    assert all(result.pop("seconds") > 0 for result in results_of)
+    assert results_of[0] == results_of[1]

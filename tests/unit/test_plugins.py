@@ -1,0 +1,107 @@
+"""Metrics, methods and tasks are found by their file names, and a wrong name is told the nearest one."""
+
+from __future__ import annotations
+
+from dataclasses import is_dataclass
+from pathlib import Path
+
+import pytest
+
+from muse_eval import plugins
+from muse_eval.data import columns_of
+from muse_eval.errors import UserError
+from muse_eval.types import Method, Metric
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_metrics_are_the_files_that_define_one() -> None:
+    names = plugins.metric_names()
+    assert {"knowmem", "privleak", "verbmem"} <= set(names)
+    assert names == sorted(names)
+    assert "rouge" not in names
+    for name in names:
+        assert (ROOT / "metrics" / f"{name}.py").is_file()
+        metric = plugins.metric(name)
+        assert isinstance(metric, Metric)
+        assert is_dataclass(metric.params)
+        assert set(metric.few_shot) <= set(metric.roles)
+
+
+def test_tasks_are_the_yaml_files() -> None:
+    names = plugins.task_names()
+    assert {"muse_books", "muse_mini", "muse_news"} <= set(names)
+    assert names == sorted(path.stem for path in (ROOT / "tasks").glob("*.yaml"))
+    for name in names:
+        task = plugins.task(name)
+        assert task.name == name
+        for column in task.columns.values():
+            metric = plugins.metric(column.metric)
+            assert set(column.splits) == set(metric.roles)
+            for role, split in column.splits.items():
+                assert set(metric.roles[role]) <= set(columns_of(split))
+
+
+def test_methods_come_alone_and_with_each_retain_term() -> None:
+    names = plugins.method_names()
+    assert {"ga", "ga_gdr", "ga_klr", "npo", "npo_gdr", "npo_klr", "simnpo", "simnpo_gdr"} <= set(names)
+    for name in names:
+        loss, method, retain = plugins.method(name)
+        assert isinstance(method, Method)
+        assert name == loss + {None: "", "nll": "_gdr", "kl": "_klr"}[retain]
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("npo", ("npo", None)),
+        ("npo_gdr", ("npo", "nll")),
+        ("npo_klr", ("npo", "kl")),
+        ("some_thing", ("some_thing", None)),
+        ("some_thing_klr", ("some_thing", "kl")),
+    ],
+)
+def test_split_method(name: str, parts: tuple[str, str | None]) -> None:
+    assert plugins.split_method(name) == parts
+
+
+def test_wrong_names_are_told_the_nearest() -> None:
+    with pytest.raises(UserError, match=r"no metric 'verbmen'; did you mean 'verbmem'\? metrics: .*knowmem"):
+        plugins.metric("verbmen")
+    with pytest.raises(UserError, match=r"no method 'simpo'; did you mean 'simnpo'\?"):
+        plugins.method("simpo")
+    with pytest.raises(UserError, match=r"no task 'muse_book'; did you mean 'muse_books'\?"):
+        plugins.task("muse_book")
+    with pytest.raises(UserError, match="no metric 'rouge'"):
+        plugins.metric("rouge")
+    with pytest.raises(UserError, match=r"no task '\.\./tasks/muse_news'"):
+        plugins.task("../tasks/muse_news")
+
+
+def test_a_world_of_another_seed_is_a_task_of_its_own() -> None:
+    base, other = plugins.task("muse_mini"), plugins.task("muse_mini-seed3")
+    assert (other.name, other.title, other.data.seed) == ("muse_mini-seed3", f"{base.title}, seed 3", 3)
+    assert other.fingerprints == {}
+    assert other.columns == base.columns
+    with pytest.raises(UserError, match="task muse_news has no seed"):
+        plugins.task("muse_news-seed3")
+    with pytest.raises(UserError, match="no task 'muse_mine-seed3'"):
+        plugins.task("muse_mine-seed3")
+
+
+def test_a_task_may_be_a_file_of_the_user_s(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    text = (ROOT / "tasks" / "muse_news.yaml").read_text(encoding="utf-8")
+    path.write_text(text.replace("name: muse_news", "name: mine"), encoding="utf-8")
+    assert plugins.task(str(path)).name == "mine"
+    path.write_text(text.replace("title: MUSE-News", "titel: MUSE-News"), encoding="utf-8")
+    with pytest.raises(UserError, match=r"mine\.yaml"):
+        plugins.task(str(path))
+    path.write_text("a: [1", encoding="utf-8")
+    with pytest.raises(UserError, match=r"mine\.yaml:\d+: not valid YAML"):
+        plugins.task(str(path))
+    path.write_text("- a\n", encoding="utf-8")
+    with pytest.raises(UserError, match="must be a mapping"):
+        plugins.task(str(path))
+    with pytest.raises(UserError, match=r"task file .*none\.yml does not exist"):
+        plugins.task(str(tmp_path / "none.yml"))
