@@ -51,6 +51,7 @@ fresh:
 	  | while read -r digest; do grep -l "$$digest" results/cache/*/*.jsonl 2>/dev/null; done \
 	  | while read -r file; do rm -f "$$file"; done
 	@rm -rf results/models/muse_mini* results/runs/muse_mini*
+	@find results/cache -type d -empty -delete 2>/dev/null || true
 
 test: .venv/.dev ## Run the tests; coverage below 90 % fails (TESTS=tests/unit for some, without that bar)
 	@.venv/bin/python -m pytest $(TESTS) -q -m 'not gpu' --cov --cov-report=term:skip-covered $(if $(filter tests,$(TESTS)),--cov-fail-under=90)

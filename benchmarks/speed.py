@@ -8,6 +8,7 @@ matrix rate: it counts no memory traffic and no overhead, so generation cannot c
 import argparse
 import json
 import platform
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -90,6 +91,7 @@ class Bench:
         known: tuple[Meter, Outcome] | None = None,
     ) -> tuple[Line, tuple[Meter, Outcome]]:
         """Time ours, theirs, ours; ``known`` is a baseline already timed for the same work."""
+        print(f"  {what} …", file=sys.stderr)
         turns = [Meter(), Meter()]
         with turns[0]:
             got = ours()
@@ -223,6 +225,7 @@ def draw(lines: Sequence[Line], totals: Mapping[str, float]) -> Table:
         "ratio",
         "floor",
         "× floor",
+        "wall (theirs)",
         "peak GiB (theirs)",
         "value",
     ):
@@ -235,6 +238,7 @@ def draw(lines: Sequence[Line], totals: Mapping[str, float]) -> Table:
             f"{line.ratio:.1f}",
             f"{line.floor:.1f}",
             f"{line.ours / line.floor:.1f}",
+            f"{line.ours_wall:.1f} ({line.baseline_wall:.1f})",
             f"{line.peak:.2f} ({line.baseline_peak:.2f})",
             line.same,
         )
@@ -246,6 +250,7 @@ def draw(lines: Sequence[Line], totals: Mapping[str, float]) -> Table:
         f"{totals['baseline'] / totals['ours']:.1f}",
         f"{totals['floor']:.1f}",
         f"{totals['ours'] / totals['floor']:.1f}",
+        f"{totals['ours_wall']:.1f} ({totals['baseline_wall']:.1f})",
         f"{totals['peak']:.2f}",
     )
     return table
@@ -269,7 +274,7 @@ def main() -> None:
     some = f"the first {limit} examples of each split" if limit else "every example"
     print(f"{subject.name}, {some}, float32, one thread, torch {torch.__version__}, {platform.machine()}")
     bench, lines, totals = measure(subject)
-    Console(width=150).print(draw(lines, totals))
+    Console(width=170).print(draw(lines, totals))
     print(
         f"matrix rate {bench.rate / 1e9:.0f} GFLOP/s of one thread; peaks are over the loaded model's memory."
     )

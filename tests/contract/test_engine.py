@@ -311,21 +311,29 @@ def test_a_text_longer_than_the_context_is_named(opened: Opener, tiny_model: Pat
 
 
 @every_engine
-def test_truncate_keeps_the_end_of_a_prompt_and_says_so(
-    opened: Opener, tiny_model: Path, plain: Plain
+def test_truncate_keeps_bos_and_the_end_of_a_prompt_and_says_so(
+    opened: Opener, tiny_model: Path, tmp_path: Path
 ) -> None:
-    ids = plain.tokenizer(LONG).input_ids
-    kept = torch.tensor([[ids[0], *ids[-(1024 - 8 - 1) :]]])
-    new = plain.model.generate(
-        kept, attention_mask=torch.ones_like(kept), max_new_tokens=8, do_sample=False, pad_token_id=0
+    folder = copied(tiny_model, tmp_path / "short")
+    config = folder / "config.json"
+    config.write_text(
+        config.read_text().replace('"max_position_embeddings": 1024', '"max_position_embeddings": 24')
     )
-    expected = str(plain.tokenizer.decode(new[0, kept.shape[1] :], skip_special_tokens=True))
-    with opened(tiny_model) as engine:
-        cut, whole = texts_of(
-            engine, [Generate(LONG, 8, truncate=True), Generate("The keeper", 8, truncate=True)]
+    plain = Plain(folder)
+    prompts = [f"{SHOTS} {words}" for words in ("Who", "The keeper of", "in the bay", "?!", "Where did")]
+    expected = []
+    for prompt in prompts:
+        ids = plain.tokenizer(prompt).input_ids
+        kept = torch.tensor([[ids[0], *ids[-(24 - 16 - 1) :]]])
+        new = plain.model.generate(
+            kept, attention_mask=torch.ones_like(kept), max_new_tokens=16, do_sample=False, pad_token_id=0
         )
-    assert cut == Generation(expected, truncated=True)
-    assert whole == Generation(plain.generate("The keeper", 8))
+        text = str(plain.tokenizer.decode(new[0, kept.shape[1] :], skip_special_tokens=True))
+        expected.append(Generation(text, truncated=True))
+    with opened(folder) as engine:
+        assert texts_of(engine, [Generate(prompt, 16, truncate=True) for prompt in prompts]) == expected
+        whole = texts_of(engine, [Generate("Who", 16, truncate=True)])
+    assert whole == [Generation(plain.generate("Who", 16))]
 
 
 @every_engine

