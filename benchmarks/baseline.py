@@ -7,7 +7,7 @@ which muse-eval's side does.
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
@@ -33,14 +33,18 @@ class Outcome:
     """Tokens of each prompt and of its answer up to where it ends, or tokens of each text and 0."""
 
 
+Steps = Iterator[Outcome]
+"""A column's outcome so far, after each example; its value is there after the last."""
+
+
 class Baseline:
-    """One model, asked one example at a time."""
+    """One model, asked one example at a time; a caller may do other things between two examples."""
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
         self._model, self._tokenizer = model, tokenizer
         self._rouge = RougeScorer(["rouge1", "rougeL"], use_stemmer=False)
 
-    def verbmem(self, forget: Sequence[Row], max_tokens: int = 128) -> Outcome:
+    def verbmem(self, forget: Sequence[Row], max_tokens: int = 128) -> Steps:
         """100 × mean ROUGE-L F1 between each prompt's continuation and the truth, cut to as many tokens."""
         out, scores = Outcome(0.0), []
         for row in forget:
@@ -49,10 +53,10 @@ class Baseline:
             out.responses.append(self._decode(new))
             out.lengths.append((prompt, len(new)))
             scores.append(self._rouge_l(truth, out.responses[-1]))
-        out.value = 100 * float(np.mean(scores))
-        return out
+            out.value = 100 * float(np.mean(scores))
+            yield out
 
-    def knowmem(self, qa: Sequence[Row], icl: Sequence[Row], max_tokens: int = 32) -> Outcome:
+    def knowmem(self, qa: Sequence[Row], icl: Sequence[Row], max_tokens: int = 32) -> Steps:
         """100 × mean ROUGE-L F1 between each few-shot answer and the truth."""
         shots = "".join(f"Question: {row['question']}\nAnswer: {row['answer']}\n\n" for row in icl)
         out, scores = Outcome(0.0), []
@@ -64,10 +68,10 @@ class Baseline:
             out.responses.append(answer)
             out.lengths.append((prompt, self._tokens_until_stop(new)))
             scores.append(self._rouge_l(row["answer"], answer))
-        out.value = 100 * float(np.mean(scores))
-        return out
+            out.value = 100 * float(np.mean(scores))
+            yield out
 
-    def privleak(self, splits: dict[str, Sequence[Row]]) -> Outcome:
+    def privleak(self, splits: dict[str, Sequence[Row]]) -> Steps:
         """AUC of Min-40 %, forget against holdout; every other attack and pair is computed beside it."""
         out = Outcome(0.0)
         attacks: dict[str, list[dict[str, float]]] = {}
@@ -75,13 +79,14 @@ class Baseline:
             attacks[name] = []
             for row in rows:
                 attacks[name].append(self._attacks(row["text"], out))
+                yield out
         aucs = {
             (negative, positive, attack): _auc(attacks[negative], attacks[positive], attack)
             for negative, positive in product(attacks, attacks)
             for attack in attacks["forget"][0]
         }
         out.value = aucs["forget", "holdout", "Min-40%"]
-        return out
+        yield out
 
     def _attacks(self, text: str, out: Outcome) -> dict[str, float]:
         loss, logprobs = self._logprobs(text)

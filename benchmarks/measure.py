@@ -20,7 +20,7 @@ def resident() -> int:
 
 @dataclass
 class Meter:
-    """Seconds and peak memory of what runs within it."""
+    """Seconds and peak memory of what runs within it, summed over all the times it is entered."""
 
     cpu: float = 0.0
     wall: float = 0.0
@@ -31,6 +31,7 @@ class Meter:
     _watch: threading.Thread | None = None
 
     def __enter__(self) -> Self:
+        self._over.clear()
         self._watch = threading.Thread(target=self._look, daemon=True)
         self._watch.start()
         self._began = time.process_time(), time.perf_counter()
@@ -39,7 +40,8 @@ class Meter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.cpu, self.wall = time.process_time() - self._began[0], time.perf_counter() - self._began[1]
+        self.cpu += time.process_time() - self._began[0]
+        self.wall += time.perf_counter() - self._began[1]
         self._over.set()
         assert self._watch is not None
         self._watch.join()

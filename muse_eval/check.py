@@ -8,10 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, ValidationError
 
-from muse_eval import plugins
 from muse_eval.config import Spec, read_text
 from muse_eval.errors import UserError
-from muse_eval.leaderboard import Goal, task_spec
+from muse_eval.leaderboard import Goal, stored_headings, task_spec
 from muse_eval.results import REFERENCES, Number, StoredColumn, StoredResult, problem
 
 LEAST_TOLERANCE = 0.5
@@ -130,7 +129,7 @@ def compare(results: Iterable[StoredResult], baseline: Baseline) -> Report:
     The target and the retrain model are references: any move beyond tolerance counts, whichever way.
 
     Raises:
-        UserError: a task is not installed here, so which way is better is not known.
+        UserError: a result does not say which way is better.
     """
     found = {result.key: result for result in results}
     rows = tuple(
@@ -154,7 +153,7 @@ def _compare(result: StoredResult | None, run: str, name: str, expected: Expecte
         moved = _points(now - then)
         verdict: Verdict = "moved" if abs(moved) > tolerance else "ok"
         return Comparison(run, name, then, now, moved, tolerance, verdict)
-    goal = _goal(result.task, name)
+    goal = _goal(result, name)
     moved = _points(abs(now) - abs(then) if goal == "zero" else now - then)
     badly = -moved if goal == "higher" else moved
     verdict = "worse" if badly > tolerance else "better" if badly < -tolerance else "ok"
@@ -166,24 +165,20 @@ def _points(moved: float) -> float:
     return round(moved, 2)
 
 
-def _goal(task: str, column: str) -> Goal:
-    """Return which way is better.
+def _goal(result: StoredResult, column: str) -> Goal:
+    """Return which way is better, as the task had it when the run was scored, or as it is installed.
 
     Raises:
-        UserError: the task or its column is not known.
+        UserError: neither tells.
     """
-    spec = task_spec(task)
-    if spec is None:
+    spec = task_spec(result.task)
+    stored = stored_headings(result).get(column) or (spec.columns.get(column) if spec else None)
+    if stored is None or stored.goal is None:
         raise UserError(
-            f"task {task!r} is not installed here, so which way is better is not known; "
-            f"remove it from the baseline (tasks: {', '.join(plugins.task_names())})"
+            f"{result.key} does not say which way is better for {column!r}; score it again, "
+            "or remove it from the baseline"
         )
-    if column not in spec.columns:
-        raise UserError(
-            f"task {task!r} has no column {column!r}, so which way is better is not known; "
-            f"remove it from the baseline (columns: {', '.join(spec.columns)})"
-        )
-    return spec.columns[column].goal
+    return stored.goal
 
 
 # ── printing ─────────────────────────────────────────────────────────────────────────────────────

@@ -48,15 +48,6 @@ class PlainHeading:
     goal: Goal | None = None
 
 
-MUSE_COLUMNS: dict[str, Heading] = {
-    "verbmem_f": PlainHeading("VerbMem Df", "lower"),
-    "knowmem_f": PlainHeading("KnowMem Df", "lower"),
-    "privleak": PlainHeading("PrivLeak", "zero"),
-    "knowmem_r": PlainHeading("KnowMem Dr", "higher"),
-}
-"""MUSE's own columns, for results of a task that is not installed here."""
-
-
 class RunRow(TypedDict):
     """One run as the tables need it."""
 
@@ -66,6 +57,8 @@ class RunRow(TypedDict):
     revision: str
     digest: str
     columns: dict[str, StoredColumn]
+    headings: dict[str, Heading]
+    """The columns of the task as it was when the run was scored."""
     auc: float | None
     """The headline attack's AUC, forget against holdout."""
     reference: str
@@ -97,6 +90,7 @@ def _row(result: StoredResult) -> RunRow:
         "revision": model.get("revision", ""),
         "digest": model.get("digest", "").rpartition(":")[2][:12],
         "columns": result.columns,
+        "headings": stored_headings(result),
         "auc": auc if isinstance(auc, float | int) else None,
         "reference": str(reference.get("source", "")) or _flagged_reference(result.columns),
         "seed": seed if isinstance(seed, int) else None,
@@ -122,13 +116,27 @@ def task_spec(name: str) -> TaskSpec | None:
         return None
 
 
+def stored_headings(result: StoredResult) -> dict[str, Heading]:
+    """Return the columns of the task that a result was scored on, as the result describes it."""
+    columns = _mapping(_mapping(result.config, "task"), "columns")
+    goals: tuple[Goal, ...] = ("lower", "higher", "zero")
+    return {
+        name: PlainHeading(
+            str(column.get("title", name)), next((g for g in goals if g == column.get("goal")), None)
+        )
+        for name, column in columns.items()
+        if isinstance(column, dict)
+    }
+
+
 def headings(task: str, rows: Iterable[RunRow]) -> dict[str, Heading]:
-    """Return the columns of a task's table: the task's own, then those only its results have."""
+    """Return the columns of a task's table: the installed task's, then those only its results have."""
     spec = task_spec(task)
     known: dict[str, Heading] = dict(spec.columns) if spec else {}
-    names = {name for row in rows for name in row["columns"]} - known.keys()
-    known.update({name: MUSE_COLUMNS[name] for name in MUSE_COLUMNS if name in names})
-    return known | {name: PlainHeading(name) for name in sorted(names - MUSE_COLUMNS.keys())}
+    for row in rows:
+        for name in (*row["headings"], *sorted(row["columns"])):
+            known.setdefault(name, row["headings"].get(name, PlainHeading(name)))
+    return known
 
 
 def _by_task(rows: Iterable[RunRow]) -> dict[str, list[RunRow]]:

@@ -10,6 +10,7 @@ from muse_eval import plugins
 from muse_eval.api import unlearn
 from muse_eval.config import Positive, PositiveInt, RunConfig, Spec, TaskSpec, build
 from muse_eval.errors import UserError
+from muse_eval.plan import plan
 from muse_eval.run import Progress, ignore, run
 from muse_eval.store import Warn
 
@@ -54,16 +55,21 @@ def pipeline(
     for method in config.methods:
         plugins.method(method)
     task = plugins.task(config.task)
+    # Everything that can be wrong without a model is found before the first one is made.
+    plan(_run_config(config, "target", "retrain", "target"))
     models = _references(config, task, stage, progress)
-    folders = [
-        _score(config, models[name], models["retrain"], name, stage, progress, warn)
-        for name in ("retrain", "target")
-    ]
+
+    def score(model: str, name: str) -> Path:
+        stage(f"score {name}")
+        wanted = _run_config(config, model, models["retrain"], name)
+        return run(wanted, progress=progress, warn=warn, reuse=True).folder
+
+    folders = [score(models[name], name) for name in ("retrain", "target")]
     for method in config.methods:
         stage(f"unlearn with {method}")
         out = config.results / "models" / task.name / method
         unlearned = _unlearn(config, task, models["target"], method, out, progress)
-        folders.append(_score(config, str(unlearned), models["retrain"], method, stage, progress, warn))
+        folders.append(score(str(unlearned), method))
     return folders
 
 
@@ -85,17 +91,8 @@ def _references(config: PipelineConfig, task: TaskSpec, stage: Stage, progress: 
     return models
 
 
-def _score(
-    config: PipelineConfig,
-    model: str,
-    retrain: str,
-    name: str,
-    stage: Stage,
-    progress: Progress,
-    warn: Warn,
-) -> Path:
-    stage(f"score {name}")
-    wanted = build(
+def _run_config(config: PipelineConfig, model: str, retrain: str, name: str) -> RunConfig:
+    wanted: RunConfig = build(
         RunConfig,
         "pipeline",
         model=model,
@@ -111,7 +108,7 @@ def _score(
         seed=config.seed,
         overwrite=config.overwrite,
     )
-    return run(wanted, progress=progress, warn=warn, reuse=True).folder
+    return wanted
 
 
 def _unlearn(

@@ -8,6 +8,7 @@ from muse_eval import plugins
 from muse_eval.card import task_of
 from muse_eval.config import ColumnSpec, RunConfig, TaskSpec, parse_params
 from muse_eval.data import Data, open_data
+from muse_eval.engines import check_engine
 from muse_eval.errors import UserError, unknown_name
 from muse_eval.types import Metric, Request, Row, Splits
 
@@ -42,6 +43,7 @@ def plan(config: RunConfig) -> Plan:
     """
     task = task_of(config.model) if config.task is None else plugins.task(config.task)
     groups = _groups(config, task)
+    check_engine(config.engine, groups.get("engine", {}))
     data = open_data(task, config.data_dir)
     wanted = config.metrics or tuple(task.columns)
     for name in wanted:

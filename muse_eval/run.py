@@ -61,7 +61,10 @@ def run(
     """
     _check_writable(config.results)
     planned = plan(config)
-    with _open(config, planned, config.model, loaded) as engine, _open_retrain(config, planned) as retrain:
+    with (
+        _open(config, planned, config.model, progress, loaded) as engine,
+        _open_retrain(config, planned, progress) as retrain,
+    ):
         name = config.name or str(engine.provenance["model"]).rsplit("/", 1)[-1]
         folder = results.run_folder(config.results, planned.task.name, name)
         settings = _settings(config, planned, engine, retrain)
@@ -85,7 +88,9 @@ def _check_writable(folder: Path) -> None:
         )
 
 
-def _open(config: RunConfig, planned: Plan, model: str, loaded: "Loaded | None" = None) -> Engine:
+def _open(
+    config: RunConfig, planned: Plan, model: str, progress: Progress, loaded: "Loaded | None" = None
+) -> Engine:
     source = ModelSource(
         model=model,
         tokenizer=config.tokenizer,
@@ -94,12 +99,14 @@ def _open(config: RunConfig, planned: Plan, model: str, loaded: "Loaded | None" 
         allow_pickle=config.allow_pickle,
         trust_remote_code=config.trust_remote_code,
     )
-    return open_engine(config.engine, source, planned.engine_settings, loaded=loaded)
+    return open_engine(config.engine, source, planned.engine_settings, loaded=loaded, progress=progress)
 
 
-def _open_retrain(config: RunConfig, planned: Plan) -> AbstractContextManager[Engine | None]:
+def _open_retrain(
+    config: RunConfig, planned: Plan, progress: Progress
+) -> AbstractContextManager[Engine | None]:
     relative = any(column.metric.relative for column in planned.columns)
-    return _open(config, planned, config.retrain) if config.retrain and relative else nullcontext()
+    return _open(config, planned, config.retrain, progress) if config.retrain and relative else nullcontext()
 
 
 def _settings(config: RunConfig, planned: Plan, engine: Engine, retrain: Engine | None) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Engines: a model behind three questions (``types.Engine``), opened by name."""
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,8 +13,6 @@ from muse_eval.types import Engine
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-    from muse_eval.engines.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -61,13 +59,30 @@ class ModelSource:
     trust_remote_code: bool = False
 
 
+def check_engine(name: str, settings: Mapping[str, Any]) -> Settings:
+    """Return an engine's settings, checked without opening it.
+
+    Raises:
+        UserError: the engine is unknown or not installed, or a setting will not do.
+    """
+    if name not in ("auto", *ENGINES):
+        raise unknown_name("engine", name, ("auto", *ENGINES))
+    chosen = "hf" if name == "auto" else name
+    missing = ENGINES[chosen].missing
+    if missing:
+        install = ENGINES[chosen].install
+        raise UserError(f"engine {chosen} needs {', '.join(missing)}; run: pip install {install}")
+    values: Settings = parse_params(Settings, settings, "--set engine")
+    return values
+
+
 def open_engine(
     name: str,
     source: ModelSource,
     settings: Mapping[str, Any],
     *,
     loaded: "tuple[PreTrainedModel, PreTrainedTokenizerBase] | None" = None,
-    checkpoint: "Checkpoint | None" = None,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> Engine:
     """Open an engine; its weights load at the first question that the store cannot answer.
 
@@ -76,7 +91,7 @@ def open_engine(
         source: the model to open.
         settings: values of ``Settings``.
         loaded: a model and tokenizer in memory, used instead of the source's.
-        checkpoint: the source's files where they are known already.
+        progress: told of a download's megabytes.
 
     Raises:
         UserError: the engine, a setting, the model or its tokenizer will not do.
@@ -103,8 +118,11 @@ def open_engine(
     )
     if loaded is not None:
         return TransformersEngine(*loaded, options, batch_tokens=values.batch_tokens)
-    found = checkpoint or find_checkpoint(
-        source.model, allow_pickle=source.allow_pickle, trust_remote_code=source.trust_remote_code
+    found = find_checkpoint(
+        source.model,
+        allow_pickle=source.allow_pickle,
+        trust_remote_code=source.trust_remote_code,
+        progress=progress,
     )
     tokenizer = load_tokenizer(found, source.tokenizer, source.fallbacks, source.trust_remote_code)
     return TransformersEngine(found, tokenizer, options, batch_tokens=values.batch_tokens)

@@ -1,20 +1,28 @@
 """Finds a checkpoint's files, on the hub or in a folder, and refuses what cannot or must not be loaded."""
 
+import io
 import json
 import logging
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tqdm.auto import tqdm
 
 from muse_eval.config import HubRef
 from muse_eval.errors import UserError
 from muse_eval.provenance import files_digest
 
+Progress = Callable[[str, int, int], None]
+"""Called with a step's name, what is done of it and its whole."""
+
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "vocab.txt")
 _HUB_ID = re.compile(r"(?P<repo>[\w.-]+(/[\w.-]+)?)(@(?P<revision>[\w./-]+))?")
 _WEIGHTS = ["*.safetensors", "*.safetensors.index.json"]
 _PICKLES = ["*.bin", "*.bin.index.json"]
+MEGABYTE = 1_000_000
 _SMALL = ["*.json", "*.model", "*.txt", "*.jinja", "README.md"]
 
 
@@ -65,7 +73,13 @@ def hub_ref(model: str) -> HubRef:
     return HubRef(repo=match["repo"], revision=match["revision"])
 
 
-def find_checkpoint(model: str, *, allow_pickle: bool = False, trust_remote_code: bool = False) -> Checkpoint:
+def find_checkpoint(
+    model: str,
+    *,
+    allow_pickle: bool = False,
+    trust_remote_code: bool = False,
+    progress: Progress | None = None,
+) -> Checkpoint:
     """Locate a model's files, downloading them if it is a hub id, and check that they can be loaded.
 
     Raises:
@@ -79,16 +93,18 @@ def find_checkpoint(model: str, *, allow_pickle: bool = False, trust_remote_code
         found = Checkpoint(folder.resolve().name, folder, None)
     else:
         ref = hub_ref(model)
-        found = download(ref, [*_SMALL, *_WEIGHTS])
+        found = download(ref, [*_SMALL, *_WEIGHTS], progress)
         if not found.weights and allow_pickle:
-            found = download(ref, [*_SMALL, *_PICKLES])
+            found = download(ref, [*_SMALL, *_PICKLES], progress)
     _check_config(found, model, trust_remote_code)
     _check_weights(found, model, allow_pickle)
     return found
 
 
-def download(ref: HubRef, patterns: list[str]) -> Checkpoint:
+def download(ref: HubRef, patterns: list[str], progress: Progress | None = None) -> Checkpoint:
     """Fetch a repository's files into the hub's cache, or take them from it.
+
+    ``progress`` is told of megabytes.
 
     Raises:
         UserError: the hub cannot be reached, or the repository is missing, private or gated.
@@ -111,7 +127,12 @@ def download(ref: HubRef, patterns: list[str]) -> Checkpoint:
     set_verbosity(logging.ERROR)
     login = "log in with 'hf auth login', or give a folder"
     try:
-        folder = snapshot_download(ref.repo, revision=ref.revision, allow_patterns=patterns)
+        folder = snapshot_download(
+            ref.repo,
+            revision=ref.revision,
+            allow_patterns=patterns,
+            tqdm_class=_reporting(f"download {ref.repo}, MB", progress) if progress else None,
+        )
     except GatedRepoError:
         raise UserError(f"{ref.repo} is gated: accept its terms on the hub and {login}") from None
     except RepositoryNotFoundError:
@@ -130,6 +151,22 @@ def download(ref: HubRef, patterns: list[str]) -> Checkpoint:
         raise UserError(f"cannot get {ref.repo} from the hub ({first}); try again, or {login}") from None
     path = Path(folder)
     return Checkpoint(ref.repo, path, path.name)
+
+
+def _reporting(step: str, progress: Progress) -> type[Any]:
+    """Return a bar class for the hub's client that draws nothing and passes on the bytes it is told of."""
+
+    class Reporting(tqdm):  # type: ignore[misc]
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **{**options, "file": io.StringIO()})
+
+        def update(self, n: float | None = 1) -> None:
+            super().update(n)
+            # The client has a bar for files and two for bytes: as received and, this one, as written.
+            if str(self.desc).startswith("Reconstructing") and (self.total or 0) >= MEGABYTE:
+                progress(step, int(self.n // MEGABYTE), int(self.total // MEGABYTE))
+
+    return Reporting
 
 
 def _check_config(found: Checkpoint, model: str, trust_remote_code: bool) -> None:

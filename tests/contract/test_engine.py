@@ -615,11 +615,12 @@ class Scarce:
     """Memory for a number of tokens at once: above it the forward raises what CUDA raises."""
 
     def __init__(self, model: PreTrainedModel, tokens: int, error: Callable[[], Exception]) -> None:
-        self.largest, self.refused = 0, 0
+        self.largest, self.refused, self.calls = 0, 0, 0
         body = model.base_model
         forward = body.forward
 
         def scarce(*args: Any, **kwargs: Any) -> Any:
+            self.calls += 1
             size = kwargs["input_ids"].numel()
             if size > tokens:
                 self.refused += 1
@@ -687,6 +688,17 @@ def test_other_runtime_errors_are_not_taken_for_memory(
     Scarce(loaded, 1, lambda: RuntimeError("shapes do not match"))
     with TransformersEngine(loaded, tiny_tokenizer) as engine, pytest.raises(RuntimeError, match="shapes"):
         list(engine.logprobs([Logprobs("the keeper")]))
+
+
+def test_a_row_at_its_stop_string_is_worked_on_no_longer(
+    loaded: PreTrainedModel, tiny_tokenizer: PreTrainedTokenizerFast, plain: Plain
+) -> None:
+    text = plain.generate(PROMPTS[0], 40)
+    memory = Scarce(loaded, 10_000, ERRORS[0])
+    with TransformersEngine(loaded, tiny_tokenizer) as engine:
+        (found,) = texts_of(engine, [Generate(PROMPTS[0], 40, stop=(text[2:4],))])
+    assert text.startswith(found.text)
+    assert memory.calls < 20
 
 
 def test_batches_come_as_they_finish_the_longest_first(

@@ -116,13 +116,20 @@ def test_nothing_compared_cannot_be_told() -> None:
 @pytest.mark.parametrize(
     ("task", "column", "message"),
     [
-        ("elsewhere", "verbmem_f", "task 'elsewhere' is not installed here, so which way is better"),
-        ("muse_books", "fluency", "task 'muse_books' has no column 'fluency', so which way is better"),
+        ("elsewhere", "verbmem_f", "elsewhere/npo does not say which way is better for 'verbmem_f'"),
+        ("muse_books", "fluency", "muse_books/npo does not say which way is better for 'fluency'"),
     ],
 )
 def test_without_a_goal_it_is_an_error(task: str, column: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         compare([stored("npo", task, 2.0, **{column: 1.0})], expecting(f"{task}/npo", **{column: (1.0, 1.0)}))
+
+
+def test_a_task_of_ones_own_is_compared_as_it_was_scored() -> None:
+    columns = {"fluency": {"title": "Fluency", "goal": "higher"}}
+    own = stored("npo", "own", fluency=40.0).model_copy(update={"config": {"task": {"columns": columns}}})
+    report = compare([own], expecting("own/npo", fluency=(50.0, 2.0)))
+    assert [row.verdict for row in report.rows] == ["worse"]
 
 
 # ── printing ─────────────────────────────────────────────────────────────────────────────────────

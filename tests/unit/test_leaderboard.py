@@ -236,11 +236,12 @@ def test_a_collapsed_model_is_not_best_in_privleak() -> None:
     assert "**0.00**" in text
 
 
-def test_a_task_that_is_not_installed_takes_its_titles_from_the_names() -> None:
+def test_a_task_that_is_not_installed_is_titled_as_it_was_scored() -> None:
     result = with_cell(stored("npo", 1.0, task="elsewhere"), "fluency", column(3.0))
-    text = to_markdown(rows([result]))
-    assert "## elsewhere\n\n| model | VerbMem Df ↓ | fluency |\n" in text
-    assert "| npo | **1.00** ± 1.00 | 3.00 ± 1.00 |" in text
+    assert "| model | fluency | verbmem_f |\n" in to_markdown(rows([result]))
+    columns = {"verbmem_f": {"title": "VerbMem Df", "goal": "lower"}}
+    own = result.model_copy(update={"config": {"task": {"columns": columns}}})
+    assert "| model | VerbMem Df ↓ | fluency |\n" in to_markdown(rows([own]))
 
 
 def test_a_column_that_the_task_does_not_have_stands_last() -> None:
