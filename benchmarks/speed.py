@@ -1,8 +1,9 @@
 """Times muse-eval and one example at a time on the same model, data and machine, taking turns.
 
-Each row runs muse-eval, then the baseline, then muse-eval again, in CPU seconds of one thread; both sides
-must come to the same value. The floor is the arithmetic that nobody can leave out, at the machine's own
-matrix rate: it counts no memory traffic and no overhead, so generation cannot come near it.
+After each batch of muse-eval's the baseline does as large a share of its examples, in CPU seconds of one
+thread, so that a busy machine slows both alike; both must come to the same value. The floor is the arithmetic
+that nobody can leave out, at the machine's own matrix rate: it counts no memory traffic and no overhead, so
+generation cannot come near it.
 """
 
 import argparse
@@ -10,8 +11,10 @@ import json
 import platform
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.baseline import Baseline, Outcome
+from benchmarks.baseline import Baseline, Outcome, Steps
+from benchmarks.floor import Work
 from benchmarks.measure import Meter, matrix_rate, resident
 from benchmarks.subject import Subject, from_task, random_model
 from muse_eval.config import parse_params
@@ -39,9 +43,7 @@ class Line:
 
     what: str
     ours: float
-    """CPU seconds, mean of two turns."""
-    spread: float
-    """CPU seconds between those two."""
+    """CPU seconds."""
     baseline: float
     ours_wall: float
     baseline_wall: float
@@ -50,6 +52,8 @@ class Line:
     peak: float
     """GiB over the model's, of muse-eval."""
     baseline_peak: float
+    turns: int
+    """How many times the two took turns."""
     same: str
     """How the two sides' values compare."""
 
@@ -60,7 +64,7 @@ class Line:
 
 
 class Bench:
-    """A subject, both sides ready to score it, and the lines so far."""
+    """A subject, both sides ready to score it."""
 
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
@@ -68,14 +72,16 @@ class Bench:
         self.baseline = Baseline(subject.model, subject.tokenizer)
         self.rate = matrix_rate()
 
-    def ours(self, name: str, splits: Splits, **params: Any) -> Mapping[str, Any]:
+    def ours(
+        self, name: str, splits: Splits, params: Mapping[str, Any], turn: Callable[[int, int], None]
+    ) -> Mapping[str, Any]:
         """Score a column as `muse-eval run` does: metric, store on disk, engine, interval."""
         found = metric(name)
         values = parse_params(found.params, params, name)
         engine = TransformersEngine(self.subject.model, self.subject.tokenizer)
         with tempfile.TemporaryDirectory() as cache, engine:
             store = Store(Path(cache), lambda _: None)
-            answers = store.ask(engine, found.requests(splits, values)).values
+            answers = store.ask(engine, found.requests(splits, values), turn).values
             # A reference of AUC ½ makes a PrivLeak of any AUC, so that the interval is computed too.
             reference = Reference("published", "", {"Min-40%": 0.5})
             score = found.score(splits, answers, values, Context(reference=reference))
@@ -85,36 +91,43 @@ class Bench:
     def compare(
         self,
         what: str,
-        ours: Callable[[], Mapping[str, Any]],
-        theirs: Callable[[], Outcome],
-        flops: Callable[[Outcome], float],
-        known: tuple[Meter, Outcome] | None = None,
-    ) -> tuple[Line, tuple[Meter, Outcome]]:
-        """Time ours, theirs, ours; ``known`` is a baseline already timed for the same work."""
+        name: str,
+        splits: Splits,
+        theirs: Steps,
+        examples: int,
+        floor: Callable[[Outcome], float],
+        **params: Any,
+    ) -> Line:
+        """Score a column both ways, taking turns; the baseline has so many examples."""
         print(f"  {what} …", file=sys.stderr)
-        turns = [Meter(), Meter()]
-        with turns[0]:
-            got = ours()
-        if known is None:
-            with Meter() as meter:
-                outcome = theirs()
-            known = meter, outcome
-        with turns[1]:
-            ours()
-        meter, outcome = known
-        line = Line(
+        mine, other = Meter(), Meter()
+        outcomes: list[Outcome] = []
+        turns = 0
+
+        def turn(done: int, total: int) -> None:
+            nonlocal turns
+            turns += 1
+            mine.__exit__(None, None, None)
+            with other:
+                outcomes.extend(islice(theirs, done * examples // total - len(outcomes)))
+            mine.__enter__()
+
+        with mine:
+            got = self.ours(name, splits, params, turn)
+        with other:
+            outcomes.extend(theirs)
+        return Line(
             what=what,
-            ours=sum(turn.cpu for turn in turns) / 2,
-            spread=abs(turns[0].cpu - turns[1].cpu),
-            baseline=meter.cpu,
-            ours_wall=sum(turn.wall for turn in turns) / 2,
-            baseline_wall=meter.wall,
-            floor=flops(outcome) / self.rate,
-            peak=(turns[0].peak - self.base) / GIB,
-            baseline_peak=(meter.peak - self.base) / GIB,
-            same=_same(got, outcome),
+            ours=mine.cpu,
+            baseline=other.cpu,
+            ours_wall=mine.wall,
+            baseline_wall=other.wall,
+            floor=floor(outcomes[-1]) / self.rate,
+            peak=(mine.peak - self.base) / GIB,
+            baseline_peak=(other.peak - self.base) / GIB,
+            turns=turns,
+            same=_same(got, outcomes[-1]),
         )
-        return line, known
 
 
 def _same(ours: Mapping[str, Any], theirs: Outcome) -> str:
@@ -126,88 +139,54 @@ def _same(ours: Mapping[str, Any], theirs: Outcome) -> str:
     return f"{ours['value']:.3f} {verdict}, {alike} of {len(theirs.responses)} answers"
 
 
-class Work:
-    """The operations of forward passes, counted from a model's configuration."""
+SAME_WORK = "PrivLeak, the baseline's work"
 
-    def __init__(self, model: Any) -> None:
-        config = model.config
-        linear = sum(
-            module.weight.numel() for module in model.model.modules() if isinstance(module, torch.nn.Linear)
+
+def measure(bench: Bench) -> list[Line]:
+    """Time every row."""
+    subject = bench.subject
+    splits, work, baseline = subject.splits, Work(subject.model), bench.baseline
+    forget = splits["verbmem_f"]["forget"]
+    lines = [
+        bench.compare(
+            "VerbMem Df",
+            "verbmem",
+            splits["verbmem_f"],
+            baseline.verbmem(forget),
+            len(forget),
+            lambda done: work.answers(done.lengths),
         )
-        self._body = 2 * linear
-        self._head = 2 * config.hidden_size * config.vocab_size
-        heads = config.num_attention_heads
-        size = getattr(config, "head_dim", None) or config.hidden_size // heads
-        self._pair = 4 * heads * size * config.num_hidden_layers
-        """A query meets a key: its score and its share of the values."""
-
-    def texts(self, lengths: Iterable[int]) -> float:
-        """Every token through the body, every token but the last through the head."""
-        return float(sum(self._tokens(0, n) + (n - 1) * self._head for n in lengths))
-
-    def answers(self, lengths: Sequence[tuple[int, int]], shared: int = 0) -> float:
-        """Prompts (what they share once) and their answers; the head for the answers' tokens alone."""
-        once = self._tokens(0, shared)
-        rest = (self._tokens(shared, p + new - 1) + new * self._head for p, new in lengths)
-        return float(once + sum(rest))
-
-    def _tokens(self, start: int, end: int) -> int:
-        pairs = (end * (end + 1) - start * (start + 1)) // 2
-        return int((end - start) * self._body + pairs * self._pair)
-
-
-def measure(subject: Subject) -> tuple[Bench, list[Line], dict[str, float]]:
-    """Time every row; return them with both sides' CPU seconds for the default four columns."""
-    bench, work = Bench(subject), Work(subject.model)
-    splits = subject.splits
-    lines = []
-    verbmem = splits["verbmem_f"]
-    line, _ = bench.compare(
-        "VerbMem Df",
-        lambda: bench.ours("verbmem", verbmem),
-        lambda: bench.baseline.verbmem(verbmem["forget"]),
-        lambda done: work.answers(done.lengths),
-    )
-    lines.append(line)
+    ]
     for column, title in (("knowmem_f", "KnowMem Df"), ("knowmem_r", "KnowMem Dr")):
         roles = splits[column]
-        shared = _shared(subject.tokenizer, roles)
-        line, _ = bench.compare(
-            title,
-            lambda roles=roles: bench.ours("knowmem", roles),  # type: ignore[misc]
-            lambda roles=roles: bench.baseline.knowmem(roles["qa"], roles["icl"]),  # type: ignore[misc]
-            lambda done, shared=shared: work.answers(done.lengths, shared),  # type: ignore[misc]
-        )
-        lines.append(line)
+        shared = partial(work.answers_of, shared=_shared(subject.tokenizer, roles))
+        steps = baseline.knowmem(roles["qa"], roles["icl"])
+        lines.append(bench.compare(title, "knowmem", roles, steps, len(roles["qa"]), shared))
     texts = splits["privleak"]
-    line, timed = bench.compare(
-        "PrivLeak, the baseline's work",
-        lambda: bench.ours("privleak", texts, retain=True, lower=True, moments=False),
-        lambda: bench.baseline.privleak({role: texts[role] for role in ("forget", "retain", "holdout")}),
-        lambda done: work.texts(n for n, _ in done.lengths),
-    )
-    lines.append(line)
     scored = [
         len(subject.tokenizer(row["text"]).input_ids) for r in ("forget", "holdout") for row in texts[r]
     ]
-    line, _ = bench.compare(
-        "PrivLeak, the default's work",
-        lambda: bench.ours("privleak", texts),
-        lambda: timed[1],
-        lambda _: work.texts(scored),
-        known=timed,
+    everything = {role: texts[role] for role in ("forget", "retain", "holdout")}
+    ways: tuple[tuple[str, Callable[[Outcome], float], dict[str, bool]], ...] = (
+        (
+            SAME_WORK,
+            lambda done: work.texts(n for n, _ in done.lengths),
+            {"retain": True, "lower": True, "moments": False},
+        ),
+        ("PrivLeak, the default's work", lambda _: work.texts(scored), {}),
     )
-    lines.append(line)
-    default = [line for line in lines if line.what != "PrivLeak, the baseline's work"]
-    totals = {
-        "ours": sum(line.ours for line in default),
-        "baseline": sum(line.baseline for line in default),
-        "ours_wall": sum(line.ours_wall for line in default),
-        "baseline_wall": sum(line.baseline_wall for line in default),
-        "floor": sum(line.floor for line in default),
-        "peak": max(line.peak for line in default),
-    }
-    return bench, lines, totals
+    for what, floor, params in ways:
+        steps, count = baseline.privleak(everything), sum(map(len, everything.values()))
+        lines.append(bench.compare(what, "privleak", texts, steps, count, floor, **params))
+    return lines
+
+
+def totals(lines: Sequence[Line]) -> dict[str, float]:
+    """Add up what both sides do by default."""
+    default = [line for line in lines if line.what != SAME_WORK]
+    names = ("ours", "baseline", "ours_wall", "baseline_wall", "floor")
+    sums = {name: sum(float(getattr(line, name)) for line in default) for name in names}
+    return {**sums, "peak": max(line.peak for line in default)}
 
 
 def _shared(tokenizer: Any, roles: Splits) -> int:
@@ -215,7 +194,7 @@ def _shared(tokenizer: Any, roles: Splits) -> int:
     return len(tokenizer(shots).input_ids)
 
 
-def draw(lines: Sequence[Line], totals: Mapping[str, float]) -> Table:
+def draw(lines: Sequence[Line], whole: Mapping[str, float]) -> Table:
     """Lay the lines out."""
     table = Table()
     for heading in (
@@ -233,7 +212,7 @@ def draw(lines: Sequence[Line], totals: Mapping[str, float]) -> Table:
     for line in lines:
         table.add_row(
             line.what,
-            f"{line.ours:.1f} ± {line.spread / 2:.1f}",
+            f"{line.ours:.1f}",
             f"{line.baseline:.1f}",
             f"{line.ratio:.1f}",
             f"{line.floor:.1f}",
@@ -245,13 +224,13 @@ def draw(lines: Sequence[Line], totals: Mapping[str, float]) -> Table:
     table.add_section()
     table.add_row(
         "four columns by default",
-        f"{totals['ours']:.1f}",
-        f"{totals['baseline']:.1f}",
-        f"{totals['baseline'] / totals['ours']:.1f}",
-        f"{totals['floor']:.1f}",
-        f"{totals['ours'] / totals['floor']:.1f}",
-        f"{totals['ours_wall']:.1f} ({totals['baseline_wall']:.1f})",
-        f"{totals['peak']:.2f}",
+        f"{whole['ours']:.1f}",
+        f"{whole['baseline']:.1f}",
+        f"{whole['baseline'] / whole['ours']:.1f}",
+        f"{whole['floor']:.1f}",
+        f"{whole['ours'] / whole['floor']:.1f}",
+        f"{whole['ours_wall']:.1f} ({whole['baseline_wall']:.1f})",
+        f"{whole['peak']:.2f}",
     )
     return table
 
@@ -273,8 +252,10 @@ def main() -> None:
     limit = given.examples or (None if given.model else EXAMPLES)
     some = f"the first {limit} examples of each split" if limit else "every example"
     print(f"{subject.name}, {some}, float32, one thread, torch {torch.__version__}, {platform.machine()}")
-    bench, lines, totals = measure(subject)
-    Console(width=170).print(draw(lines, totals))
+    bench = Bench(subject)
+    lines = measure(bench)
+    whole = totals(lines)
+    Console(width=170).print(draw(lines, whole))
     print(
         f"matrix rate {bench.rate / 1e9:.0f} GFLOP/s of one thread; peaks are over the loaded model's memory."
     )
@@ -287,7 +268,7 @@ def main() -> None:
             "examples": limit,
             "matrix_rate": bench.rate,
             "lines": [{**asdict(line), "ratio": line.ratio} for line in lines],
-            "totals": totals,
+            "totals": whole,
         }
         given.json.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
 

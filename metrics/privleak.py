@@ -7,7 +7,6 @@ AUC = P(a holdout text looks likelier than a forget text): 0 = fully memorised, 
 """
 
 import hashlib
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -16,6 +15,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
+from muse_eval.metrics.attacks import attack, statistics
 from muse_eval.stats import TwoClasses, auc, relative_auc_interval
 from muse_eval.types import (
     Answer,
@@ -30,8 +30,6 @@ from muse_eval.types import (
     TokenLogprobs,
 )
 
-KS = (0.05, 0.10, 0.20, 0.30, 0.40, 0.50, 0.60)
-"""Shares of least likely tokens kept beside the headline's."""
 SATURATED = 0.01
 """An AUC within this distance of 0 or 1 is at its bound: fewer than 1 % of the pairs say otherwise."""
 COLLAPSED = 1.5
@@ -52,47 +50,6 @@ class Params:
     """Also take the moments of the model's distribution, for Min-K%++ (arXiv 2404.02936)."""
     truncate: bool = False
     """Score only the first context-full of a text that is longer, instead of refusing it."""
-
-
-def attack(k: float) -> str:
-    """Name the Min-K% attack of share ``k``: ``Min-40%``."""
-    return f"Min-{100 * k:g}%"
-
-
-def min_k(values: np.ndarray, k: float) -> float | None:
-    """Return −mean of the lowest int(k·n) of n values (Shi et al., eq. 1), or None where int(k·n) is 0.
-
-    Higher means less likely to be a member.
-    """
-    kept = int(k * len(values))
-    if kept == 0:
-        return None
-    return -float(np.mean(np.sort(values.astype(np.float64))[:kept]))
-
-
-def statistics(
-    text: str, answer: TokenLogprobs, lower: TokenLogprobs | None, k: float
-) -> dict[str, float | None]:
-    """Score one text under every attack; higher means less likely to be a member.
-
-    PPL is the mean negative log-likelihood (MUSE's code calls it so), PPL/zlib is divided by the bytes of
-    the compressed text and PPL/lower by the lower-cased text's own. None where an attack is undefined: a
-    text too short for Min-k%, or log-probabilities that are not finite.
-    """
-    logprobs = answer.logprobs.astype(np.float64)
-    loss = -float(np.mean(logprobs)) if len(logprobs) else None
-    scores: dict[str, float | None] = {"PPL": loss}
-    if lower is not None:
-        below = -float(np.mean(lower.logprobs.astype(np.float64)))
-        scores["PPL/lower"] = None if loss is None else loss / below
-    scores["PPL/zlib"] = None if loss is None else loss / len(zlib.compress(text.encode()))
-    for share in sorted({*KS, k}):
-        scores[attack(share)] = min_k(logprobs, share)
-    if answer.mean is not None and answer.std is not None:
-        normal = (logprobs - answer.mean) / np.maximum(answer.std, np.finfo(np.float32).tiny)
-        for share in sorted({*KS, k}):
-            scores[f"{attack(share)}++"] = min_k(normal, share)
-    return {name: s if s is None or np.isfinite(s) else None for name, s in scores.items()}
 
 
 def _roles(params: Params) -> tuple[str, ...]:
@@ -256,10 +213,8 @@ def _aucs(stats: Statistics, params: Params) -> tuple[dict[str, float], dict[str
 
 def _means(stats: Statistics, headline: str) -> dict[str, float]:
     """Return the mean Min-k% of each split: a ruined model shows in the holdout's."""
-    return {
-        role: float(np.mean([one[headline] for one in ones if one[headline] is not None]))
-        for role, ones in stats.items()
-    }
+    defined = {role: [s for one in ones if (s := one[headline]) is not None] for role, ones in stats.items()}
+    return {role: float(np.mean(scores)) for role, scores in defined.items() if scores}
 
 
 def _records(splits: Splits, stats: Statistics) -> tuple[Record, ...]:

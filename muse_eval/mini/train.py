@@ -47,7 +47,8 @@ def make_models(
     digest = recipe_fingerprint(seed, recipe)
     home = out / digest[:12]
     folders = {name: home / name for name in ("shared", "retrain", "target")}
-    note = {"fingerprint": digest, "seed": seed, "recipe": asdict(recipe)}
+    task = "muse_mini" if seed == 0 else f"muse_mini-seed{seed}"
+    note = {"fingerprint": digest, "task": task, "seed": seed, "recipe": asdict(recipe)}
     with _one_thread():
         for name, folder in folders.items():
             if not (folder / "recipe.json").exists():

@@ -7,24 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from muse_eval import plugins
 from muse_eval.config import SplitFingerprint, TaskSpec
-from muse_eval.data import (
-    BuiltinWorld,
-    Data,
-    Hub,
-    LocalFolder,
-    Split,
-    columns_of,
-    export,
-    open_data,
-    text_sha256,
-    verify,
-)
+from muse_eval.data import Data, Split, export, open_data, verify
 from muse_eval.errors import UserError
+from muse_eval.sources import BuiltinWorld, Hub, LocalFolder, columns_of
 
 QA = [{"question": "Who?", "answer": "Ada"}, {"question": "Où?", "answer": "à Oru"}]
 
@@ -171,10 +159,10 @@ def test_the_description_tells_content_and_order(folder: Path) -> None:
     assert one["sha256"].keys() == {"privleak/forget"}
 
 
-@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]))), st.lists(st.text("ab")))
-def test_text_digests_tell_lists_apart(one: list[str], other: list[str]) -> None:
-    assert (text_sha256(one) == text_sha256(other)) == (one == other)
-    assert text_sha256(["".join(other), ""]) != text_sha256(["", "".join(other)]) or not "".join(other)
+def test_text_that_is_no_unicode_is_refused(tmp_path: Path) -> None:
+    put(tmp_path, "privleak/forget", '["fine", "\\ud800"]')
+    with pytest.raises(UserError, match="row 1: 'text' is not valid Unicode"):
+        Data(LocalFolder(tmp_path)).split("privleak/forget")
 
 
 # ── the built-in world ───────────────────────────────────────────────────────────────────────────

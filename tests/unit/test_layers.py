@@ -15,13 +15,13 @@ PACKAGE = ROOT / "muse_eval"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("types", "errors"),
-    ("config", "stats", "plugins", "data", "provenance"),
+    ("config", "stats", "plugins", "sources", "data", "provenance"),
     ("store", "engines", "unlearning", "mini", "leaderboard", "check", "results", "progress"),
     ("card", "plan", "run", "api", "pipeline", "seeds"),
     ("cli", "cli_lists", "cli_options"),
 )
 """From the bottom up; a layer's modules may import its own and those below."""
-EXCEPTIONS = {"data": {"mini.corpus", "mini.corpus.splits"}}
+EXCEPTIONS = {"sources": {"mini.corpus", "mini.corpus.splits"}}
 """The built-in world is one of three sources of data; its corpus is text alone, and made when asked for."""
 HEAVY = {"torch", "transformers", "vllm", "accelerate"}
 HEAVY_ROOMS = {"engines", "unlearning", "mini"}

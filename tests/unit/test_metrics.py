@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from muse_eval import plugins
 from muse_eval.config import parse_params
 from muse_eval.errors import UserError
-from muse_eval.metrics import knowmem, privleak, rouge, verbmem
+from muse_eval.metrics import attacks, knowmem, privleak, rouge, verbmem
 from muse_eval.types import (
     Answer,
     Context,
@@ -169,7 +169,7 @@ def test_protocol_constants() -> None:
         k=0.40, retain=False, lower=False, moments=True, truncate=False
     )
     assert knowmem.STOP == ("\n\n", "\nQuestion", "Question:")
-    assert privleak.KS == (0.05, 0.10, 0.20, 0.30, 0.40, 0.50, 0.60)
+    assert attacks.KS == (0.05, 0.10, 0.20, 0.30, 0.40, 0.50, 0.60)
     assert (privleak.SATURATED, privleak.COLLAPSED) == (0.01, 1.5)
     assert Context() == Context(seed=0, resamples=9_999, reference=None)
     assert [plugins.metric(n).goal for n in ("verbmem", "knowmem", "privleak")] == ["lower", "lower", "zero"]
@@ -188,14 +188,14 @@ def test_published_retrain_aucs() -> None:
     assert (news["Min-20%"], books["Min-20%"]) == (0.4931, 0.5582)
     assert (news["PPL"], news["PPL/zlib"], news["PPL/lower"]) == (0.4652, 0.4328, 0.3542)
     assert (books["PPL"], books["PPL/zlib"], books["PPL/lower"]) == (0.4746, 0.2773, 0.3957)
-    assert [news[privleak.attack(k)] for k in (0.05, 0.1, 0.3, 0.5, 0.6)] == [
+    assert [news[attacks.attack(k)] for k in (0.05, 0.1, 0.3, 0.5, 0.6)] == [
         0.5116,
         0.5021,
         0.484,
         0.4711,
         0.4671,
     ]
-    assert [books[privleak.attack(k)] for k in (0.05, 0.1, 0.3, 0.5, 0.6)] == [
+    assert [books[attacks.attack(k)] for k in (0.05, 0.1, 0.3, 0.5, 0.6)] == [
         0.5325,
         0.5424,
         0.557,
@@ -236,7 +236,7 @@ def test_knowmem_needs_its_pairs() -> None:
     ("k", "name"), [(0.4, "Min-40%"), (0.05, "Min-5%"), (0.125, "Min-12.5%"), (0.07, "Min-7%")]
 )
 def test_attacks_are_named_as_published(k: float, name: str) -> None:
-    assert privleak.attack(k) == name
+    assert attacks.attack(k) == name
 
 
 def test_requests_name_their_examples() -> None:
@@ -370,7 +370,7 @@ def test_privleak_stays_within_its_bounds(forget: list[Any], holdout: list[Any],
 @given(st.lists(st.floats(-30, 0, width=32), max_size=40), st.floats(0.01, 1))
 def test_min_k_is_the_mean_of_the_least_likely(values: list[float], k: float) -> None:
     kept = int(k * len(values))
-    found = privleak.min_k(np.array(values, np.float32), k)
+    found = attacks.min_k(np.array(values, np.float32), k)
     if kept == 0:
         assert found is None
     else:
@@ -382,3 +382,24 @@ def test_an_answer_holds_no_stop_string(text: str) -> None:
     cut = knowmem.cut_answer(text)
     assert text.startswith(cut)
     assert not any(stop in cut for stop in ("\n\n", "\nQuestion", "Question:"))
+
+
+def test_an_undefined_retain_split_has_no_mean() -> None:
+    """All retain texts too short for Min-40 %: their mean is left out, and nothing is NaN."""
+    splits = {"forget": [{"text": "a"}], "holdout": [{"text": "b"}], "retain": [{"text": "c"}]}
+    long, short = np.full(10, -1.0, np.float32), np.full(2, -1.0, np.float32)
+    answers = [TokenLogprobs(long), TokenLogprobs(2 * long), TokenLogprobs(short)]
+    params = privleak.Params(retain=True, moments=False)
+    score = privleak.METRIC.score(
+        splits, answers, params, Context(reference=Reference("published", "x", {"Min-40%": 0.5}))
+    )
+    assert set(score.extras["mean_Min-40%"]) == {"forget", "holdout"}
+    assert "retain_holdout_Min-40%" in score.extras["undefined"]
+
+
+def test_lower_cased_text_without_any_loss_leaves_its_attack_undefined() -> None:
+    certain = TokenLogprobs(np.zeros(10, np.float32))
+    assert (
+        attacks.statistics("a", TokenLogprobs(np.full(10, -1.0, np.float32)), certain, 0.4)["PPL/lower"]
+        is None
+    )

@@ -9,8 +9,9 @@ import pytest
 
 from muse_eval import plugins
 from muse_eval.config import fingerprint
-from muse_eval.data import BuiltinWorld, Data
+from muse_eval.data import Data
 from muse_eval.mini import corpus
+from muse_eval.sources import BuiltinWorld
 
 ROWS = {
     "knowmem/forget_qa": 100,

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from muse_eval import plugins
-from muse_eval.data import columns_of
 from muse_eval.errors import UserError
+from muse_eval.sources import columns_of
 from muse_eval.types import Method, Metric
 
 ROOT = Path(__file__).parents[2]

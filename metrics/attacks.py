@@ -1,0 +1,51 @@
+"""Membership-inference attacks: what each makes of a text's token log-probabilities."""
+
+import zlib
+
+import numpy as np
+
+from muse_eval.types import TokenLogprobs
+
+KS = (0.05, 0.10, 0.20, 0.30, 0.40, 0.50, 0.60)
+"""Shares of least likely tokens kept beside the headline's."""
+
+
+def attack(k: float) -> str:
+    """Name the Min-K% attack of share ``k``: ``Min-40%``."""
+    return f"Min-{100 * k:g}%"
+
+
+def min_k(values: np.ndarray, k: float) -> float | None:
+    """Return −mean of the lowest int(k·n) of n values (Shi et al., eq. 1), or None where int(k·n) is 0.
+
+    Higher means less likely to be a member.
+    """
+    kept = int(k * len(values))
+    if kept == 0:
+        return None
+    return -float(np.mean(np.sort(values.astype(np.float64))[:kept]))
+
+
+def statistics(
+    text: str, answer: TokenLogprobs, lower: TokenLogprobs | None, k: float
+) -> dict[str, float | None]:
+    """Score one text under every attack; higher means less likely to be a member.
+
+    PPL is the mean negative log-likelihood (MUSE's code calls it so), PPL/zlib is divided by the bytes of
+    the compressed text and PPL/lower by the lower-cased text's own. None where an attack is undefined: a
+    text too short for Min-k%, or log-probabilities that are not finite.
+    """
+    logprobs = answer.logprobs.astype(np.float64)
+    loss = -float(np.mean(logprobs)) if len(logprobs) else None
+    scores: dict[str, float | None] = {"PPL": loss}
+    if lower is not None:
+        below = -float(np.mean(lower.logprobs.astype(np.float64)))
+        scores["PPL/lower"] = None if loss is None or below == 0 else loss / below
+    scores["PPL/zlib"] = None if loss is None else loss / len(zlib.compress(text.encode()))
+    for share in sorted({*KS, k}):
+        scores[attack(share)] = min_k(logprobs, share)
+    if answer.mean is not None and answer.std is not None:
+        normal = (logprobs - answer.mean) / np.maximum(answer.std, np.finfo(np.float32).tiny)
+        for share in sorted({*KS, k}):
+            scores[f"{attack(share)}++"] = min_k(normal, share)
+    return {name: s if s is None or np.isfinite(s) else None for name, s in scores.items()}
