@@ -19,9 +19,15 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="`engine.NAME=VALUE` or `COLUMN.PARAMETER=VALUE`; repeatable."),
 ]
-OverwriteOption = Annotated[bool, typer.Option(help="Replace a result that other settings made.")]
-PickleOption = Annotated[bool, typer.Option(help="Load pickled weights, which can run code.")]
-CodeOption = Annotated[bool, typer.Option(help="Run the code that a model repository carries.")]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace a result that other settings made.")
+]
+PickleOption = Annotated[
+    bool, typer.Option("--allow-pickle", help="Load pickled weights, which can run code.")
+]
+CodeOption = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run the code that a model repository carries.")
+]
 
 
 def warn(message: str) -> None:

@@ -15,3 +15,8 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
     plural = kind if kind.endswith("s") else f"{kind}s"
     return UserError(f"no {kind} {name!r}; {hint}{plural}: {', '.join(names) or 'none'}")
+
+
+def first_line(error: BaseException) -> str:
+    """Return an error's first line, or its kind where it says nothing: another library's words in ours."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

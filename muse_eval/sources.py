@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from muse_eval.config import DataSpec
-from muse_eval.errors import UserError, unknown_name
+from muse_eval.errors import UserError, first_line, unknown_name
 
 OLDER_NAMES = {
     "knowmem/retain_qa": "knowmem/retain2_qa",
@@ -162,7 +162,7 @@ class Hub:
 
     @staticmethod
     def _unreachable(where: str, error: Exception) -> UserError:
-        first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        first = first_line(error)
         if re.match(r"Unknown split |BuilderConfig .* not found", first):
             return MissingSplit(f"the hub has no {where}: {first}")
         return UserError(

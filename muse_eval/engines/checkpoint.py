@@ -12,7 +12,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from muse_eval.config import HubRef
-from muse_eval.errors import UserError
+from muse_eval.errors import UserError, first_line
 from muse_eval.provenance import files_digest
 
 Progress = Callable[[str, int, int], None]
@@ -147,8 +147,8 @@ def download(ref: HubRef, patterns: list[str], progress: Progress | None = None)
             "check the connection (HF_HUB_OFFLINE, HF_ENDPOINT), or give a folder"
         ) from None
     except (HTTPError, HFValidationError, RevisionResolutionError, XetDownloadError, OSError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise UserError(f"cannot get {ref.repo} from the hub ({first}); try again, or {login}") from None
+        why = first_line(error)
+        raise UserError(f"cannot get {ref.repo} from the hub ({why}); try again, or {login}") from None
     path = Path(folder)
     return Checkpoint(ref.repo, path, path.name)
 

@@ -13,7 +13,7 @@ from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 from muse_eval.engines import decoding, scoring
 from muse_eval.engines.checkpoint import Checkpoint
 from muse_eval.engines.loading import LoadOptions, load_model, state_digest, tokenizer_digest
-from muse_eval.errors import UserError
+from muse_eval.errors import UserError, first_line
 from muse_eval.types import Batches, Generate, Generation, Logprobs, TokenLogprobs, Truncate
 
 T = TypeVar("T")
@@ -106,8 +106,8 @@ class TransformersEngine:
                 self._source.folder, trust_remote_code=self._options.trust_remote_code
             )
         except (ValueError, KeyError, OSError) as error:
-            first = str(error).strip().splitlines()[0][:200]
-            raise UserError(f"cannot read the configuration of {self._source.name}: {first}") from None
+            name = self._source.name
+            raise UserError(f"cannot read the configuration of {name}: {first_line(error)}") from None
         return config.get_text_config()
 
     # ── the three questions ─────────────────────────────────────────────────────────────────────

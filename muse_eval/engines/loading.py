@@ -14,7 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from muse_eval.config import HubRef, fingerprint
 from muse_eval.engines.checkpoint import TOKENIZER_FILES, Checkpoint, download, hub_ref, is_folder
-from muse_eval.errors import UserError
+from muse_eval.errors import UserError, first_line
 from muse_eval.provenance import joined_digest
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -87,8 +87,7 @@ def load_model(checkpoint: Checkpoint, options: LoadOptions) -> PreTrainedModel:
             "--dtype bfloat16, or a larger device"
         ) from None
     except (ValueError, KeyError, OSError, EOFError, ImportError, RuntimeError, UnpicklingError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-        raise UserError(f"cannot load {checkpoint.name}: {first}") from None
+        raise UserError(f"cannot load {checkpoint.name}: {first_line(error)}") from None
     _require_full(checkpoint, info)
     ready: PreTrainedModel = model.eval()
     return ready
@@ -151,8 +150,7 @@ def _tokenizer(files: Checkpoint, name: str, trust_remote_code: bool) -> PreTrai
                 files.folder, trust_remote_code=trust_remote_code
             )
     except (ValueError, KeyError, OSError, ImportError, TypeError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-        raise UserError(f"cannot load the tokenizer of {name}: {first}") from None
+        raise UserError(f"cannot load the tokenizer of {name}: {first_line(error)}") from None
     return loaded
 
 

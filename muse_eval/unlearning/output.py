@@ -16,7 +16,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from muse_eval.config import fingerprint
-from muse_eval.errors import UserError
+from muse_eval.errors import UserError, first_line
 
 RECIPE = "recipe.json"
 LOG = "log.jsonl"
@@ -59,9 +59,7 @@ def writing(folder: Path) -> Iterator[None]:
         # torch.save reports a full disk as a plain RuntimeError of its archive writer.
         if "PytorchStreamWriter" not in str(error) and "inline_container" not in str(error):
             raise
-        raise UserError(
-            f"cannot write to {folder}: is the disk full? ({str(error).splitlines()[0]})"
-        ) from error
+        raise UserError(f"cannot write to {folder}: is the disk full? ({first_line(error)})") from error
 
 
 def is_finished(out: Path, recipe: Mapping[str, Any], keep_checkpoints: bool) -> bool:
