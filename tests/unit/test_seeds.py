@@ -1,0 +1,36 @@
+"""The table over several seeds: mean ± standard deviation, and what cannot be averaged."""
+
+from muse_eval.leaderboard import PlainHeading, headings, rows
+from muse_eval.results import StoredColumn, StoredResult
+from muse_eval.seeds import over_seeds
+
+
+def stored(task: str, name: str, value: float | None) -> StoredResult:
+    cell = StoredColumn(value=value, ci=None, n=3, flags=())
+    return StoredResult(
+        schema_version=1, task=task, name=name, model={}, columns={"verbmem_f": cell}, seconds=1.0
+    )
+
+
+def test_mean_and_sample_standard_deviation_of_each_run_name() -> None:
+    tasks = ("muse_mini", "muse_mini-seed1", "muse_mini-seed2")
+    found = rows(
+        [
+            *(stored(task, "npo", value) for task, value in zip(tasks, (1.0, 2.0, 6.0), strict=True)),
+            *(stored(task, "target", 99.0) for task in tasks),
+        ]
+    )
+    laid = over_seeds({"verbmem_f": PlainHeading("VerbMem Df", "lower")}, found)
+    # mean of 1, 2, 6 is 3; squared distances 4 + 1 + 9 = 14, over 2 is 7, root 2.65
+    assert [[cell.value + cell.spread for cell in line] for line in laid.lines] == [
+        ["target", "99.0 ± 0.0"],
+        ["npo", "3.0 ± 2.6"],
+    ]
+    assert laid.header == ["model", "VerbMem Df ↓"]
+    assert laid.notes == ["mean ± standard deviation over 3 seeds"]
+
+
+def test_an_undefined_cell_is_not_averaged_away() -> None:
+    found = rows([stored("muse_mini", "npo", 1.0), stored("muse_mini-seed1", "npo", None)])
+    laid = over_seeds(headings("muse_mini", found), found)
+    assert laid.lines[0][1].value == "n/a"
