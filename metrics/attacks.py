@@ -16,12 +16,12 @@ def attack(k: float) -> str:
 
 
 def min_k(values: np.ndarray, k: float) -> float | None:
-    """Return −mean of the lowest int(k·n) of n values (Shi et al., eq. 1), or None where int(k·n) is 0.
+    """Return −mean of the lowest int(k·n) of n values (Shi et al., eq. 1), or None where undefined.
 
-    Higher means less likely to be a member.
+    Higher means less likely to be a member. Undefined where int(k·n) is 0 or a value is not finite.
     """
     kept = int(k * len(values))
-    if kept == 0:
+    if kept == 0 or not np.isfinite(values).all():
         return None
     return -float(np.mean(np.sort(values.astype(np.float64))[:kept]))
 

@@ -23,7 +23,6 @@ from muse_eval.types import (
     Logprobs,
     Metric,
     Record,
-    Reference,
     Request,
     Score,
     Splits,
@@ -116,7 +115,9 @@ def score(splits: Splits, answers: Sequence[Answer], params: Params, context: Co
     if any(isinstance(a, TokenLogprobs) and a.truncated for a in answers):
         flags.append("truncated")
     classes = _classes(stats, "forget", "holdout", headline)
-    extras: dict[str, Any] = {"auc": aucs, **({"undefined": undefined} if undefined else {})}
+    extras: dict[str, Any] = {"attack": headline, "auc": aucs}
+    if undefined:
+        extras["undefined"] = undefined
     value, ci, reason = None, None, None
     if isinstance(classes, str):
         reason = classes
@@ -125,7 +126,7 @@ def score(splits: Splits, answers: Sequence[Answer], params: Params, context: Co
         extras[f"mean_{headline}"] = _means(stats, headline)
         if min(own, 1 - own) < SATURATED:
             flags.append("saturated")
-        base = _base(splits, params, context.reference, headline)
+        base = _base(splits, params, context, headline)
         if isinstance(base, str):
             reason = base
             flags.append("no-reference")
@@ -175,10 +176,11 @@ class _Base:
         return ["collapsed"] if holdout > COLLAPSED * self.holdout else []
 
 
-def _base(splits: Splits, params: Params, reference: Reference | None, headline: str) -> _Base | str:
+def _base(splits: Splits, params: Params, context: Context, headline: str) -> _Base | str:
     """Return retrain's AUC under the headline attack, or why there is none."""
+    reference = context.reference
     if reference is None:
-        return "no retrain model to compare with; give --retrain MODEL"
+        return f"{context.no_reference or 'no retrain model to compare with'}; give --retrain MODEL"
     if reference.source == "published":
         published = reference.auc.get(headline)
         if published is None:

@@ -1,4 +1,4 @@
-"""Has a language model really unlearned? The six MUSE tests (arXiv 2407.06460), exact and with evidence."""
+"""Has a language model really unlearned? The scores of MUSE (arXiv 2407.06460), exact and with evidence."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -22,7 +22,7 @@ def evaluate(
     model: str | Path | PreTrainedModel,
     task: str | None = None,
     *,
-    tokenizer: str | PreTrainedTokenizerBase | None = None,
+    tokenizer: str | Path | PreTrainedTokenizerBase | None = None,
     retrain: str | Path | None = None,
     metrics: Sequence[str] = (),
     progress: Progress = ignore,
@@ -35,7 +35,8 @@ def evaluate(
         model: a hub id, a folder, or a loaded transformers model (which needs ``tokenizer`` and ``task``;
             its identity is a digest of its parameters).
         task: name of a task or a YAML file; None: read off the model's card, recipe or name.
-        tokenizer: a loaded tokenizer, or a folder or hub id; None: the model's own, else the task's.
+        tokenizer: a folder or hub id, or beside a loaded model a loaded tokenizer; None: the model's own,
+            else the task's.
         retrain: the model whose AUC PrivLeak is relative to; None: the task's published AUC.
         metrics: columns to score; empty: all.
         progress: told of every finished batch.
@@ -47,18 +48,22 @@ def evaluate(
     """
     loaded = None
     if not isinstance(model, str | Path):
-        if tokenizer is None or isinstance(tokenizer, str) or task is None:
+        if isinstance(tokenizer, str | Path):
+            raise UserError(
+                f"a loaded model needs a loaded tokenizer beside it, not the name {str(tokenizer)!r}"
+            )
+        if tokenizer is None or task is None:
             raise UserError("a loaded model needs a task and a loaded tokenizer beside it")
         loaded = (model, tokenizer)
         options.setdefault("name", Path(model.config.name_or_path or type(model).__name__).name)
-    elif tokenizer is not None and not isinstance(tokenizer, str):
+    elif tokenizer is not None and not isinstance(tokenizer, str | Path):
         raise UserError("a loaded tokenizer goes with a loaded model; give the folder or hub id of one")
     config: RunConfig = build(
         RunConfig,
         "evaluate",
         model=str(model) if loaded is None else "loaded model",
         task=task,
-        tokenizer=tokenizer if isinstance(tokenizer, str) else None,
+        tokenizer=str(tokenizer) if isinstance(tokenizer, str | Path) else None,
         retrain=None if retrain is None else str(retrain),
         metrics=tuple(metrics),
         **options,
@@ -103,14 +108,15 @@ def unlearn(
     spec = plugins.task(task)
     config = configure(spec.unlearn, method=method, model=str(model), task=spec.name, **options)
     data = open_data(spec, None if data_dir is None else Path(data_dir))
-    forget, retain = (
-        [row["text"] for row in data.split(name).rows] for name in (spec.unlearn.forget, spec.unlearn.retain)
-    )
+    _, _, term = plugins.method(method)
+
+    def texts(split: str) -> list[str]:
+        return [row["text"] for row in data.split(split).rows]
 
     return train(
         config,
-        forget,
-        retain,
+        texts(spec.unlearn.forget),
+        texts(spec.unlearn.retain) if term else [],
         Path(out),
         fallbacks=spec.tokenizers,
         overwrite=overwrite,

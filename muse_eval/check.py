@@ -26,6 +26,8 @@ class Expected(Spec, strict=True):
 
     value: Number
     tolerance: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    flags: tuple[str, ...] = ()
+    """What the cell was flagged with; a value flagged otherwise measures something else."""
 
 
 class Baseline(Spec, strict=True):
@@ -48,7 +50,7 @@ class Comparison:
     tolerance: float
     verdict: Verdict
     why: str = ""
-    """Why there is nothing to compare, where the verdict is ``missing``."""
+    """Why nothing can be told, where the verdict is ``missing``."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,8 @@ def make_baseline(
                 columns = runs.setdefault(result.key, {})
                 kept = columns[name].tolerance if name in columns else _tolerance(column)
                 own = kept if tolerance is None else tolerance
-                columns[name] = Expected(value=round(column.value, 2), tolerance=own)
+                value = round(column.value, 2)
+                columns[name] = Expected(value=value, tolerance=own, flags=_flags(column.flags))
     if not runs:
         raise UserError("there is no result to make a baseline of; score a model first: muse-eval run")
     return Baseline(schema_version=1, runs=dict(sorted(runs.items())))
@@ -117,15 +120,21 @@ def _tolerance(column: StoredColumn) -> float:
     return max(LEAST_TOLERANCE, math.ceil(round(half * 10, 6)) / 10)
 
 
+def _flags(flags: Iterable[str]) -> tuple[str, ...]:
+    # Whether PrivLeak is at its bound follows from its value, which is compared already.
+    return tuple(sorted({*flags} - {"saturated"}))
+
+
 def baseline_text(baseline: Baseline) -> str:
-    """Return the text of ``baseline.json``."""
-    return baseline.model_dump_json(indent=2) + "\n"
+    """Return the text of ``baseline.json``, without the flags of cells that have none."""
+    return baseline.model_dump_json(indent=2, exclude_defaults=True) + "\n"
 
 
 # ── the comparison ───────────────────────────────────────────────────────────────────────────────
 def compare(results: Iterable[StoredResult], baseline: Baseline) -> Report:
     """Compare every column of the baseline with its result.
 
+    A cell flagged otherwise than in the baseline cannot be told: the two measure different things.
     The target and the retrain model are references: any move beyond tolerance counts, whichever way.
 
     Raises:
@@ -149,6 +158,10 @@ def _compare(result: StoredResult | None, run: str, name: str, expected: Expecte
             why = column.reason or "undefined"
         return Comparison(run, name, then, None, None, tolerance, "missing", why)
     now = column.value
+    flags, known = _flags(column.flags), _flags(expected.flags)
+    if flags != known:
+        why = f"flags now: {', '.join(flags) or 'none'}; in the baseline: {', '.join(known) or 'none'}"
+        return Comparison(run, name, then, now, None, tolerance, "missing", why)
     if result.name in REFERENCES:
         moved = _points(now - then)
         verdict: Verdict = "moved" if abs(moved) > tolerance else "ok"
@@ -190,7 +203,7 @@ def lines(report: Report) -> list[str]:
 def _line(row: Comparison) -> str:
     start = f"{row.run} {row.column} {_short(row.baseline)} →"
     if row.now is None or row.moved is None:
-        return f"{start} n/a ({row.why}): cannot tell"
+        return f"{start} {'n/a' if row.now is None else _short(row.now)} ({row.why}): cannot tell"
     turned = row.moved != _points(row.now - row.baseline)
     what = "distance from 0 " if turned else ""
     sign = "+" if row.moved >= 0 else "-"

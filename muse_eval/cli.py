@@ -23,6 +23,7 @@ from muse_eval.cli_options import (
     SetOption,
     TaskOption,
     TokenizerOption,
+    TruncateOption,
     warn,
 )
 from muse_eval.errors import UserError, unknown_name
@@ -47,7 +48,7 @@ app = typer.Typer(
     cls=Verbs,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Has a language model really unlearned? The six MUSE tests (arXiv 2407.06460).",
+    help="Has a language model really unlearned? The scores of MUSE (arXiv 2407.06460).",
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="markdown",
 )
@@ -89,7 +90,7 @@ def run(
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     limit: Annotated[int | None, typer.Option(help="Only the first N examples; flagged.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the intervals.")] = 0,
-    truncate: Annotated[bool, typer.Option("--truncate", help="Cut what the context cannot hold.")] = False,
+    truncate: TruncateOption = False,
     settings: SetOption = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep no answers on disk.")] = False,
     overwrite: OverwriteOption = False,
@@ -223,7 +224,10 @@ def pipeline(
     batch_size: Annotated[int | None, typer.Option(help="Forget rows a step.")] = None,
     lambda_: Annotated[float | None, typer.Option("--lambda", help="λ, weight of the retain term.")] = None,
     settings: SetOption = None,
+    truncate: TruncateOption = False,
     overwrite: OverwriteOption = False,
+    allow_pickle: PickleOption = False,
+    trust_remote_code: CodeOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Target → unlearn with each method → score all → table; what is there is not done again.
@@ -232,12 +236,12 @@ def pipeline(
     """
     from muse_eval.config import build, parse_settings
     from muse_eval.pipeline import METHODS, PipelineConfig
+    from muse_eval.pipeline import check as check_pipeline
     from muse_eval.pipeline import pipeline as whole
     from muse_eval.progress import display
 
-    folders: list[Path] = []
-    for name in _worlds(task, seeds):
-        config = build(
+    configs = [
+        build(
             PipelineConfig,
             "pipeline",
             task=name,
@@ -254,22 +258,35 @@ def pipeline(
             batch_size=batch_size,
             lambda_=lambda_,
             settings=parse_settings(settings or []),
+            truncate=truncate,
             overwrite=overwrite,
+            allow_pickle=allow_pickle,
+            trust_remote_code=trust_remote_code,
         )
+        for name in _worlds(task, seeds)
+    ]
+    for config in configs:
+        check_pipeline(config)
+    folders: list[Path] = []
+    for config in configs:
         with display(quiet) as progress:
             made = whole(config, stage=progress.stage, progress=progress, warn=warn)
         print_table(made)
         folders += made
-    if len(split(seeds, "--seeds")) > 1:
+    if len(configs) > 1:
         print_table(folders, over_seeds=True)
 
 
 def _worlds(task: str, seeds: str | None) -> list[str]:
-    """Return the task's name for each seed; seed 0 is the plain name."""
+    """Return the task's name for each seed, once; seed 0 is the plain name."""
+    from muse_eval import plugins
+
     numbers = split(seeds, "--seeds")
     if not all(number.isdecimal() for number in numbers):
         raise UserError(f"--seeds {seeds}: give whole numbers, comma-separated")
-    return [task if int(number) == 0 else f"{task}-seed{int(number)}" for number in numbers] or [task]
+    chosen = dict.fromkeys(int(number) for number in numbers)
+    names = [f"{task}-seed{seed}" if seed else task for seed in chosen] or [task]
+    return [plugins.task(name).name if numbers else name for name in names]
 
 
 @app.command()
@@ -292,12 +309,14 @@ def leaderboard(
 
     if form not in ("csv", "md"):
         raise unknown_name("format", form, ("csv", "md"))
+    target = out or results / f"leaderboard.{form}"
+    if target.is_dir():
+        raise UserError(f"{target} is a folder; --out must name a file")
     found = rows(load_all(results, warn))
     if not found:
         raise UserError(f"{results} holds no run; score a model first: muse-eval run --model …")
     elsewhere = load_published(published) if published else []
     text = to_csv(found, elsewhere) if form == "csv" else to_markdown(found, elsewhere)
-    target = out or results / f"leaderboard.{form}"
     if str(target) == "-":
         print(text, end="")
     else:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from muse_eval.cli_options import DataOption, JsonOption, ResultsOption, warn
-from muse_eval.errors import unknown_name
+from muse_eval.errors import UserError, unknown_name
 
 data_app = typer.Typer(no_args_is_help=True, help="Look at a task's data, check it, copy it.")
 cache_app = typer.Typer(no_args_is_help=True, help="Look at the stored answers, or delete them.")
@@ -115,6 +115,14 @@ def _open(task: str, data_dir: Path | None) -> Any:
     return spec, open_data(spec, data_dir)
 
 
+def _names(data: Any, data_dir: Path | None) -> list[str]:
+    names: list[str] = data.names()
+    if not names:
+        where = "the task's source" if data_dir is None else f"--data-dir {data_dir}"
+        raise UserError(f"{where} has no split at all; give a folder in the layout of MUSE's loader")
+    return names
+
+
 @data_app.command()
 def show(
     task: TaskName,
@@ -132,7 +140,7 @@ def show(
         return
     scored = {name for column in spec.columns.values() for name in column.splits.values()}
     lines = []
-    for name in data.names():
+    for name in _names(data, data_dir):
         found = data.split(name)
         lines.append(
             {
@@ -184,7 +192,7 @@ def export(
     from muse_eval.data import export as write
 
     _, data = _open(task, data_dir)
-    written = write(data, data.names(), out)
+    written = write(data, _names(data, data_dir), out)
     print(f"{out}: {len(written)} splits")
 
 

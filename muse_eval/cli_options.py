@@ -19,6 +19,9 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="`engine.NAME=VALUE` or `COLUMN.PARAMETER=VALUE`; repeatable."),
 ]
+TruncateOption = Annotated[
+    bool, typer.Option("--truncate", help="Cut what the context cannot hold; flagged.")
+]
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace a result that other settings made.")
 ]

@@ -201,9 +201,7 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
     for pair in pairs:
         key, separator, value = pair.partition("=")
         if not separator or "." not in key:
-            raise UserError(
-                f"--set {pair}: write it as engine.NAME=VALUE, data.seed=N or COLUMN.PARAMETER=VALUE"
-            )
+            raise UserError(f"--set {pair}: write it as engine.NAME=VALUE or COLUMN.PARAMETER=VALUE")
         if key in settings:
             raise UserError(f"--set {key} is given twice")
         try:

@@ -108,15 +108,17 @@ def _checked(name: str, raw: list[Any], where: str) -> tuple[Row, ...]:
             if column not in row:
                 keys = ", ".join(map(str, row)) or "none"
                 raise UserError(f"{where}: row {index} has no {column!r}; its keys are {keys}")
+        kept = (*wanted, "source") if "source" in row else wanted
+        for column in kept:
             if not isinstance(row[column], str):
                 raise UserError(f"{where}: row {index}: {column!r} must be text, got {row[column]!r:.60}")
             try:
                 row[column].encode()
             except UnicodeEncodeError as error:
                 raise UserError(f"{where}: row {index}: {column!r} is not valid Unicode: {error}") from None
-            if not row[column].strip():
+            if column in wanted and not row[column].strip():
                 raise UserError(f"{where}: row {index}: {column!r} is empty; fill it in or drop the row")
-        rows.append({column: row[column] for column in (*wanted, *(["source"] if "source" in row else []))})
+        rows.append({column: row[column] for column in kept})
     return tuple(rows)
 
 
@@ -129,7 +131,6 @@ class Verdict:
     """``ok``, ``differs``, ``missing``, or ``not pinned`` where the task has no fingerprint."""
     found: SplitFingerprint | None
     expected: SplitFingerprint | None
-    note: str = ""
 
 
 def verify(task: TaskSpec, data: Data) -> list[Verdict]:
@@ -144,8 +145,8 @@ def verify(task: TaskSpec, data: Data) -> list[Verdict]:
         expected = task.fingerprints.get(name)
         try:
             found = data.split(name).fingerprint
-        except MissingSplit as error:
-            verdicts.append(Verdict(name, "missing", None, expected, str(error)))
+        except MissingSplit:
+            verdicts.append(Verdict(name, "missing", None, expected))
             continue
         if expected is None:
             status = "not pinned"

@@ -80,7 +80,8 @@ def _order(row: RunRow) -> tuple[str, int, str, str, str]:
 def _row(result: StoredResult) -> RunRow:
     model = {key: str(value) for key, value in result.model.items() if value is not None}
     reference = _mapping(result.extras, "reference")
-    attack = reference.get("attack", "Min-40%")
+    named = (result.extras.get("attack"), reference.get("attack"))
+    attack = next((name for name in named if isinstance(name, str)), "Min-40%")
     auc = _mapping(result.extras, "auc").get(f"forget_holdout_{attack}")
     seed = result.config.get("seed")
     return {
@@ -223,23 +224,34 @@ def grid(columns: Mapping[str, Heading], rows: Sequence[RunRow]) -> Grid:
             cells.append(_cell(row["columns"].get(name), is_best, notes))
         lines.append(cells)
     header = ["model", *(f"{heading.title}{ARROWS[heading.goal]}" for heading in columns.values())]
-    return Grid(header, lines, [f"[{number}] {text}" for text, number in notes.items()])
+    return Grid(header, lines, numbered(notes))
+
+
+def remarks(column: StoredColumn) -> list[str]:
+    """Return what a cell has to be read with: why it is undefined, else what its flags mean."""
+    if column.value is None:
+        return [column.reason or "undefined"]
+    return [f"{flag}: {FLAGS[flag]}" if flag in FLAGS else flag for flag in column.flags]
+
+
+def mark(texts: Iterable[str], notes: dict[str, int]) -> str:
+    """Return the numbers of texts among the notes, as a cell shows them; new texts join the notes."""
+    numbers = [str(notes.setdefault(text, len(notes) + 1)) for text in texts]
+    return f" [{', '.join(numbers)}]" if numbers else ""
+
+
+def numbered(notes: Mapping[str, int]) -> list[str]:
+    """Return the notes as they stand below a table."""
+    return [f"[{number}] {text}" for text, number in notes.items()]
 
 
 def _cell(column: StoredColumn | None, best: bool, notes: dict[str, int]) -> Cell:
     if column is None:
         return Cell("")
-    if column.value is None:
-        texts = [column.reason or "undefined"]
-    else:
-        texts = [f"{flag}: {FLAGS[flag]}" if flag in FLAGS else flag for flag in column.flags]
-    for text in texts:
-        notes.setdefault(text, len(notes) + 1)
     spread = ""
     if column.value is not None and column.ci is not None:
         spread = f" ± {_number((column.ci[1] - column.ci[0]) / 2)}"
-    if texts:
-        spread += f" [{', '.join(str(notes[text]) for text in texts)}]"
+    spread += mark(remarks(column), notes)
     return Cell("n/a" if column.value is None else _number(column.value), spread, best)
 
 

@@ -11,7 +11,8 @@ from muse_eval.api import unlearn
 from muse_eval.config import Positive, PositiveInt, RunConfig, Spec, TaskSpec, build
 from muse_eval.errors import UserError
 from muse_eval.plan import plan
-from muse_eval.run import Progress, ignore, run
+from muse_eval.results import run_folder
+from muse_eval.run import Progress, check_writable, ignore, run
 from muse_eval.store import Warn
 
 METHODS = ("ga", "npo", "simnpo", "ga_gdr", "npo_gdr", "simnpo_gdr")
@@ -41,7 +42,10 @@ class PipelineConfig(Spec):
     lambda_: Annotated[float, Field(ge=0)] | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
     seed: int = 0
+    truncate: bool = False
     overwrite: bool = False
+    allow_pickle: bool = False
+    trust_remote_code: bool = False
 
 
 def pipeline(
@@ -52,11 +56,8 @@ def pipeline(
     Raises:
         UserError: something that the user can mend; what is finished stays, and is not done again.
     """
-    for method in config.methods:
-        plugins.method(method)
+    check(config)
     task = plugins.task(config.task)
-    # Everything that can be wrong without a model is found before the first one is made.
-    plan(_run_config(config, "target", "retrain", "target"))
     models = _references(config, task, stage, progress)
 
     def score(model: str, name: str) -> Path:
@@ -73,14 +74,31 @@ def pipeline(
     return folders
 
 
+def check(config: PipelineConfig) -> None:
+    """Find what is wrong with methods, task, data, settings or folders before a model is made.
+
+    Raises:
+        UserError: something is.
+    """
+    for method in config.methods:
+        plugins.method(method)
+    task = plan(_run_config(config, "target", "retrain", "target")).task
+    check_writable(config.results)
+    for name in ("retrain", "target", *config.methods):
+        run_folder(config.results, task.name, name)
+
+
 def _references(config: PipelineConfig, task: TaskSpec, stage: Stage, progress: Progress) -> dict[str, str]:
     """Return target and retrain: those given, else trained now (built-in world), else the task's."""
     given = {"target": config.target, "retrain": config.retrain}
     if task.data.source == "builtin" and None in given.values():
         from muse_eval.mini.train import make_models
+        from muse_eval.unlearning.output import writing
 
         stage("make target and retrain")
-        made = make_models(config.results / "models" / task.name, task.data.seed, progress)
+        home = config.results / "models" / task.name
+        with writing(home):
+            made = make_models(home, task.data.seed, progress)
         return {name: given[name] or str(made[name]) for name in given}
     models = {}
     for name, model in given.items():
@@ -106,7 +124,10 @@ def _run_config(config: PipelineConfig, model: str, retrain: str, name: str) -> 
         settings=config.settings,
         results=config.results,
         seed=config.seed,
+        truncate=config.truncate,
         overwrite=config.overwrite,
+        allow_pickle=config.allow_pickle,
+        trust_remote_code=config.trust_remote_code,
     )
     return wanted
 
@@ -128,4 +149,6 @@ def _unlearn(
         batch_size=config.batch_size,
         lambda_=config.lambda_,
         seed=task.data.seed,
+        allow_pickle=config.allow_pickle,
+        trust_remote_code=config.trust_remote_code,
     )

@@ -1,7 +1,7 @@
 """Makes a run ready: task, data and every question, all checked before a model is opened."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from muse_eval import plugins
@@ -10,6 +10,7 @@ from muse_eval.config import ColumnSpec, RunConfig, TaskSpec, parse_params
 from muse_eval.data import Data, open_data
 from muse_eval.engines import check_engine
 from muse_eval.errors import UserError, unknown_name
+from muse_eval.sources import columns_of
 from muse_eval.types import Metric, Request, Row, Splits
 
 
@@ -78,12 +79,19 @@ def _column(
 ) -> PlannedColumn:
     metric = plugins.metric(spec.metric)
     values = {**spec.params, **changes}
-    if config.truncate:
+    if config.truncate and "truncate" in {field.name for field in fields(metric.params)}:
         values["truncate"] = True
     params = parse_params(metric.params, values, f"column {name}")
     unknown = set(spec.splits) ^ set(metric.roles)
     if unknown:
         raise UserError(f"task column {name}: {spec.metric} needs the splits {', '.join(metric.roles)}")
+    for role, needed in metric.roles.items():
+        given = columns_of(spec.splits[role])
+        if not set(needed) <= set(given):
+            raise UserError(
+                f"task column {name}: {spec.metric} reads {', '.join(needed)} of {role}, "
+                f"but {spec.splits[role]} has {', '.join(given)}"
+            )
     splits: Splits = data.roles(spec.splits)
     if config.limit is not None:
         splits = Limited(splits, config.limit, metric.few_shot)

@@ -86,7 +86,9 @@ def git_commit() -> str | None:
 
 
 @cache
-def code_digest() -> str:
-    """Return one SHA-256 over the code that turns answers into scores."""
+def code_digest(*patterns: str) -> str:
+    """Return one SHA-256 over the package's files that match, e.g. ``metrics/*.py``."""
     home = Path(__file__).parent
-    return files_digest([home / "stats.py", *(home / "metrics").glob("*.py")])
+    files = sorted({path for pattern in patterns for path in home.glob(pattern)})
+    lines = (f"{path.relative_to(home).as_posix()} {file_sha256(path)}" for path in files)
+    return joined_digest(lines)

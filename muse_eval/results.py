@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import hashlib
 import io
 import json
 import os
@@ -57,6 +58,8 @@ class StoredResult(BaseModel):
     config: dict[str, Any] = {}
     provenance: dict[str, Any] = {}
     seconds: Number
+    records_sha256: str | None = None
+    """Digest of the ``records.jsonl`` written with it; None in results from before it was stored."""
 
     @property
     def key(self) -> str:
@@ -77,8 +80,8 @@ def run_folder(results_dir: Path, task: str, name: str) -> Path:
     return results_dir / "runs" / task / name
 
 
-def to_json(result: Result) -> dict[str, Any]:
-    """Return the content of ``result.json``: plain values, unrounded, without the records."""
+def to_json(result: Result, records_sha256: str) -> dict[str, Any]:
+    """Return the content of ``result.json``: plain values, unrounded, and the digest of the records."""
     whole = {
         "schema_version": SCHEMA_VERSION,
         "task": result.task,
@@ -89,6 +92,7 @@ def to_json(result: Result) -> dict[str, Any]:
         "config": result.config,
         "provenance": result.provenance,
         "seconds": float(result.seconds),
+        "records_sha256": records_sha256,
     }
     plain: dict[str, Any] = _plain(whole)
     return plain
@@ -132,8 +136,10 @@ def save(result: Result, folder: Path) -> None:
         UserError: the folder cannot be made or written; what it held before is then untouched.
     """
     lines = [_line(name, record) for name, score in result.columns.items() for record in score.records]
-    text = json.dumps(to_json(result), indent=2, ensure_ascii=False, allow_nan=False)
-    write_files(folder, {RECORDS: "".join(f"{line}\n" for line in lines), RESULT: f"{text}\n"})
+    records = "".join(f"{line}\n" for line in lines)
+    whole = to_json(result, hashlib.sha256(_encode(records)).hexdigest())
+    text = json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False)
+    write_files(folder, {RECORDS: records, RESULT: f"{text}\n"})
 
 
 def write_files(folder: Path, files: Mapping[str, str]) -> None:
@@ -230,12 +236,17 @@ def load_records(folder: Path) -> Iterator[dict[str, Any]]:
     """Yield a run's records in the order they were written.
 
     Raises:
-        CorruptResult: there is no such file, it cannot be read, or a line (named) is not a record.
+        CorruptResult: there is no such file, it cannot be read, it is not the one that the folder's
+            ``result.json`` was written with, or a line (named) is not a record.
     """
     path = folder / RECORDS
     text = _read(path)
     if text is None:
         raise CorruptResult(f"{path} does not exist; score the run again")
+    # A process killed between its two renames leaves new records beside an old result.
+    stored = load(folder)
+    if stored and stored.records_sha256 not in (None, hashlib.sha256(text).hexdigest()):
+        raise CorruptResult(f"{path} does not belong to the {RESULT} beside it; score the run again")
     # Not splitlines(): a response may hold U+2028 and the like, which JSON leaves as they are.
     for number, line in enumerate(text.split(b"\n"), start=1):
         if not line:

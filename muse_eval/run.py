@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,13 +13,16 @@ from muse_eval.config import RunConfig, fingerprint
 from muse_eval.engines import ModelSource, open_engine
 from muse_eval.errors import UserError
 from muse_eval.plan import Plan, PlannedColumn, plan
-from muse_eval.store import Store, Warn
+from muse_eval.store import Answers, Store, Warn
 from muse_eval.types import Context, Engine, Reference, Result, Score
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
+
+SCORING_CODE = ("*.py", "metrics/*.py", "engines/*.py")
+"""What a stored result must have been made by to be taken for a new one."""
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, what is done of it and its whole."""
@@ -59,26 +62,37 @@ def run(
     Raises:
         UserError: something that the user can mend; nothing half-written is left.
     """
-    _check_writable(config.results)
+    check_writable(config.results)
     planned = plan(config)
-    with (
-        _open(config, planned, config.model, progress, loaded) as engine,
-        _open_retrain(config, planned, progress) as retrain,
-    ):
-        name = config.name or str(engine.provenance["model"]).rsplit("/", 1)[-1]
-        folder = results.run_folder(config.results, planned.task.name, name)
-        settings = _settings(config, planned, engine, retrain)
-        stored = _stored(folder, settings, config.overwrite, warn)
-        if reuse and stored and stored.provenance.get("code") == provenance.code_digest():
-            return Outcome(folder, None)
-        store = Store(config.results / "cache" if config.cache else None, warn)
-        result = _score(config, planned, engine, retrain, store, progress)
-    result = replace(result, name=name, config=settings)
+    engine = _open(config, planned, config.model, progress, loaded)
+    retrain = _open_retrain(config, planned, progress)
+    name = config.name or str(engine.provenance["model"]).rsplit("/", 1)[-1]
+    folder = results.run_folder(config.results, planned.task.name, name)
+    settings = _settings(config, planned, engine, retrain)
+    stored = _stored(folder, settings, config.overwrite, warn)
+    origin = _origin(engine, retrain)
+    if reuse and stored and _same_origin(stored.provenance, origin):
+        return Outcome(folder, None)
+    store = Store(config.results / "cache" if config.cache else None, warn)
+    # One after the other, so that two models are never in memory together.
+    with engine:
+        answers = {column.name: _ask(store, engine, column, progress) for column in planned.columns}
+    with retrain or nullcontext():
+        contexts = _context(config, planned, retrain, store, progress)
+    result = _score(config, planned, answers, contexts)
+    model = engine.provenance
+    result = replace(
+        result,
+        name=name,
+        model={"id": model["model"], "revision": model["revision"], "digest": model["weights"]},
+        config=settings,
+        provenance=origin,
+    )
     results.save(result, folder)
     return Outcome(folder, result)
 
 
-def _check_writable(folder: Path) -> None:
+def check_writable(folder: Path) -> None:
     """Refuse a results folder that cannot be made or written, before any work is done."""
     nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
@@ -102,27 +116,44 @@ def _open(
     return open_engine(config.engine, source, planned.engine_settings, loaded=loaded, progress=progress)
 
 
-def _open_retrain(
-    config: RunConfig, planned: Plan, progress: Progress
-) -> AbstractContextManager[Engine | None]:
+def _open_retrain(config: RunConfig, planned: Plan, progress: Progress) -> Engine | None:
     relative = any(column.metric.relative for column in planned.columns)
-    return _open(config, planned, config.retrain, progress) if config.retrain and relative else nullcontext()
+    return _open(config, planned, config.retrain, progress) if config.retrain and relative else None
 
 
 def _settings(config: RunConfig, planned: Plan, engine: Engine, retrain: Engine | None) -> dict[str, Any]:
-    """Describe everything that can change a number; two runs of one name must agree in it."""
+    """Describe what was asked of whom; two runs of one name must agree in it."""
+
+    def identity(one: Engine) -> dict[str, Any]:
+        return {key: one.provenance[key] for key in ("engine", "weights", "tokenizer", "dtype")}
+
+    task = planned.task.model_dump(mode="json", exclude={"unlearn", "models", "fingerprints"})
     settings = {
-        "task": planned.task.model_dump(
-            mode="json", by_alias=True, exclude={"unlearn", "models", "fingerprints"}
-        ),
+        "task": task,
         "data": planned.data.describe(),
-        "engine": engine.id,
-        "retrain": None if retrain is None else retrain.id,
+        "model": identity(engine),
+        "retrain": None if retrain is None else identity(retrain),
         "columns": {column.name: asdict(column.params) for column in planned.columns},
         "limit": config.limit,
         "seed": config.seed,
     }
     return {**settings, "fingerprint": fingerprint(settings)}
+
+
+def _origin(engine: Engine, retrain: Engine | None) -> dict[str, Any]:
+    """Describe what made the numbers: models, versions, code."""
+    return {
+        "engine": dict(engine.provenance),
+        "retrain": None if retrain is None else dict(retrain.provenance),
+        "versions": provenance.versions(),
+        "commit": provenance.git_commit(),
+        "code": provenance.code_digest(*SCORING_CODE),
+    }
+
+
+def _same_origin(stored: Mapping[str, Any], origin: Mapping[str, Any]) -> bool:
+    """Tell whether a stored result came from the same models, versions and code, whatever the commit."""
+    return all(stored.get(key) == value for key, value in origin.items() if key != "commit")
 
 
 def _stored(
@@ -147,62 +178,53 @@ def _stored(
     return stored
 
 
+def _ask(store: Store, engine: Engine, column: PlannedColumn, progress: Progress, of: str = "") -> Answers:
+    return store.ask(engine, column.requests, partial(progress, column.spec.title + of))
+
+
+def _context(
+    config: RunConfig, planned: Plan, retrain: Engine | None, store: Store, progress: Progress
+) -> dict[str, Context]:
+    """Return what each column is scored with: for a relative one, what it is relative to."""
+    contexts = {}
+    for column in planned.columns:
+        reference, why = None, ""
+        if column.metric.relative and retrain is not None:
+            answers = _ask(store, retrain, column, progress, of=", retrain").values
+            reference = Reference("measured", str(retrain.provenance["model"]), answers=answers)
+        elif column.metric.relative and planned.task.retrain_auc:
+            why = _unpublished(planned, column)
+            if not why:
+                reference = Reference("published", planned.task.source, planned.task.retrain_auc)
+        contexts[column.name] = Context(config.seed, reference=reference, no_reference=why)
+    return contexts
+
+
+def _unpublished(planned: Plan, column: PlannedColumn) -> str:
+    """Say why the published reference does not hold for the data at hand; empty where it does."""
+    read = planned.data.describe()["sha256"]
+    for name in column.spec.splits.values():
+        if name in read and planned.data.split(name).fingerprint != planned.task.fingerprints.get(name):
+            return f"{name} is not the data that the task's AUC was published for"
+    return ""
+
+
 def _score(
-    config: RunConfig,
-    planned: Plan,
-    engine: Engine,
-    retrain: Engine | None,
-    store: Store,
-    report: Progress,
+    config: RunConfig, planned: Plan, answers: Mapping[str, Answers], contexts: Mapping[str, Context]
 ) -> Result:
     columns: dict[str, Score] = {}
     extras: dict[str, Any] = {}
-    seconds = 0.0
     for column in planned.columns:
-        title = column.spec.title
-        answers = store.ask(engine, column.requests, partial(report, title))
-        seconds += answers.seconds
-        reference = _reference(planned, column, retrain, store, report)
         score = column.metric.score(
-            column.splits, answers.values, column.params, Context(config.seed, reference=reference)
+            column.splits, answers[column.name].values, column.params, contexts[column.name]
         )
         columns[column.name] = _finished(score, column, config.limit)
+        extras[column.name] = score.extras
         if column.metric.relative:
-            extras |= score.extras
-        else:
-            extras[column.name] = score.extras
-    model = engine.provenance
-    return Result(
-        task=planned.task.name,
-        name="",
-        model={"id": model["model"], "revision": model["revision"], "digest": model["weights"]},
-        columns=columns,
-        extras=extras,
-        config={},
-        provenance={
-            "engine": dict(model),
-            "retrain": None if retrain is None else dict(retrain.provenance),
-            "versions": provenance.versions(),
-            "commit": provenance.git_commit(),
-            "code": provenance.code_digest(),
-        },
-        seconds=seconds,
-    )
-
-
-def _reference(
-    planned: Plan, column: PlannedColumn, retrain: Engine | None, store: Store, report: Progress
-) -> Reference | None:
-    """Return what a relative column is relative to: retrain's own answers, else published numbers."""
-    if not column.metric.relative:
-        return None
-    if retrain is not None:
-        title = f"{column.spec.title}, retrain"
-        answers = store.ask(retrain, column.requests, partial(report, title))
-        return Reference("measured", str(retrain.provenance["model"]), answers=answers.values)
-    if planned.task.retrain_auc and planned.data.describe()["source"] != "builtin":
-        return Reference("published", planned.task.source, planned.task.retrain_auc)
-    return None
+            # The first relative column is the task's headline; its extras stand on their own as well.
+            extras = {**score.extras, **extras}
+    seconds = sum(one.seconds for one in answers.values())
+    return Result(planned.task.name, "", {}, columns, extras, {}, {}, seconds)
 
 
 def _finished(score: Score, column: PlannedColumn, limit: int | None) -> Score:

@@ -3,21 +3,27 @@
 from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
 
-from muse_eval.leaderboard import ARROWS, Cell, Grid, Heading, RunRow
+from muse_eval.leaderboard import ARROWS, Cell, Grid, Heading, RunRow, mark, numbered, remarks
 
 
 def over_seeds(columns: Mapping[str, Heading], rows: Sequence[RunRow]) -> Grid:
-    """Lay out one line per run name: each cell the mean over its tasks ± their standard deviation."""
+    """Lay out one line per run name: each cell the mean over its tasks ± their standard deviation.
+
+    What any of a cell's worlds is flagged with, or lacks, is a numbered note, as in the table of one world.
+    """
+    notes: dict[str, int] = {}
     names = dict.fromkeys(row["name"] for row in rows)
-    lines = [[Cell(name), *(_cell(name, column, rows) for column in columns)] for name in names]
+    lines = [[Cell(name), *(_cell(name, column, rows, notes) for column in columns)] for name in names]
     header = ["model", *(f"{heading.title}{ARROWS[heading.goal]}" for heading in columns.values())]
     count = len({row["task"] for row in rows})
-    return Grid(header, lines, [f"mean ± standard deviation over {count} seeds"])
+    return Grid(header, lines, [f"mean ± standard deviation over {count} seeds", *numbered(notes)])
 
 
-def _cell(name: str, column: str, rows: Sequence[RunRow]) -> Cell:
+def _cell(name: str, column: str, rows: Sequence[RunRow], notes: dict[str, int]) -> Cell:
     cells = [row["columns"][column] for row in rows if row["name"] == name and column in row["columns"]]
     values = [cell.value for cell in cells if cell.value is not None]
+    marks = mark(dict.fromkeys(text for cell in cells for text in remarks(cell)), notes)
     if not values or len(values) < len(cells):
-        return Cell("n/a")
-    return Cell(f"{mean(values):.1f}", f" ± {stdev(values):.1f}" if len(values) > 1 else "")
+        return Cell("n/a", marks)
+    spread = f" ± {stdev(values):.1f}" if len(values) > 1 else ""
+    return Cell(f"{mean(values):.1f}", spread + marks)

@@ -155,9 +155,11 @@ class Hub:
         except TransportError as error:
             raise ConnectionError(str(error)) from None
         files = [str(one["filename"]) for one in table.cache_files]
-        if self.spec.revision and not all(self.spec.revision in file for file in files):
-            # Offline, datasets falls back to whatever revision it has, with no more than a log line.
-            raise OSError(f"the local cache holds another revision than {self.spec.revision}")
+        revision = self.spec.revision or ""
+        # Offline, datasets falls back to whatever revision it has, with no more than a log line.
+        # The cache is named after commits, so a branch or a tag cannot be compared with it.
+        if re.fullmatch("[0-9a-f]{40}", revision) and not all(revision in file for file in files):
+            raise OSError(f"the local cache holds another revision than {revision}")
         return [dict(row) for row in table]
 
     @staticmethod

@@ -143,6 +143,8 @@ class Context:
     seed: int = 0
     resamples: int = 9_999
     reference: Reference | None = None
+    no_reference: str = ""
+    """Why there is none."""
 
 
 @dataclass(frozen=True)

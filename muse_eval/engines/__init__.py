@@ -96,15 +96,7 @@ def open_engine(
     Raises:
         UserError: the engine, a setting, the model or its tokenizer will not do.
     """
-    if name not in ("auto", *ENGINES):
-        raise unknown_name("engine", name, ("auto", *ENGINES))
-    chosen = "hf" if name == "auto" else name
-    missing = ENGINES[chosen].missing
-    if missing:
-        raise UserError(
-            f"engine {chosen} needs {', '.join(missing)}; run: pip install {ENGINES[chosen].install}"
-        )
-    values = parse_params(Settings, settings, "--set engine")
+    values = check_engine(name, settings)
     from muse_eval.engines.checkpoint import find_checkpoint
     from muse_eval.engines.hf import TransformersEngine
     from muse_eval.engines.loading import LoadOptions, load_tokenizer

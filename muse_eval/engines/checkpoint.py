@@ -46,7 +46,10 @@ class Checkpoint:
         """SHA-256 over configuration, EOS and weights: another model at the same path is another model."""
         generation = self.folder / "generation_config.json"
         optional = [generation] if generation.is_file() else []
-        return files_digest([self.folder / "config.json", *optional, *self.weights])
+        # Code that the repository carries runs only with --trust-remote-code, but then it shapes answers.
+        return files_digest(
+            [self.folder / "config.json", *optional, *self.folder.glob("*.py"), *self.weights]
+        )
 
     @property
     def has_tokenizer(self) -> bool:
@@ -93,9 +96,10 @@ def find_checkpoint(
         found = Checkpoint(folder.resolve().name, folder, None)
     else:
         ref = hub_ref(model)
-        found = download(ref, [*_SMALL, *_WEIGHTS], progress)
+        small = [*_SMALL, "*.py"] if trust_remote_code else _SMALL
+        found = download(ref, [*small, *_WEIGHTS], progress)
         if not found.weights and allow_pickle:
-            found = download(ref, [*_SMALL, *_PICKLES], progress)
+            found = download(ref, [*small, *_PICKLES], progress)
     _check_config(found, model, trust_remote_code)
     _check_weights(found, model, allow_pickle)
     return found

@@ -60,7 +60,8 @@ class RoomyLayer(DynamicLayer):
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keep only some rows; they get room of their own at the next step."""
         self._room = None
-        super().batch_select_indices(indices)
+        assert self.keys is not None
+        super().batch_select_indices(indices.to(self.keys.device))
 
 
 def _roomier(new: Tensor, old: Tensor, seen: int, total: int) -> Tensor:
@@ -142,7 +143,7 @@ def greedy(
     rows = list(range(len(prompts)))
     new: list[list[int]] = [[] for _ in prompts]
     while True:
-        chosen = logits.argmax(-1)
+        chosen = logits.argmax(-1).to(model.device)
         going = []
         for place, (row, token) in enumerate(zip(rows, chosen.tolist(), strict=True)):
             new[row].append(token)
@@ -184,7 +185,7 @@ def _prefill_joined(
         cache = prefix.expand(model, len(rows))
         tokens = torch.tensor([prompts[row][len(prefix.ids) :] for row in rows], device=model.device)
         out = model(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        logits |= dict(zip(rows, out.logits[:, -1], strict=True))
+        logits |= dict(zip(rows, out.logits[:, -1].to(model.device), strict=True))
         for into, layer in zip(joined.layers, cache.layers, strict=True):
             assert isinstance(into, RoomyLayer)
             assert isinstance(layer, RoomyLayer)

@@ -14,6 +14,7 @@ from muse_eval.engines import decoding, scoring
 from muse_eval.engines.checkpoint import Checkpoint
 from muse_eval.engines.loading import LoadOptions, load_model, state_digest, tokenizer_digest
 from muse_eval.errors import UserError, first_line
+from muse_eval.provenance import code_digest
 from muse_eval.types import Batches, Generate, Generation, Logprobs, TokenLogprobs, Truncate
 
 T = TypeVar("T")
@@ -63,9 +64,18 @@ class TransformersEngine:
 
     @cached_property
     def id(self) -> str:
-        """Weights, tokenizer, dtype, backend and its version."""
-        weights, tokenizer = self.provenance["weights"], self.provenance["tokenizer"]
-        return f"hf-{transformers.__version__} {self.provenance['dtype']} {weights} {tokenizer}"
+        """Weights, tokenizer, dtype, kind of device, and versions and digest of the code that computes."""
+        known = self.provenance
+        code = code_digest("engines/*.py")[:16]
+        return (
+            f"hf {known['weights']} {known['tokenizer']} {known['dtype']} {self._device.type} "
+            f"transformers-{transformers.__version__} torch-{torch.__version__} {code}"
+        )
+
+    @property
+    def _device(self) -> torch.device:
+        source = self._source
+        return self._options.torch_device if isinstance(source, Checkpoint) else source.device
 
     @cached_property
     def provenance(self) -> Mapping[str, Any]:
@@ -79,7 +89,7 @@ class TransformersEngine:
                 "revision": source.revision,
                 "weights": source.digest,
                 "dtype": str(self._options.torch_dtype).removeprefix("torch."),
-                "device": _device_name(self._options.torch_device),
+                "device": _device_name(self._device),
             }
         return {
             **common,
@@ -87,7 +97,7 @@ class TransformersEngine:
             "revision": None,
             "weights": state_digest(source),
             "dtype": str(source.dtype).removeprefix("torch."),
-            "device": _device_name(source.device),
+            "device": _device_name(self._device),
         }
 
     @property

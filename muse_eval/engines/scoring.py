@@ -59,7 +59,9 @@ def score_texts(
     lengths = torch.tensor([len(t) for t in texts], device=device)
     output = model.base_model(input_ids=ids, use_cache=False)
     wanted = torch.arange(width - 1, device=device) < (lengths - 1)[:, None]
-    states = output.last_hidden_state[:, :-1][wanted]
+    # With a device map the states come from the last device, the ids are on the first.
+    states = output.last_hidden_state[:, :-1]
+    states = states[wanted.to(states.device)]
     targets = ids[:, 1:][wanted]
     columns = _score_states(model, output, states, targets, any(moments)).cpu().numpy()
     ends = np.cumsum([len(t) - 1 for t in texts])
@@ -82,7 +84,7 @@ def _score_states(
         for some, ids in zip(states.split(chunk), targets.split(chunk), strict=True):
             replay.output.last_hidden_state = some[None]
             logits = model(input_ids=ids[None], use_cache=False).logits[0].float()
-            parts.append(_score_logits(logits, ids, moments))
+            parts.append(_score_logits(logits, ids.to(logits.device), moments))
     return torch.cat(parts, dim=1)
 
 

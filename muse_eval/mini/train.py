@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers.utils import logging as transformers_logging
 
 from muse_eval.mini import corpus
 from muse_eval.mini.muon import Muon
@@ -49,6 +50,7 @@ def make_models(
     folders = {name: home / name for name in ("shared", "retrain", "target")}
     task = "muse_mini" if seed == 0 else f"muse_mini-seed{seed}"
     note = {"fingerprint": digest, "task": task, "seed": seed, "recipe": asdict(recipe)}
+    transformers_logging.disable_progress_bar()
     with _one_thread():
         for name, folder in folders.items():
             if not (folder / "recipe.json").exists():

@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from muse_eval import plugins
 from muse_eval.config import Positive, PositiveInt, Spec, UnlearnSpec, explain, fingerprint, parse_params
+from muse_eval.provenance import code_digest
 
 
 class UnlearnConfig(Spec):
@@ -51,6 +52,10 @@ class UnlearnConfig(Spec):
     """The method's own parameters (β, γ …) that differ from its defaults."""
 
 
+TRAINING = {"lr", "epochs", "batch_size", "max_len", "rows", "seed"}
+"""Fields of a config that shape the weights, beside the method's own."""
+
+
 def configure(spec: UnlearnSpec | None = None, /, **values: Any) -> UnlearnConfig:
     """Build a config from a task's values and, over them, loose ones; None counts as not given.
 
@@ -75,9 +80,20 @@ def configure(spec: UnlearnSpec | None = None, /, **values: Any) -> UnlearnConfi
 
 
 def write_recipe(
-    config: UnlearnConfig, forget: Sequence[str], retain: Sequence[str], target: Mapping[str, str | None]
+    config: UnlearnConfig,
+    forget: Sequence[str],
+    retain: Sequence[str],
+    target: Mapping[str, str | None],
+    dtype: str,
 ) -> dict[str, Any]:
     """Describe everything that decides the resulting weights; its fingerprint names the result.
+
+    Args:
+        config: what was asked for; where the target lies and how memory is saved are no part of the recipe.
+        forget: the texts to forget.
+        retain: the texts to keep.
+        target: what identifies the target: digests of its weights and tokenizer, its revision.
+        dtype: the precision that ``config.dtype`` comes to on this machine.
 
     Raises:
         UserError: the method or one of its parameters is unknown or out of bounds.
@@ -86,12 +102,13 @@ def write_recipe(
     params = parse_params(method.params, config.params, f"method {config.method}")
     return {
         "method": {"loss": loss, "params": asdict(params), "retain": term, "lambda": config.lambda_},
-        "model": {"id": config.model, **target},
+        "target": dict(target),
         "data": {
             "forget": {"texts": len(forget), "sha256": fingerprint(list(forget))},
             "retain": {"texts": len(retain), "sha256": fingerprint(list(retain))} if term else None,
         },
         "optimizer": {"name": "AdamW", "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0.0}
         | {"schedule": "constant", "warmup": 0, "max_grad_norm": 1.0},
-        "config": config.model_dump(mode="json", by_alias=True),
+        "training": config.model_dump(include=TRAINING) | {"dtype": dtype},
+        "code": code_digest("unlearning/**/*.py"),
     }

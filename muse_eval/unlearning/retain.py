@@ -1,7 +1,7 @@
 """Retain terms: what keeps the model useful while it forgets (MUSE, section 4.1).
 
 ``nll`` is MUSE's GDR, gradient descent on the retain set; ``kl`` its KLR, closeness to the target before
-unlearning. Both are means over the retain batch's tokens, in nats, and enter the loss times λ.
+unlearning. Both are means over rows of the mean over their tokens, in nats, and enter the loss times λ.
 """
 
 from typing import cast
@@ -17,18 +17,18 @@ CHUNK = 512
 
 
 def nll(policy: SeqLogps) -> Tensor:
-    """Return the mean negative log-likelihood of a token: a scalar."""
-    return -policy.total.sum() / policy.tokens.sum()
+    """Return the mean over rows of a token's mean negative log-likelihood: a scalar."""
+    return -(policy.total / policy.tokens).mean()
 
 
-def _divergence(policy: Tensor, target: Tensor, predicts: Tensor) -> Tensor:
-    """Return KL(target ‖ policy) summed over chosen positions, from logits (positions, vocabulary)."""
+def _divergence(policy: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+    """Return KL(target ‖ policy) summed over weighted positions, from logits (positions, vocabulary)."""
     log_p, log_q = target.float().log_softmax(-1), policy.float().log_softmax(-1)
-    return (log_p.exp() * (log_p - log_q)).sum(-1)[predicts].sum()
+    return (weights * (log_p.exp() * (log_p - log_q)).sum(-1)).sum()
 
 
 def kl(policy: Tensor, target: Tensor, predicts: Tensor) -> Tensor:
-    """Return the mean KL(π_target ‖ π) of the next-token distributions: a scalar, 0 where they agree.
+    """Return the mean over rows of a token's mean KL(π_target ‖ π): a scalar, 0 where they agree.
 
     It is taken between log-probabilities (softmax over the vocabulary), so it is never negative.
 
@@ -37,11 +37,12 @@ def kl(policy: Tensor, target: Tensor, predicts: Tensor) -> Tensor:
         target: logits of the target before unlearning, of the same shape.
         predicts: (batch, length) bool, the positions that predict a token.
     """
-    flat = (policy.flatten(0, 1), target.flatten(0, 1), predicts.flatten())
+    weights = predicts / predicts.sum(-1, keepdim=True) / len(predicts)
+    flat = (policy.flatten(0, 1), target.flatten(0, 1), weights.flatten())
     chunks = zip(*(torch.split(tensor, CHUNK) for tensor in flat), strict=True)
     # Recomputed in the backward pass: else autograd would keep both distributions of every chunk.
     parts = [
         cast(Tensor, checkpoint(_divergence, *chunk, use_reentrant=False, preserve_rng_state=False))
         for chunk in chunks
     ]
-    return torch.stack(parts).sum() / predicts.sum()
+    return torch.stack(parts).sum()

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallba
 from muse_eval import plugins, provenance
 from muse_eval.config import HubRef, fingerprint, parse_params
 from muse_eval.engines.checkpoint import find_checkpoint
-from muse_eval.engines.loading import LoadOptions, load_model, load_tokenizer, state_digest
+from muse_eval.engines.loading import LoadOptions, load_model, load_tokenizer, state_digest, tokenizer_digest
 from muse_eval.errors import UserError
 from muse_eval.unlearning import output, rows
 from muse_eval.unlearning.learner import Journal, Progress, Unlearner
@@ -145,7 +145,9 @@ def save(trainer: Unlearner, tokenizer: PreTrainedTokenizerBase, folder: Path) -
         tokenizer.save_pretrained(folder)
 
 
-def write_card(recipe: Mapping[str, Any], trainer: Unlearner, dtype: str, folder: Path) -> dict[str, Any]:
+def write_card(
+    config: UnlearnConfig, recipe: Mapping[str, Any], trainer: Unlearner, folder: Path
+) -> dict[str, Any]:
     """Describe how the recipe was carried out: ``unlearn.json``."""
     log = output.read_log(folder / output.LOG)
     args = trainer.args
@@ -154,6 +156,7 @@ def write_card(recipe: Mapping[str, Any], trainer: Unlearner, dtype: str, folder
         "schema_version": 1,
         "fingerprint": fingerprint(recipe),
         **recipe,
+        "config": config.model_dump(mode="json", by_alias=True),
         "rows": {"forget": len(pairs.forget), "retain": len(pairs.retain)},
         "steps": trainer.state.global_step,
         "batches": {
@@ -161,7 +164,6 @@ def write_card(recipe: Mapping[str, Any], trainer: Unlearner, dtype: str, folder
             "accumulated": args.gradient_accumulation_steps,
             "devices": args.world_size,
         },
-        "dtype": dtype,
         "device": torch.cuda.get_device_name() if args.device.type == "cuda" else args.device.type,
         "versions": provenance.versions(),
         "commit": provenance.git_commit(),
@@ -205,25 +207,29 @@ def unlearn(
     """
     folder = output.partial(out)
     pickle, code = config.allow_pickle, config.trust_remote_code
-    checkpoint = None if model else find_checkpoint(config.model, allow_pickle=pickle, trust_remote_code=code)
-    if checkpoint:
-        target = {"revision": checkpoint.revision, "weights": checkpoint.digest}
-    else:
-        assert model is not None
-        target = {"revision": None, "weights": state_digest(model)}
-    recipe = write_recipe(config, forget, retain, target)
+    checkpoint = None
+    if model is None:
+        checkpoint = find_checkpoint(
+            config.model, allow_pickle=pickle, trust_remote_code=code, progress=progress
+        )
+    tokenizer = tokenizer or load_tokenizer(checkpoint, config.tokenizer, fallbacks, code)
+    target = {
+        "revision": checkpoint.revision if checkpoint else None,
+        "weights": checkpoint.digest if checkpoint else state_digest(cast(PreTrainedModel, model)),
+        "tokenizer": tokenizer_digest(tokenizer),
+    }
+    dtype = config.dtype
+    if dtype == "auto":
+        dtype = "mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "float32"
+    recipe = write_recipe(config, forget, retain, target, dtype)
     term = recipe["method"]["retain"]
     if overwrite:
         output.check_replaceable(out, config.model)
     elif output.is_finished(out, recipe, keep_checkpoints):
         return out
-    dtype = config.dtype
-    if dtype == "auto":
-        dtype = "mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "float32"
     with output.writing(folder):
         if not output.is_ready(out, recipe):
             args = arguments(config, folder, dtype)
-            tokenizer = tokenizer or load_tokenizer(checkpoint, config.tokenizer, fallbacks, code)
             if model is None:
                 assert checkpoint is not None
                 kept = "bfloat16" if dtype == "bfloat16" else "float32"
@@ -237,7 +243,8 @@ def unlearn(
                 run(trainer, newest)
                 save(trainer, tokenizer, folder)
                 if args.should_save:
-                    output.write_json(folder / output.CARD, write_card(recipe, trainer, dtype, folder))
+                    card = write_card(config, recipe, trainer, folder)
+                    output.write_json(folder / output.CARD, card)
         if int(os.environ.get("RANK", "0")) == 0:
             output.appear(out, keep_checkpoints)
     return out

@@ -396,6 +396,18 @@ DATA: dict[str, Case] = {
         lambda w: w.unlearn(data_dir=w.split("raw/forget", [LONG]), max_len=2000),
         ("context of 1024", "--max-len"),
     ),
+    "show of an empty folder": (
+        lambda w: ["data", "show", "--task", w.task, "--data-dir", w.folder("void")],
+        ("--data-dir", "void has no split at all", "MUSE's loader"),
+    ),
+    "export of an empty folder": (
+        lambda w: ["data", "export", "--task", w.task, "--data-dir", w.folder("void"), "--out", w.out],
+        ("--data-dir", "void has no split at all"),
+    ),
+    "source that is no text": (
+        lambda w: w.run(data_dir=w.split("knowmem/forget_qa", [{**QA[0], "source": ["a"]}])),
+        ("knowmem/forget_qa.json: row 0: 'source' must be text",),
+    ),
     "export where a file is": (
         lambda w: ["data", "export", "--task", w.task, "--data-dir", w.data, "--out", w.file("taken")],
         ("taken", "cannot be written"),
@@ -554,6 +566,10 @@ FOLDERS: dict[str, Case] = {
     "leaderboard below a file": (
         lambda w: ["leaderboard", "--results", _with_run(w), "--out", w.file("taken") / "board.csv"],
         ("taken", "another"),
+    ),
+    "leaderboard to a folder": (
+        lambda w: ["leaderboard", "--results", _with_run(w), "--out", w.folder("void")],
+        ("void is a folder; --out must name a file",),
     ),
     "check without baseline": (
         lambda w: ["check", "--results", _with_run(w), "--baseline", w.root / "nowhere.json"],
@@ -827,7 +843,12 @@ def test_ctrl_c_keeps_what_was_answered(world: World) -> None:
     command = world.run(metrics="verbmem_f", set="engine.batch_tokens=1")
     command = [str(part) for part in command]
     running = subprocess.Popen(
-        [str(SCRIPT), *map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [str(SCRIPT), *map(str, command)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A job in the background of a shell inherits that Ctrl-C is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
     )
     deadline = time.monotonic() + 120
     while len(answered(world)) < 10 and running.poll() is None and time.monotonic() < deadline:

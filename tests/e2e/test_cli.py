@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,12 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from muse_eval import __version__
+from muse_eval import __version__, evaluate
 from muse_eval.cli import app
+from muse_eval.errors import UserError
+from muse_eval.pipeline import PipelineConfig
+from muse_eval.results import save
+from muse_eval.types import Result, Score
 from tests.e2e import COLUMNS, SCRIPT, files, muse, other_model, process, write_data, write_task
 
 PUBLISHED = Path(__file__).parents[2] / "results" / "published.csv"
@@ -157,6 +162,38 @@ def test_unlearn_then_run_reads_the_task_off_unlearn_json(here: Path, tiny_model
     assert stored["columns"]["knowmem_f"]["n"] == 3
 
 
+@pytest.mark.usefixtures("here")
+def test_a_method_without_retain_term_needs_no_retain_split(tiny_model: Path) -> None:
+    Path("data/raw/retain1.json").unlink()
+    args = ["unlearn", "--model", tiny_model, "--task", "village.yaml", "--data-dir", "data", "-q"]
+    done = muse(*args, "--method", "ga", "--out", "alone")
+    assert done.exit_code == 0, done.output
+
+    done = muse(*args, "--method", "ga_gdr", "--out", "with")
+    assert done.exit_code == 2
+    assert "raw/retain1.json does not exist" in done.stderr
+
+
+# ── from Python ──────────────────────────────────────────────────────────────────────────────────
+def test_a_tokenizer_is_a_path_beside_a_model_by_name(here: Path, tiny_model: Path) -> None:
+    bare = here / "bare"
+    shutil.copytree(tiny_model, bare, ignore=shutil.ignore_patterns("tokenizer*"))
+    options: dict[str, Any] = {"data_dir": here / "data", "metrics": ["verbmem_f"]}
+    by_path = evaluate(bare, "village.yaml", tokenizer=tiny_model, **options)
+    by_text = evaluate(str(bare), "village.yaml", tokenizer=str(tiny_model), name="text", **options)
+    assert by_path.columns["verbmem_f"] == by_text.columns["verbmem_f"]
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+@pytest.mark.usefixtures("here")
+def test_a_loaded_model_takes_no_tokenizer_by_name(tiny_model: Path, kind: type) -> None:
+    from transformers import LlamaForCausalLM
+
+    model = LlamaForCausalLM.from_pretrained(tiny_model)
+    with pytest.raises(UserError, match=r"needs a loaded tokenizer beside it, not the name '.*tiny'"):
+        evaluate(model, "village.yaml", tokenizer=kind(tiny_model), data_dir="data")
+
+
 # ── pipeline ─────────────────────────────────────────────────────────────────────────────────────
 def test_pipeline_makes_scores_and_does_nothing_twice(here: Path, tiny_model: Path) -> None:
     other = other_model(tiny_model, here / "other")
@@ -173,6 +210,24 @@ def test_pipeline_makes_scores_and_does_nothing_twice(here: Path, tiny_model: Pa
     again = muse(*args)
     assert again.stdout == done.stdout
     assert before == {p: p.stat().st_mtime_ns for p in Path("results").rglob("*") if p.is_file()}
+
+
+def test_a_seed_given_twice_is_one_seed(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def scored_at_once(config: PipelineConfig, **_: object) -> list[Path]:
+        asked.append(config.task)
+        folder = here / "results" / "runs" / config.task / "ga"
+        save(Result(config.task, "ga", {}, {"verbmem_f": Score(1.0, None, 3)}, {}, {}, {}, 1.0), folder)
+        return [folder]
+
+    monkeypatch.setattr("muse_eval.pipeline.pipeline", scored_at_once)
+    done = muse("pipeline", "--task", "muse_mini", "--seeds", "2,0,1,01,2", "-q")
+    assert done.exit_code == 0, done.output
+    assert asked == ["muse_mini-seed2", "muse_mini", "muse_mini-seed1"]
+    assert "over 3 seeds" in done.stdout
+
+    assert "over" not in muse("pipeline", "--task", "muse_mini", "--seeds", "1,1", "-q").stdout
 
 
 # ── leaderboard ──────────────────────────────────────────────────────────────────────────────────
@@ -313,6 +368,10 @@ def test_every_verb_has_its_help_tested() -> None:
     assert listed | nested == set(VERBS)
 
 
+def test_help_promises_no_number_of_tests() -> None:
+    assert "The scores of MUSE (arXiv 2407.06460)." in " ".join(muse("--help").stdout.split())
+
+
 def test_version() -> None:
     assert muse("--version").stdout == f"{__version__}\n"
 
@@ -362,3 +421,22 @@ def test_answers_without_torch_loaded() -> None:
     python = SCRIPT.with_name("python")
     done = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=60, cwd="/")
     assert done.stdout == "[0, 0, 0, 0, 0, 2, 2, 0] []\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--task", "muse_mini", "--seeds", "0,1", "--methods", "simnpo,nope"], "no method 'nope'"),
+        (["--task", "muse_books", "--seeds", "0,1"], "task muse_books has no seed"),
+        (["--task", "muse_mini", "--set", "privleak.q=1"], "no parameter 'q'"),
+        (["--task", "muse_mini", "--engine", "vlm"], "no engine 'vlm'"),
+    ],
+)
+def test_a_pipeline_finds_mistakes_before_it_makes_a_model(
+    tmp_path: Path, arguments: list[str], told: str
+) -> None:
+    results = tmp_path / "results"
+    done = muse("pipeline", *arguments, "--results", str(results))
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert told in done.stderr
+    assert not results.exists()

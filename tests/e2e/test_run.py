@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 import muse_eval
-from muse_eval import results
+from muse_eval import plugins, results
 from muse_eval.config import RunConfig
+from muse_eval.data import open_data
 from muse_eval.errors import UserError
 from muse_eval.run import run
 from muse_eval.types import Result
@@ -33,6 +35,7 @@ def text(i: int) -> str:
     return " ".join([*WORDS[i % 5 :], *WORDS[: i % 7], str(i)])
 
 
+TASK = "news.yaml"
 QA = [{"question": f"Who is {i}?", "answer": f"the keeper {i}"} for i in range(16)]
 SPLITS: dict[str, list[Any]] = {
     "verbmem/forget": [{"prompt": text(i), "gt": text(i + 3)} for i in range(4)],
@@ -53,11 +56,22 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path = root / f"{name}.json"
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(rows), encoding="utf-8")
+    # MUSE-News as it is, but for its fingerprints: the published AUC holds for data that match them alone.
+    task = plugins.task("muse_news")
+    read = open_data(task, root)
+    found = {name: read.split(name).fingerprint for name in SPLITS}
+    made = task.model_copy(update={"fingerprints": found}).model_dump(mode="json", by_alias=True)
+    (root / TASK).write_text(yaml.safe_dump(made, sort_keys=False), encoding="utf-8")
     return root
 
 
 def config(model: Path, data: Path, results: Path, **changes: Any) -> RunConfig:
-    values: dict[str, Any] = {"task": "muse_news", "data_dir": data, "results": results, "dtype": "float32"}
+    values: dict[str, Any] = {
+        "task": str(data / TASK),
+        "data_dir": data,
+        "results": results,
+        "dtype": "float32",
+    }
     return RunConfig(model=str(model), **{**values, **changes})
 
 
@@ -176,7 +190,7 @@ def test_other_settings_under_the_same_name_are_refused(mine: Path, tiny_model: 
         ({"limit": 2}, "limit"),
         ({"settings": {"privleak.k": 0.2}}, "columns"),
         ({"retrain": str(tiny_model)}, "retrain"),
-        ({"dtype": "bfloat16"}, "engine"),
+        ({"dtype": "bfloat16"}, "model"),
     ):
         with pytest.raises(UserError, match=rf"other settings \(.*{told}.*\).*--name.*--overwrite"):
             run(config(tiny_model, data, mine, **changes))
@@ -209,7 +223,7 @@ def test_another_model_at_the_same_path_is_another_model(
     with torch.no_grad():
         model.lm_head.weight.mul_(0.5)
     model.save_pretrained(folder)
-    with pytest.raises(UserError, match=r"other settings \(engine\)"):
+    with pytest.raises(UserError, match=r"other settings \(model\)"):
         run(config(folder, data, mine))
     asked: list[str] = []
     result = run(
@@ -354,6 +368,14 @@ def test_no_reference_is_no_number(tiny_model: Path, data: Path, tmp_path: Path)
     assert stored.columns["privleak"].reason == score.reason
 
 
+def test_the_published_auc_holds_for_its_own_data_alone(tiny_model: Path, data: Path, tmp_path: Path) -> None:
+    score = scored(tiny_model, data, tmp_path, task="muse_news", metrics=("privleak",)).columns["privleak"]
+    assert (score.value, score.flags) == (None, ("no-reference",))
+    assert str(score.reason).startswith(
+        "privleak/forget is not the data that the task's AUC was published for"
+    )
+
+
 # ── from Python ──────────────────────────────────────────────────────────────────────────────────
 def test_a_loaded_model_scores_as_its_folder_does(
     first: Path, tiny_model: Path, tiny_tokenizer: PreTrainedTokenizerFast, data: Path, tmp_path: Path
@@ -362,7 +384,7 @@ def test_a_loaded_model_scores_as_its_folder_does(
 
     model = LlamaForCausalLM.from_pretrained(tiny_model)
     result = muse_eval.evaluate(
-        model, "muse_news", tokenizer=tiny_tokenizer, data_dir=data, results=tmp_path, metrics=COLUMNS
+        model, str(data / TASK), tokenizer=tiny_tokenizer, data_dir=data, results=tmp_path
     )
     assert result.name == "tiny"
     assert outputs(tmp_path)[1] == outputs(first)[1]
@@ -430,3 +452,22 @@ def test_killed_while_scoring_it_finishes_with_the_same_bytes(
     results_of = [json.loads(result) for result, _ in (once, whole)]
     assert all(result.pop("seconds") > 0 for result in results_of)
     assert results_of[0] == results_of[1]
+
+
+def test_a_column_on_splits_of_another_shape_is_refused(tiny_model: Path, data: Path, tmp_path: Path) -> None:
+    task = (data / TASK).read_text(encoding="utf-8").replace("privleak/forget\n", "verbmem/forget\n", 1)
+    (tmp_path / "wrong.yaml").write_text(task, encoding="utf-8")
+    told = "task column privleak: privleak reads text of forget, but verbmem/forget has prompt, gt"
+    with pytest.raises(UserError, match=told):
+        run(config(tiny_model, data, tmp_path, task=str(tmp_path / "wrong.yaml")))
+
+
+def test_two_relative_columns_keep_their_own_extras(tiny_model: Path, data: Path, tmp_path: Path) -> None:
+    task = yaml.safe_load((data / TASK).read_text(encoding="utf-8"))
+    second = {**task["columns"]["privleak"], "params": {"k": 0.2}, "title": "PrivLeak, Min-20 %"}
+    task["columns"] = {"privleak": task["columns"]["privleak"], "privleak_20": second}
+    (tmp_path / "two.yaml").write_text(yaml.safe_dump(task, sort_keys=False), encoding="utf-8")
+    extras = scored(tiny_model, data, tmp_path, task=str(tmp_path / "two.yaml")).extras
+    assert [extras[name]["attack"] for name in ("privleak", "privleak_20")] == ["Min-40%", "Min-20%"]
+    assert extras["attack"] == "Min-40%"
+    assert extras["auc"] == extras["privleak"]["auc"]

@@ -36,6 +36,14 @@ def stored(name: str, task: str = "muse_books", half: float | None = 2.0, **valu
     return StoredResult.model_validate_json(json.dumps(whole))
 
 
+def flagged(result: StoredResult, **flags: tuple[str, ...]) -> StoredResult:
+    """Return the result with flags on some of its columns."""
+    changed = {
+        name: result.columns[name].model_copy(update={"flags": found}) for name, found in flags.items()
+    }
+    return result.model_copy(update={"columns": {**result.columns, **changed}})
+
+
 def expecting(run: str = "muse_books/npo", **columns: tuple[float, float]) -> Baseline:
     cells = {name: {"value": value, "tolerance": tolerance} for name, (value, tolerance) in columns.items()}
     return Baseline.model_validate({"schema_version": 1, "runs": {run: cells}})
@@ -103,6 +111,27 @@ def test_what_has_no_result_cannot_be_told() -> None:
     assert unscored.rows[1].why == "not scored"
 
 
+@pytest.mark.parametrize("flag", ["collapsed", "limited", "truncated", "reference-published", "no-reference"])
+@pytest.mark.parametrize("name", ["npo", "retrain"])
+@pytest.mark.parametrize("now", [-60.0, 0.0])
+def test_what_is_flagged_otherwise_than_before_cannot_be_told(flag: str, name: str, now: float) -> None:
+    plain, marked = stored(name, privleak=-60.0), flagged(stored(name, privleak=now), privleak=(flag,))
+    (row,) = compare([marked], make_baseline([plain])).rows
+    why = f"flags now: {flag}; in the baseline: none"
+    assert (row.verdict, row.now, row.moved, row.why) == ("missing", now, None, why)
+    back = compare([plain], make_baseline([marked]))
+    assert [row.why for row in back.rows] == [f"flags now: none; in the baseline: {flag}"]
+    assert back.exit_code == 2
+    assert compare([marked], make_baseline([marked])).exit_code == 0
+
+
+def test_saturated_and_the_order_of_flags_make_no_difference() -> None:
+    then = flagged(stored("npo", privleak=-90.0), privleak=("truncated", "limited"))
+    now = flagged(stored("npo", privleak=-100.0), privleak=("limited", "saturated", "truncated"))
+    assert [row.verdict for row in compare([now], make_baseline([then])).rows] == ["worse"]
+    assert make_baseline([now]).runs["muse_books/npo"]["privleak"].flags == ("limited", "truncated")
+
+
 def test_a_regression_outweighs_what_cannot_be_told() -> None:
     baseline = expecting(verbmem_f=(9.0, 2.0), privleak=(1.0, 2.0))
     assert compare([stored("npo", verbmem_f=20.0)], baseline).exit_code == 1
@@ -153,6 +182,13 @@ def test_lines_and_summary_to_the_letter() -> None:
         "regression: 1 regressed, 1 cannot be told, 1 better (take it over with --update), "
         "1 within tolerance, not in the baseline: muse_books/simnpo"
     )
+
+
+def test_a_line_names_the_flags_now_and_then() -> None:
+    marked = flagged(stored("npo", privleak=0.2), privleak=("collapsed",))
+    assert lines(compare([marked], expecting(privleak=(-3.0, 2.0)))) == [
+        "muse_books/npo privleak -3.0 → 0.2 (flags now: collapsed; in the baseline: none): cannot tell"
+    ]
 
 
 def test_privleak_says_how_far_from_zero_it_moved() -> None:
@@ -240,6 +276,20 @@ def test_a_baseline_reads_back_from_its_file(tmp_path: Path) -> None:
     assert baseline == expecting("muse_mini/npo", verbmem_f=(9.0, 2.0))
     path.write_text(baseline_text(baseline))
     assert load_baseline(path) == baseline
+
+
+def test_only_flags_that_are_there_are_written(tmp_path: Path) -> None:
+    marked = flagged(stored("npo", verbmem_f=9.0, privleak=1.0), privleak=("collapsed",))
+    path = tmp_path / "baseline.json"
+    path.write_text(baseline_text(make_baseline([marked])))
+    assert json.loads(path.read_text())["runs"]["muse_books/npo"] == {
+        "verbmem_f": {"value": 9.0, "tolerance": 2.0},
+        "privleak": {"value": 1.0, "tolerance": 2.0, "flags": ["collapsed"]},
+    }
+    assert load_baseline(path) == make_baseline([marked])
+    # Taking over what is measured now takes its flags over too.
+    again = make_baseline([stored("npo", privleak=1.0)], known=load_baseline(path))
+    assert again.runs["muse_books/npo"]["privleak"].flags == ()
 
 
 RUNS = '"runs": {"t/n": {"a": {"value": 9.0, "tolerance": 2.0}}}'

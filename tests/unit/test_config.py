@@ -140,6 +140,11 @@ def test_a_wrong_setting_is_named(pairs: list[str], message: str) -> None:
     assert str(caught.value).startswith(message)
 
 
+def test_the_hint_names_the_settings_that_there_are() -> None:
+    with pytest.raises(UserError, match=r"write it as engine\.NAME=VALUE or COLUMN\.PARAMETER=VALUE$"):
+        parse_settings(["seed=3"])
+
+
 @given(st.integers() | st.booleans() | st.from_regex(r"[a-z]{5,9}", fullmatch=True))
 def test_a_setting_s_value_comes_back(value: object) -> None:
     assert parse_settings([f"a.b={json.dumps(value)}"]) == {"a.b": value}

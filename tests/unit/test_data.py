@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from muse_eval import plugins
-from muse_eval.config import SplitFingerprint, TaskSpec
+from muse_eval.config import DataSpec, SplitFingerprint, TaskSpec
 from muse_eval.data import Data, Split, export, open_data, verify
 from muse_eval.errors import UserError
 from muse_eval.sources import BuiltinWorld, Hub, LocalFolder, columns_of
@@ -104,6 +104,8 @@ def test_names_and_a_missing_split(folder: Path) -> None:
         ("knowmem/forget_qa", [{}], "row 0 has no 'question'; its keys are none"),
         ("knowmem/forget_qa", [{"question": "q", "answer": 3}], "row 0: 'answer' must be text, got 3"),
         ("knowmem/forget_qa", [{"question": " \n", "answer": "a"}], "row 0: 'question' is empty"),
+        ("knowmem/forget_qa", [{**QA[0], "source": ["a"]}], r"row 0: 'source' must be text, got \['a'\]"),
+        ("knowmem/forget_qa", [{**QA[0], "source": None}], "row 0: 'source' must be text, got None"),
         ("privleak/forget", ["a", ""], "row 1: 'text' is empty; fill it in or drop the row"),
         ("privleak/forget", [None], "row 0 must have the keys text, got None"),
     ],
@@ -249,6 +251,24 @@ def test_an_export_that_cannot_be_written_is_named(folder: Path, tmp_path: Path)
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written: Not a directory"):
         export(data(folder), ["raw/forget"], tmp_path / "file")
+
+
+# ── the hub ──────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize("revision", ["main", "v1", None])
+def test_a_branch_or_tag_is_not_sought_in_the_cache(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, revision: str | None
+) -> None:
+    import datasets
+
+    datasets.Dataset.from_list(QA).save_to_disk(tmp_path / "cached")
+    cached = datasets.load_from_disk(tmp_path / "cached")
+    assert cached.cache_files
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: cached)
+    spec = DataSpec(source="hub", repo="nobody/village", revision=revision)
+    assert Data(Hub(spec)).split("knowmem/forget_qa").rows == tuple(QA)
+    # A commit is: the cache is named after those.
+    with pytest.raises(UserError, match=f"the local cache holds another revision than {'a' * 40}"):
+        Data(Hub(spec.model_copy(update={"revision": "a" * 40}))).split("knowmem/forget_qa")
 
 
 # ── the hub, out of reach ────────────────────────────────────────────────────────────────────────

@@ -105,6 +105,10 @@ def test_auc_is_the_headline_attacks() -> None:
     default = stored("a", 1.0, extras={"auc": auc})
     other = stored("b", 1.0, extras={"auc": auc, "reference": {"attack": "Min-20%"}})
     assert [row["auc"] for row in rows([default, other, stored("c", 1.0, extras={})])] == [0.5, 0.25, None]
+    # Without a reference, or with one of another attack, the attack stored for the run itself counts.
+    for reference in ({}, {"reference": {"attack": "Min-40%"}}):
+        own = stored("d", 1.0, extras={"auc": auc, "attack": "Min-20%", **reference})
+        assert rows([own])[0]["auc"] == 0.25
 
 
 # ── CSV ──────────────────────────────────────────────────────────────────────────────────────────

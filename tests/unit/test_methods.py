@@ -40,9 +40,9 @@ def test_ga_is_the_mean_log_probability_of_a_token() -> None:
     assert ga.loss(POLICY, None, ga.Params()).item() == pytest.approx(-1.039721, abs=1e-6)
 
 
-def test_ga_weighs_tokens_alike_not_sequences() -> None:
-    """Sums −2 over 1 token and −4 over 3: −6/4 = −1.5, where the mean of the means is −1.667."""
-    assert ga.loss(logps((-2.0, 1), (-4.0, 3)), None, ga.Params()).item() == pytest.approx(-1.5)
+def test_ga_weighs_rows_alike_whatever_their_length() -> None:
+    """Sums −2 over 1 token and −4 over 3: (−2 − 4/3)/2 = −5/3, where the mean over tokens is −1.5."""
+    assert ga.loss(logps((-2.0, 1), (-4.0, 3)), None, ga.Params()).item() == pytest.approx(-5 / 3)
 
 
 def test_npo_by_hand() -> None:

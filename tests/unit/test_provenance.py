@@ -88,7 +88,7 @@ def test_without_a_checkout_there_is_no_commit(tmp_path: Path, monkeypatch: pyte
     assert provenance.git_commit.__wrapped__() is None
 
 
-def test_the_code_s_digest_is_that_of_metrics_and_statistics(
+def test_the_code_s_digest_is_that_of_the_files_that_match(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = Path(provenance.__file__).parent
@@ -96,11 +96,13 @@ def test_the_code_s_digest_is_that_of_metrics_and_statistics(
     (copy / "metrics").mkdir(parents=True)
     for path in (home / "stats.py", *(home / "metrics").glob("*.py")):
         (copy / path.relative_to(home)).write_bytes(path.read_bytes())
+    expected = provenance.code_digest("stats.py", "metrics/*.py")
     monkeypatch.setattr(provenance, "__file__", str(copy / "provenance.py"))
     code_digest = provenance.code_digest.__wrapped__
-    assert code_digest() == provenance.code_digest()
+    assert code_digest("stats.py", "metrics/*.py") == expected
     for name in ("stats.py", "metrics/rouge.py", "metrics/privleak.py"):
-        before = code_digest()
+        before = code_digest("*.py", "metrics/*.py")
         path = copy / name
         path.write_text(path.read_text() + "#\n")
-        assert code_digest() != before
+        assert code_digest("*.py", "metrics/*.py") != before
+    assert code_digest("stats.py") != code_digest("metrics/*.py")

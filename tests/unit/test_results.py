@@ -1,9 +1,11 @@
+import hashlib
 import json
 import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +64,7 @@ def saved(root: Path, name: str, task: str = "muse_mini") -> Path:
 
 # ── the shape ────────────────────────────────────────────────────────────────────────────────────
 def test_json_has_the_shape_of_the_design() -> None:
-    assert to_json(result()) == {
+    assert to_json(result(), "ab" * 32) == {
         "schema_version": 1,
         "task": "muse_mini",
         "name": "simnpo",
@@ -81,13 +83,14 @@ def test_json_has_the_shape_of_the_design() -> None:
         "config": {"seed": 0},
         "provenance": {"device": "cpu"},
         "seconds": 1.5,
+        "records_sha256": "ab" * 32,
     }
 
 
 def test_numpy_values_become_plain() -> None:
     score = Score(np.float64(3.25), (np.float64(1), np.float64(2)), int(np.int64(4)))
     extras = {"auc": {"a": np.float32(0.5)}, "counts": (np.int64(1), 2)}
-    plain = to_json(result(columns={"verbmem_f": score}, extras=extras))
+    plain = to_json(result(columns={"verbmem_f": score}, extras=extras), "")
     assert plain["columns"]["verbmem_f"] == {"value": 3.25, "ci": [1.0, 2.0], "n": 4, "flags": []}
     assert json.loads(json.dumps(plain))["extras"] == {"auc": {"a": 0.5}, "counts": [1, 2]}
 
@@ -104,6 +107,7 @@ def test_save_and_load_return_the_unrounded_values(tmp_path: Path) -> None:
     stored = load(folder)
     assert stored is not None
     assert stored == load(folder / "result.json")
+    assert stored.records_sha256 == hashlib.sha256((folder / "records.jsonl").read_bytes()).hexdigest()
     assert stored.key == "muse_mini/simnpo"
     assert stored.columns["verbmem_f"].value == 100 / 7
     assert stored.columns["verbmem_f"].ci == (10.0, 20.5)
@@ -228,7 +232,40 @@ def test_a_process_killed_while_writing_leaves_the_old_result_whole(tmp_path: Pa
     writer.join()
     stored = load(folder)
     assert stored is not None
-    assert len(list(load_records(folder))) in (2, 3_000)
+    # Killed between its two renames, it leaves new records beside the old result, which is told.
+    with suppress(CorruptResult):
+        assert len(list(load_records(folder))) == stored.columns["verbmem_f"].n
+    # Each file is whole, whichever run it is of.
+    assert (folder / "records.jsonl").read_text(encoding="utf-8").count("\n") in (2, 3_000)
+
+
+def test_records_of_another_result_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = saved(tmp_path, "simnpo")
+    old = (folder / "result.json").read_bytes()
+    rename = Path.replace
+
+    def killed(path: Path, target: Path) -> Path:
+        if target.name == "result.json":
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            save(result(records=3), folder)
+    assert (folder / "result.json").read_bytes() == old
+    with pytest.raises(CorruptResult, match=r"records\.jsonl does not belong to the result\.json beside it"):
+        next(load_records(folder))
+    save(result(records=3), folder)
+    assert len(list(load_records(folder))) == 3
+
+
+def test_a_result_from_before_digests_were_stored_is_read(tmp_path: Path) -> None:
+    folder = saved(tmp_path, "simnpo")
+    older = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    del older["records_sha256"]
+    (folder / "result.json").write_text(json.dumps(older), encoding="utf-8")
+    assert len(list(load_records(folder))) == 2
 
 
 def _save_for_ever(folder: Path, records: int) -> None:
@@ -251,7 +288,10 @@ def test_two_processes_at_once_do_not_mix_their_bytes(tmp_path: Path) -> None:
         stored = load(folder)
         if stored is not None:
             assert stored.columns["verbmem_f"].n in (3, 500)
-            assert len(list(load_records(folder))) in (3, 500)
+            # Between the two renames of a save, the records are not the result's.
+            with suppress(CorruptResult):
+                assert len(list(load_records(folder))) in (3, 500)
+            assert (folder / "records.jsonl").read_text(encoding="utf-8").count("\n") in (3, 500)
     for writer in writers:
         writer.join()
         assert writer.exitcode == 0
@@ -269,7 +309,7 @@ def test_files_follow_the_umask(tmp_path: Path) -> None:
 
 # ── reading what is wrong ────────────────────────────────────────────────────────────────────────
 def changed(**changes: Any) -> str:
-    return json.dumps({**to_json(result()), **changes})
+    return json.dumps({**to_json(result(), ""), **changes})
 
 
 CORRUPT = {
@@ -349,6 +389,7 @@ def test_no_results_folder_is_no_results(tmp_path: Path) -> None:
 @pytest.mark.parametrize("line", ["{", "[]", "3", "\x00"])
 def test_a_broken_record_is_named(tmp_path: Path, line: str) -> None:
     folder = saved(tmp_path, "simnpo")
+    (folder / "result.json").unlink()
     with (folder / "records.jsonl").open("a") as file:
         file.write(line)
     with pytest.raises(CorruptResult, match=r"records\.jsonl:3 is not a record"):

@@ -1,12 +1,13 @@
 """The table over several seeds: mean ± standard deviation, and what cannot be averaged."""
 
-from muse_eval.leaderboard import PlainHeading, headings, rows
+from muse_eval.leaderboard import FLAGS, PlainHeading, headings, rows
 from muse_eval.results import StoredColumn, StoredResult
 from muse_eval.seeds import over_seeds
 
 
-def stored(task: str, name: str, value: float | None) -> StoredResult:
-    cell = StoredColumn(value=value, ci=None, n=3, flags=())
+def stored(task: str, name: str, value: float | None, *flags: str) -> StoredResult:
+    reason = "give --retrain" if value is None else None
+    cell = StoredColumn(value=value, ci=None, n=3, flags=flags, reason=reason)
     return StoredResult(
         schema_version=1, task=task, name=name, model={}, columns={"verbmem_f": cell}, seconds=1.0
     )
@@ -33,4 +34,27 @@ def test_mean_and_sample_standard_deviation_of_each_run_name() -> None:
 def test_an_undefined_cell_is_not_averaged_away() -> None:
     found = rows([stored("muse_mini", "npo", 1.0), stored("muse_mini-seed1", "npo", None)])
     laid = over_seeds(headings("muse_mini", found), found)
-    assert laid.lines[0][1].value == "n/a"
+    assert laid.lines[0][1].value + laid.lines[0][1].spread == "n/a [1]"
+    assert laid.notes[1:] == ["[1] give --retrain"]
+
+
+def test_the_flags_of_every_world_are_numbered_notes() -> None:
+    found = rows(
+        [
+            stored("muse_mini", "ga", 1.0, "collapsed", "odd"),
+            stored("muse_mini-seed1", "ga", 3.0, "saturated", "collapsed"),
+            stored("muse_mini", "npo", 2.0),
+            stored("muse_mini-seed1", "npo", 2.0, "saturated"),
+        ]
+    )
+    laid = over_seeds({"verbmem_f": PlainHeading("VerbMem Df", "lower")}, found)
+    assert [[cell.value + cell.spread for cell in line] for line in laid.lines] == [
+        ["ga", "2.0 ± 1.4 [1, 2, 3]"],
+        ["npo", "2.0 ± 0.0 [3]"],
+    ]
+    assert laid.notes == [
+        "mean ± standard deviation over 2 seeds",
+        f"[1] collapsed: {FLAGS['collapsed']}",
+        "[2] odd",
+        f"[3] saturated: {FLAGS['saturated']}",
+    ]

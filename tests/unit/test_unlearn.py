@@ -28,6 +28,7 @@ from transformers import (
 
 from muse_eval.config import UnlearnSpec
 from muse_eval.engines.checkpoint import find_checkpoint
+from muse_eval.engines.loading import tokenizer_digest
 from muse_eval.errors import UserError
 from muse_eval.unlearning import learner, output, rows
 from muse_eval.unlearning.logps import sequence_logps
@@ -116,8 +117,11 @@ def test_card_holds_the_recipe(target: Path, tmp_path: Path) -> None:
         "retain": "nll",
         "lambda": 2.0,
     }
+    tokenizer = tokenizer_digest(AutoTokenizer.from_pretrained(target))
     weights = find_checkpoint(str(target)).digest
-    assert card["model"] == {"id": str(target), "revision": None, "weights": weights}
+    assert card["target"] == {"revision": None, "weights": weights, "tokenizer": tokenizer}
+    assert card["config"]["model"] == str(target)
+    assert card["training"]["dtype"] == "float32"
     assert card["config"]["lr"] == 1e-2
     assert card["config"]["lambda"] == 2.0
     assert card["config"]["task"] == "some_task"
@@ -435,6 +439,39 @@ def test_tokenizer_of_another_model_is_refused(target: Path, tmp_path: Path) -> 
     model, tokenizer = LlamaForCausalLM(config), AutoTokenizer.from_pretrained(target)
     with pytest.raises(UserError, match="outside the model's vocabulary of 10; name its own --tokenizer"):
         unlearn(config_for(target), FORGET, [], tmp_path / "out", model=model, tokenizer=tokenizer)
+
+
+def test_where_the_target_lies_and_how_memory_is_saved_are_no_part_of_the_recipe(
+    target: Path, tmp_path: Path
+) -> None:
+    out = unlearn(config_for(target), FORGET, [], tmp_path / "out")
+    before = (out / "unlearn.json").read_bytes()
+    moved = tmp_path / "moved"
+    shutil.copytree(target, moved)
+    unlearn(config_for(moved, micro_batch_size=2, gradient_checkpointing=True), FORGET, [], out)
+    assert (out / "unlearn.json").read_bytes() == before
+
+
+def test_another_tokenizer_beside_the_same_weights_is_another_recipe(target: Path, tmp_path: Path) -> None:
+    unlearn(config_for(target), FORGET, [], tmp_path / "out")
+    other = tmp_path / "other"
+    shutil.copytree(target, other)
+    tokenizer = AutoTokenizer.from_pretrained(other)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<new>"]})
+    tokenizer.save_pretrained(other)
+    with pytest.raises(UserError, match="another recipe"):
+        unlearn(config_for(other), FORGET, [], tmp_path / "out")
+
+
+@pytest.mark.parametrize("method", ["ga_gdr", "ga_klr"])
+def test_rows_of_unlike_length_do_not_see_the_micro_batch(target: Path, tmp_path: Path, method: str) -> None:
+    forget = [text * (1 + index % 3) for index, text in enumerate(FORGET)]
+    whole = unlearn(config_for(target, method, epochs=1), forget, RETAIN, tmp_path / "whole")
+    parts = unlearn(
+        config_for(target, method, epochs=1, micro_batch_size=1), forget, RETAIN, tmp_path / "parts"
+    )
+    for name, tensor in weights(whole).items():
+        assert torch.allclose(tensor, weights(parts)[name], atol=2e-5), name
 
 
 def test_another_model_in_memory_is_another_recipe(target: Path, tmp_path: Path) -> None:

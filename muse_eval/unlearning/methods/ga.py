@@ -1,9 +1,10 @@
 """Gradient ascent (Jang et al., arXiv 2210.01504; GA in MUSE, arXiv 2407.06460, section 4.1).
 
-ℓ = mean over the batch's tokens of log π(y_t | x, y_<t)
+ℓ = E_(x,y)∈Df [ (1/|y|) log π(y|x) ]
 
 The language-model loss with its sign turned: minimising it raises the negative log-likelihood of the
-forget text, without bound. It has no parameters. The mean is over tokens, as in that loss.
+forget text, without bound. It has no parameters. The mean is over rows of the mean over their tokens: on
+MUSE's windows, all of one length, that is the mean over tokens, and it does not depend on the micro-batch.
 """
 
 from dataclasses import dataclass
@@ -19,8 +20,8 @@ class Params:
 
 
 def loss(policy: SeqLogps, _reference: SeqLogps | None, _params: Params) -> Tensor:
-    """Return the mean log-probability of a token, in nats: a scalar."""
-    return policy.total.sum() / policy.tokens.sum()
+    """Return the mean over rows of a token's mean log-probability, in nats: a scalar."""
+    return (policy.total / policy.tokens).mean()
 
 
 METHOD = Method(loss=loss, params=Params)
