@@ -9,6 +9,8 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
+from muse_eval.engines.attention import fast_steps
+
 ROOM = 128
 """Positions a cache layer grows by at least, so that a step does not copy all that came before."""
 
@@ -157,14 +159,15 @@ def greedy(
             chosen, lengths, mask = chosen[keep], lengths[keep], mask[keep]
             rows = [rows[place] for place in going]
         mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
-        logits = model(
-            input_ids=chosen[:, None],
-            attention_mask=mask.long() if padded else None,
-            position_ids=lengths[:, None],
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
+        with fast_steps():
+            logits = model(
+                input_ids=chosen[:, None],
+                attention_mask=mask.long() if padded else None,
+                position_ids=lengths[:, None],
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            ).logits[:, -1]
         lengths = lengths + 1
 
 

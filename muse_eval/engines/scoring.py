@@ -90,9 +90,8 @@ def _score_states(
 
 def _score_logits(logits: Tensor, ids: Tensor, moments: bool) -> Tensor:
     """Return (1 or 3, tokens) from (tokens, vocabulary) logits, which the moments overwrite."""
-    chosen = logits.gather(1, ids[:, None])[:, 0]
     if not moments:
-        return (chosen - logits.logsumexp(-1))[None]
+        return logits.log_softmax(-1).gather(1, ids[:, None]).T
     logits -= logits.amax(-1, keepdim=True)
     shifted = logits.gather(1, ids[:, None])[:, 0]
     weights = logits.exp()
