@@ -46,7 +46,7 @@ demo: .venv/.demo $(if $(FRESH),fresh) ## Unlearn a small world and score it (SE
 
 # The stored answers of the demo's models go too, those of other models stay.
 fresh:
-	@echo "starting over: removing the demo's models, runs and stored answers"
+	@echo "starting over: removing every model and run of muse_mini, and their stored answers"
 	@grep -ho '"digest": *"[0-9a-f]*"' results/runs/muse_mini*/*/result.json 2>/dev/null | cut -d '"' -f 4 | sort -u \
 	  | while read -r digest; do grep -l "$$digest" results/cache/*/*.jsonl 2>/dev/null; done \
 	  | while read -r file; do rm -f "$$file"; done

@@ -42,6 +42,8 @@ def _card_datasets(model: str) -> list[str]:
     """Return the ``datasets:`` of a model card's YAML head, empty where there is none."""
     from muse_eval.engines.checkpoint import download, hub_ref, is_folder
 
+    if is_folder(model) and not Path(model).expanduser().is_dir():
+        raise UserError(f"model folder {model} does not exist; give a folder or a hub id")
     folder = Path(model).expanduser() if is_folder(model) else download(hub_ref(model), ["README.md"]).folder
     card = folder / "README.md"
     if not card.is_file():

@@ -275,6 +275,7 @@ def pipeline(
         folders += made
     if len(configs) > 1:
         print_table(folders, over_seeds=True)
+    print(f"evidence: {folders[0].parent}/NAME/result.json and records.jsonl; models: {results}/models")
 
 
 def _worlds(task: str, seeds: str | None) -> list[str]:
@@ -362,14 +363,19 @@ def print_table(folders: list[Path], over_seeds: bool = False) -> None:
     """Print runs as a table in the published shape."""
     from rich.console import Console
 
-    from muse_eval.leaderboard import draw, grid, headings, rows
+    from muse_eval.leaderboard import draw, grid, headings, rows, task_spec
     from muse_eval.results import load
     from muse_eval.seeds import over_seeds as summarise
 
     found = rows(stored for folder in folders if (stored := load(folder)) is not None)
     columns = headings(found[0]["task"], found)
     console = Console(width=None if sys.stdout.isatty() else 120)
-    console.print(draw(summarise(columns, found) if over_seeds else grid(columns, found)))
+    if over_seeds:
+        console.print(draw(summarise(columns, found)))
+    else:
+        spec = task_spec(found[0]["task"])
+        print(f"{spec.title if spec else found[0]['task']} (± half of the 95 % interval)")
+        console.print(draw(grid(columns, found)))
 
 
 def main() -> None:

@@ -19,7 +19,8 @@ ARROWS: dict[Goal | None, str] = {"lower": " ↓", "higher": " ↑", "zero": " �
 
 FLAGS = {
     "saturated": "PrivLeak is at its bound, the leak may be larger than it can show",
-    "collapsed": "holdout text is far less likely than to retrain, so a PrivLeak near 0 is not like retrain",
+    "collapsed": "text never seen is over 1.5 times less likely than to retrain; "
+    "a PrivLeak near 0 is not like retrain",
     "reference-published": "PrivLeak divides by a published AUC, not by a retrain model measured here",
     "no-reference": "there is no retrain model to compare with",
     "truncated": "a text was cut to the model's context",

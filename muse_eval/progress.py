@@ -104,7 +104,8 @@ class Bars:
     def __call__(self, step: str, done: int, total: int) -> None:
         """Move a step's bar."""
         if step not in self._steps:
-            self._steps[step] = self._progress.add_task(step, total=total)
+            name = step if self._stage is None else f"{self._stage}: {step}"
+            self._steps[step] = self._progress.add_task(name, total=total)
         self._progress.update(self._steps[step], completed=done, total=total)
 
     def _finish_stage(self) -> None:

@@ -171,8 +171,10 @@ def _stored(
         changed = [
             key for key in settings if stored.config.get(key) != settings[key] and key != "fingerprint"
         ]
+        former = (stored.provenance.get("retrain") or {}).get("path")
+        hint = f"; it was scored with --retrain {former}" if former and "retrain" in changed else ""
         raise UserError(
-            f"{folder} holds a run with other settings ({', '.join(changed) or 'unknown'}); "
+            f"{folder} holds a run with other settings ({', '.join(changed) or 'unknown'}){hint}; "
             "give --name for a new one, or --overwrite"
         )
     return stored

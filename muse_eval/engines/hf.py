@@ -86,6 +86,7 @@ class TransformersEngine:
             return {
                 **common,
                 "model": source.name,
+                "path": source.name if source.revision else str(source.folder),
                 "revision": source.revision,
                 "weights": source.digest,
                 "dtype": str(self._options.torch_dtype).removeprefix("torch."),
@@ -94,6 +95,7 @@ class TransformersEngine:
         return {
             **common,
             "model": source.config.name_or_path or type(source).__name__,
+            "path": None,
             "revision": None,
             "weights": state_digest(source),
             "dtype": str(source.dtype).removeprefix("torch."),

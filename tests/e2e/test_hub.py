@@ -138,7 +138,9 @@ def test_a_model_is_scored_as_typed(typed: tuple[Path, list[str]], hub: HubServe
         "privleak": 6,
         "knowmem_r": 3,
     }
-    assert "reference-published" in result["columns"]["privleak"]["flags"]
+    # Made-up rows are not what the published AUC was measured on.
+    assert result["columns"]["privleak"]["flags"] == ["no-reference"]
+    assert "is not the data that the task's AUC was published for" in result["columns"]["privleak"]["reason"]
 
     # The model is known by its commit and by the bytes of its weights, which the cache's names vouch for.
     assert result["model"]["id"] == MODEL
