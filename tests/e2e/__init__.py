@@ -14,7 +14,9 @@ import yaml
 from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner, Result
 
+from muse_eval import plugins
 from muse_eval.cli import app
+from muse_eval.data import open_data
 
 SCRIPT = Path(sys.executable).with_name("muse-eval")
 NAMES = ("Ada", "Bo", "Cy", "Dee", "Eli", "Fay")
@@ -112,3 +114,16 @@ def process(*arguments: object, env: Mapping[str, str] | None = None) -> subproc
 def files(folder: Path) -> list[str]:
     """List the files below a folder."""
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def pinned_task(base: str, data: Path, path: Path) -> Path:
+    """Write a built-in task as it is but for its fingerprints, which become those of a data folder.
+
+    A published AUC holds for data that match the task's fingerprints alone.
+    """
+    task = plugins.task(base)
+    read = open_data(task, data)
+    found = {name: read.split(name).fingerprint for name in read.names()}
+    made = task.model_copy(update={"fingerprints": found}).model_dump(mode="json", by_alias=True)
+    path.write_text(yaml.safe_dump(made, sort_keys=False), encoding="utf-8")
+    return path

@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from muse_eval import results
 from muse_eval.config import RunConfig
 from muse_eval.run import run
+from tests.e2e import pinned_task
 
 SHARED = Path(__file__).parents[3] / "shared"
 ORACLE = SHARED / "oracle-news"
@@ -212,7 +213,7 @@ def test_a_naive_oracle_on_made_up_splits(tiny_model: Path, tmp_path: Path) -> N
         path.write_text(json.dumps(rows), encoding="utf-8")
     config = RunConfig(
         model=str(tiny_model),
-        task="muse_books",
+        task=str(pinned_task("muse_books", tmp_path / "data", tmp_path / "books.yaml")),
         data_dir=tmp_path / "data",
         dtype="float32",
         results=tmp_path / "results",

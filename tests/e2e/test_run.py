@@ -15,12 +15,12 @@ import pytest
 import yaml
 
 import muse_eval
-from muse_eval import plugins, results
+from muse_eval import results
 from muse_eval.config import RunConfig
-from muse_eval.data import open_data
 from muse_eval.errors import UserError
 from muse_eval.run import run
 from muse_eval.types import Result
+from tests.e2e import pinned_task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -56,12 +56,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path = root / f"{name}.json"
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(rows), encoding="utf-8")
-    # MUSE-News as it is, but for its fingerprints: the published AUC holds for data that match them alone.
-    task = plugins.task("muse_news")
-    read = open_data(task, root)
-    found = {name: read.split(name).fingerprint for name in SPLITS}
-    made = task.model_copy(update={"fingerprints": found}).model_dump(mode="json", by_alias=True)
-    (root / TASK).write_text(yaml.safe_dump(made, sort_keys=False), encoding="utf-8")
+    pinned_task("muse_news", root, root / TASK)
     return root
 
 
