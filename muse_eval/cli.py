@@ -12,9 +12,11 @@ from typer.core import TyperGroup
 import muse_eval
 from muse_eval import cli_lists
 from muse_eval.cli_options import (
+    BaseUrlOption,
     CodeOption,
     DataOption,
     JsonOption,
+    KeyOption,
     ModelOption,
     OverwriteOption,
     PickleOption,
@@ -24,6 +26,7 @@ from muse_eval.cli_options import (
     TaskOption,
     TokenizerOption,
     TruncateOption,
+    note,
     warn,
 )
 from muse_eval.errors import UserError, unknown_name
@@ -82,6 +85,15 @@ def run(
     ] = None,
     data_dir: DataOption = None,
     tokenizer: TokenizerOption = None,
+    base_url: BaseUrlOption = None,
+    api_key_env: KeyOption = None,
+    model_revision: Annotated[
+        str | None, typer.Option(help="What pins a served model; else the row says unpinned.")
+    ] = None,
+    retrain_base_url: Annotated[
+        str | None, typer.Option(help="Server of the retrain model; else --base-url.")
+    ] = None,
+    retrain_revision: Annotated[str | None, typer.Option(help="What pins a served retrain model.")] = None,
     metrics: Annotated[
         str | None, typer.Option(help="Columns, comma-separated (`verbmem_f,privleak`); else all.")
     ] = None,
@@ -105,6 +117,7 @@ def run(
     """
     from muse_eval.config import RunConfig, build, parse_settings
     from muse_eval.progress import display
+    from muse_eval.run import ignore
     from muse_eval.run import run as score
 
     config = build(
@@ -116,6 +129,11 @@ def run(
         retrain=retrain,
         data_dir=data_dir,
         tokenizer=tokenizer,
+        base_url=base_url,
+        api_key_env=api_key_env,
+        model_revision=model_revision,
+        retrain_base_url=retrain_base_url,
+        retrain_revision=retrain_revision,
         metrics=split(metrics, "--metrics"),
         name=name,
         results=results,
@@ -130,7 +148,7 @@ def run(
         trust_remote_code=trust_remote_code,
     )
     with display(quiet) as progress:
-        folder = score(config, progress=progress, warn=warn).folder
+        folder = score(config, progress=progress, warn=warn, note=ignore if quiet else note).folder
     if as_json:
         print((folder / "result.json").read_text(encoding="utf-8"), end="")
     else:

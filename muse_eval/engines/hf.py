@@ -8,12 +8,21 @@ from typing import Any, Self, TypeVar
 
 import torch
 import transformers
-from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from muse_eval.engines import decoding, scoring
 from muse_eval.engines.checkpoint import Checkpoint
-from muse_eval.engines.loading import LoadOptions, load_model, state_digest, tokenizer_digest
-from muse_eval.errors import UserError, first_line
+from muse_eval.engines.loading import (
+    LoadOptions,
+    context_of,
+    eos_ids,
+    load_config,
+    load_model,
+    state_digest,
+    tokenizer_digest,
+)
+from muse_eval.engines.tokens import Tokens, before_stop, has_stop
+from muse_eval.errors import UserError
 from muse_eval.provenance import code_digest
 from muse_eval.types import Batches, Generate, Generation, Logprobs, TokenLogprobs, Truncate
 
@@ -111,39 +120,38 @@ class TransformersEngine:
 
     @cached_property
     def _config(self) -> Any:
-        if not isinstance(self._source, Checkpoint):
-            return self._source.config.get_text_config()
-        try:
-            config: Any = AutoConfig.from_pretrained(
-                self._source.folder, trust_remote_code=self._options.trust_remote_code
-            )
-        except (ValueError, KeyError, OSError) as error:
-            name = self._source.name
-            raise UserError(f"cannot read the configuration of {name}: {first_line(error)}") from None
-        return config.get_text_config()
+        if isinstance(self._source, Checkpoint):
+            return load_config(self._source, self._options.trust_remote_code)
+        return self._source.config.get_text_config()
+
+    @cached_property
+    def _tokens(self) -> Tokens:
+        return Tokens(self._tokenizer, self._config.vocab_size, context_of(self._config))
 
     # ── the three questions ─────────────────────────────────────────────────────────────────────
     def truncate(self, asks: Sequence[Truncate]) -> list[str]:
-        """Cut each text to its tokens and decode it again, special tokens skipped."""
-        return [self._decode(self._ids(ask)[: ask.max_tokens]) for ask in asks]
+        """Cut each text with the model's own tokenizer."""
+        return self._tokens.truncate(asks)
 
     def generate(self, asks: Sequence[Generate]) -> Batches[Generation]:
         """Continue prompts greedily; a shared few-shot prefix is computed once."""
-        fitted = [self._fit_prompt(ask) for ask in asks]
+        tokens = self._tokens
+        fitted = [tokens.fit_prompt(ask) for ask in asks]
         prompts = [ids for ids, _ in fitted]
-        model, eos = self._model, self._eos
+        model = self._model
+        eos = eos_ids(model.generation_config, self._config)
         prefix = self._shared_prefix(prompts)
 
         def work(batch: list[int]) -> list[Generation]:
             def done(row: int, ids: list[int]) -> bool:
                 ask = asks[batch[row]]
-                return ids[-1] in eos or bool(ask.stop and _has_stop(self._decode(ids), ask.stop))
+                return ids[-1] in eos or bool(ask.stop and has_stop(tokens.decode(ids), ask.stop))
 
             rows = [prompts[index] for index in batch]
             limits = [asks[index].max_tokens for index in batch]
-            new = decoding.greedy(model, rows, limits, done, prefix, self._pad)
+            new = decoding.greedy(model, rows, limits, done, prefix, tokens.pad)
             return [
-                Generation(_before_stop(self._decode(ids), asks[index].stop), fitted[index][1])
+                Generation(before_stop(tokens.decode(ids), asks[index].stop), fitted[index][1])
                 for index, ids in zip(batch, new, strict=True)
             ]
 
@@ -164,13 +172,14 @@ class TransformersEngine:
 
     def logprobs(self, asks: Sequence[Logprobs]) -> Batches[TokenLogprobs]:
         """Score texts; each answer is as long as its text's tokens but the first."""
-        fitted = [self._fit_text(ask) for ask in asks]
+        tokens = self._tokens
+        fitted = [tokens.fit_text(ask) for ask in asks]
         texts = [ids for ids, _ in fitted]
         model = self._model
 
         def work(batch: list[int]) -> list[TokenLogprobs]:
             moments = [asks[index].moments for index in batch]
-            scored = scoring.score_texts(model, [texts[index] for index in batch], moments, self._pad)
+            scored = scoring.score_texts(model, [texts[index] for index in batch], moments, tokens.pad)
             return [
                 TokenLogprobs(s.logprobs, s.mean, s.std, fitted[index][1])
                 for index, s in zip(batch, scored, strict=True)
@@ -230,68 +239,6 @@ class TransformersEngine:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    # ── tokens ──────────────────────────────────────────────────────────────────────────────────
-    def _ids(self, ask: Generate | Logprobs | Truncate) -> list[int]:
-        text = ask.prompt if isinstance(ask, Generate) else ask.text
-        ids: list[int] = self._tokenizer(text, verbose=False).input_ids
-        vocabulary = self._config.vocab_size
-        if ids and max(ids) >= vocabulary:
-            raise UserError(
-                f"the tokenizer does not fit the model: {ask.name} has token id {max(ids)}, "
-                f"the model knows {vocabulary}; give the right --tokenizer"
-            )
-        return ids
-
-    def _fit_prompt(self, ask: Generate) -> tuple[list[int], bool]:
-        """Return the prompt's ids and whether their beginning had to go for the context."""
-        ids = self._ids(ask)
-        context = self._context
-        if not ids:
-            raise UserError(f"{ask.name} has no tokens: its prompt is empty and the tokenizer adds no BOS")
-        if context is None or len(ids) + ask.max_tokens <= context:
-            return ids, False
-        if not ask.truncate or context <= ask.max_tokens + 1:
-            raise self._too_long(ask.name, len(ids), f" and {ask.max_tokens} new ones")
-        bos = ids[:1] if ids[0] == self._tokenizer.bos_token_id else []
-        return bos + ids[len(ids) - (context - ask.max_tokens - len(bos)) :], True
-
-    def _fit_text(self, ask: Logprobs) -> tuple[list[int], bool]:
-        """Return the text's ids and whether their end had to go for the context."""
-        ids = self._ids(ask)
-        if len(ids) < 2:
-            raise UserError(f"{ask.name} has {len(ids)} tokens; log-probabilities need at least two")
-        context = self._context
-        if context is None or len(ids) <= context:
-            return ids, False
-        if not ask.truncate:
-            raise self._too_long(ask.name, len(ids), "")
-        return ids[:context], True
-
-    def _too_long(self, name: str, tokens: int, more: str) -> UserError:
-        return UserError(
-            f"{name}: {tokens} tokens{more} do not fit the model's context of {self._context}; "
-            "give --truncate to score what fits (the result is then flagged)"
-        )
-
-    @property
-    def _context(self) -> int | None:
-        found = getattr(self._config, "max_position_embeddings", None)
-        return int(found) if found else None
-
-    @property
-    def _pad(self) -> int:
-        pad = self._tokenizer.pad_token_id
-        return int(pad) if pad is not None and pad < self._config.vocab_size else 0
-
-    @property
-    def _eos(self) -> set[int]:
-        model = self._model
-        found = getattr(model.generation_config, "eos_token_id", None) or self._config.eos_token_id
-        return set() if found is None else {found} if isinstance(found, int) else set(found)
-
-    def _decode(self, ids: list[int]) -> str:
-        return str(self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
-
 
 def _common_prefix(prompts: Sequence[list[int]]) -> list[int]:
     """Return the longest beginning that all prompts share and that leaves each at least one token."""
@@ -299,15 +246,6 @@ def _common_prefix(prompts: Sequence[list[int]]) -> list[int]:
     limit = min(map(len, prompts)) - 1
     same = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), limit)
     return low[: min(same, limit)]
-
-
-def _has_stop(text: str, stop: tuple[str, ...]) -> bool:
-    return any(string in text for string in stop)
-
-
-def _before_stop(text: str, stop: tuple[str, ...]) -> str:
-    """Return the text before the earliest stop string."""
-    return text[: min((text.find(string) for string in stop if string in text), default=len(text))]
 
 
 def _out_of_memory(error: RuntimeError) -> bool:

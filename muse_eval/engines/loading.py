@@ -9,7 +9,13 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging as transformers_logging
 
 from muse_eval.config import HubRef, fingerprint
@@ -57,6 +63,31 @@ class LoadOptions:
         if self.dtype not in DTYPES:
             raise UserError(f"no dtype {self.dtype!r}; dtypes: auto, {', '.join(sorted(DTYPES))}")
         return DTYPES[self.dtype]
+
+
+def load_config(checkpoint: Checkpoint, trust_remote_code: bool = False) -> Any:
+    """Return the configuration of a checkpoint's language model.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        config: Any = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=trust_remote_code)
+    except (ValueError, KeyError, OSError) as error:
+        raise UserError(f"cannot read the configuration of {checkpoint.name}: {first_line(error)}") from None
+    return config.get_text_config()
+
+
+def context_of(config: Any) -> int | None:
+    """Return how many tokens a model reads at once, where its configuration says so."""
+    found = getattr(config, "max_position_embeddings", None)
+    return int(found) if found else None
+
+
+def eos_ids(generation: Any, config: Any) -> set[int]:
+    """Return the ids that end an answer: those of the generation configuration, else the model's."""
+    found = getattr(generation, "eos_token_id", None) or config.eos_token_id
+    return set() if found is None else {found} if isinstance(found, int) else set(found)
 
 
 def load_model(checkpoint: Checkpoint, options: LoadOptions) -> PreTrainedModel:

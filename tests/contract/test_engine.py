@@ -27,7 +27,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from muse_eval.engines import ModelSource, open_engine
+from muse_eval.engines import ModelSource, choose_engine
+from muse_eval.engines import open_engine as open_chosen
 from muse_eval.engines.hf import SHARED_PREFIX, TransformersEngine
 from muse_eval.errors import UserError
 from muse_eval.types import Engine, Generate, Generation, Logprobs, TokenLogprobs, Truncate
@@ -37,6 +38,10 @@ class Opener(Protocol):
     """Opens an engine on a checkpoint's folder, with ``--set engine.…`` values."""
 
     def __call__(self, folder: Path, **settings: Any) -> Engine: ...
+
+
+def open_engine(name: str, source: ModelSource, settings: dict[str, Any], *, loaded: Any = None) -> Engine:
+    return open_chosen(choose_engine(name, settings, loaded=loaded is not None), source, loaded=loaded)
 
 
 def hf(folder: Path, **settings: Any) -> Engine:
