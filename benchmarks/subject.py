@@ -44,6 +44,50 @@ def from_task(model: str, task: str, data_dir: Path | None, examples: int | None
     return Subject(f"{found.name} on {planned.task.title}", loaded, tokenizer, splits)
 
 
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of a Llama."""
+
+    hidden: int
+    layers: int
+    heads: int
+    inner: int
+    vocabulary: int
+
+
+SHAPES = {
+    "1m": Shape(128, 4, 4, 344, 2_048),
+    "100m": Shape(768, 12, 12, 2_048, 32_000),
+    "7b": Shape(4_096, 32, 32, 11_008, 32_000),
+}
+"""Models with random weights that a benchmark can make: the last has Llama-2-7B's sizes."""
+
+
+def random_checkpoint(shape: str, folder: Path) -> Path:
+    """Save a Llama of random weights, and a tokenizer of the built-in world, as a checkpoint."""
+    torch.manual_seed(0)
+    sizes = SHAPES[shape]
+    chapters = [row["text"] for row in corpus.splits()["base/chapters"]]
+    tokenizer = train_tokenizer(chapters, 2_048, CONTEXT)
+    config = LlamaConfig(
+        vocab_size=sizes.vocabulary,
+        hidden_size=sizes.hidden,
+        num_hidden_layers=sizes.layers,
+        num_attention_heads=sizes.heads,
+        intermediate_size=sizes.inner,
+        max_position_embeddings=CONTEXT,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    gpu = torch.cuda.is_available()
+    with torch.device("cuda" if gpu else "cpu"):
+        model: Any = LlamaForCausalLM._from_config(config, dtype=torch.bfloat16 if gpu else torch.float32)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 def random_model(examples: int) -> Subject:
     """Make a Llama of 1.1 million random weights, and texts of the built-in world joined to MUSE's lengths.
 

@@ -24,6 +24,7 @@ FLAGS = {
     "reference-published": "PrivLeak divides by a published AUC, not by a retrain model measured here",
     "no-reference": "there is no retrain model to compare with",
     "truncated": "a text was cut to the model's context",
+    "unpinned": "the server answered for a model by name alone (--model-revision pins it)",
     "limited": "scored on the first examples only (--limit)",
 }
 """What each flag of a cell means, as printed below a table."""

@@ -97,6 +97,7 @@ def run(
     result = replace(
         result,
         name=name,
+        columns=_pinned(result.columns, planned, engine, retrain),
         model={"id": model["model"], "revision": model["revision"], "digest": model["weights"]},
         config=settings,
         provenance=origin,
@@ -248,6 +249,23 @@ def _score(
             extras = {**score.extras, **extras}
     seconds = sum(one.seconds for one in answers.values())
     return Result(planned.task.name, "", {}, columns, extras, {}, {}, seconds)
+
+
+def _pinned(
+    columns: Mapping[str, Score], planned: Plan, engine: Engine, retrain: Engine | None
+) -> dict[str, Score]:
+    """Flag what a served model answered that nothing pins."""
+
+    def loose(one: Engine | None) -> bool:
+        return one is not None and one.provenance.get("pinned") is False
+
+    relative = {column.name for column in planned.columns if column.metric.relative}
+    return {
+        name: replace(score, flags=(*score.flags, "unpinned"))
+        if loose(engine) or (name in relative and loose(retrain))
+        else score
+        for name, score in columns.items()
+    }
 
 
 def _finished(score: Score, column: PlannedColumn, limit: int | None) -> Score:

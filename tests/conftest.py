@@ -62,6 +62,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: PreTrai
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
+        head_dim=32,  # The smallest that vLLM has on a CPU.
         max_position_embeddings=1024,
         initializer_range=0.2,
         pad_token_id=tiny_tokenizer.pad_token_id,

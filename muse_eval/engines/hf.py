@@ -16,6 +16,7 @@ from muse_eval.engines.loading import (
     LoadOptions,
     context_of,
     eos_ids,
+    has_soft_caps,
     load_config,
     load_model,
     state_digest,
@@ -50,6 +51,8 @@ class TransformersEngine:
         batch_tokens: int | None = None,
     ) -> None:
         """Take a checkpoint to load, or a loaded model; ``batch_tokens`` bounds a batch by hand."""
+        if not isinstance(source, Checkpoint) and has_soft_caps(source.config.get_text_config()):
+            _require_eager(source)
         self._source, self._tokenizer = source, tokenizer
         self._options = options or LoadOptions()
         self._batch_tokens = batch_tokens
@@ -246,6 +249,14 @@ def _common_prefix(prompts: Sequence[list[int]]) -> list[int]:
     limit = min(map(len, prompts)) - 1
     same = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), limit)
     return low[: min(same, limit)]
+
+
+def _require_eager(model: PreTrainedModel) -> None:
+    if model.config.get_text_config()._attn_implementation != "eager":
+        raise UserError(
+            "the loaded model caps its attention scores, which its attention leaves out; "
+            "load it with attn_implementation='eager'"
+        )
 
 
 def _out_of_memory(error: RuntimeError) -> bool:

@@ -78,6 +78,11 @@ def load_config(checkpoint: Checkpoint, trust_remote_code: bool = False) -> Any:
     return config.get_text_config()
 
 
+def has_soft_caps(config: Any) -> bool:
+    """Tell whether attention caps its scores (Gemma 2), which transformers' default attention leaves out."""
+    return getattr(config, "attn_logit_softcapping", None) is not None
+
+
 def context_of(config: Any) -> int | None:
     """Return how many tokens a model reads at once, where its configuration says so."""
     found = getattr(config, "max_position_embeddings", None)
@@ -99,6 +104,8 @@ def load_model(checkpoint: Checkpoint, options: LoadOptions) -> PreTrainedModel:
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
     placement = {"device_map": options.device_map} if options.device_map else {}
+    if has_soft_caps(load_config(checkpoint, options.trust_remote_code)):
+        placement["attn_implementation"] = "eager"
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             checkpoint.folder,
