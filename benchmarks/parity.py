@@ -1,7 +1,6 @@
 """Compares two engines on the same model and questions: log-probs, answers, columns."""
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -109,9 +108,7 @@ def main() -> None:
     given = parser.parse_args()
     first, second = given.engines.split(",")
     found = compare(given.model, first, second, task=given.task, data_dir=given.data_dir)
-    print(
-        f"{first} against {second}: log-probs of a token at most {found.logprob:.1e} apart", file=sys.stderr
-    )
+    print(f"{first} against {second}: log-probs of a token at most {found.logprob:.1e} apart")
     for column in found.columns:
         same = f"{column.alike} of {column.answers} answers the same" if column.answers else ""
         print(f"{column.name}: {column.first:.4f} {column.second:.4f}  {same}")

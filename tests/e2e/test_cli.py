@@ -24,6 +24,7 @@ PUBLISHED = Path(__file__).parents[2] / "results" / "published.csv"
 VERBS = [
     ("run",),
     ("unlearn",),
+    ("sweep",),
     ("pipeline",),
     ("leaderboard",),
     ("check",),
@@ -297,7 +298,7 @@ def test_check_is_0_when_fine_1_on_a_regression_and_2_when_it_cannot_tell() -> N
         ("tasks", {"muse_books", "muse_mini", "muse_news"}),
         ("methods", {"ga", "npo_gdr", "simnpo", "simnpo_klr"}),
         ("metrics", {"knowmem", "privleak", "verbmem"}),
-        ("engines", {"hf"}),
+        ("engines", {"hf", "vllm", "server"}),
         ("models", {"muse_books", "muse_news"}),
     ],
 )

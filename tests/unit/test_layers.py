@@ -17,8 +17,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("types", "errors"),
     ("config", "stats", "plugins", "sources", "data", "provenance"),
     ("store", "engines", "unlearning", "mini", "leaderboard", "check", "results", "progress"),
-    ("card", "plan", "run", "api", "pipeline", "seeds"),
-    ("cli", "cli_lists", "cli_options"),
+    ("card", "plan", "run", "api", "pipeline", "seeds", "worker", "sweep", "sweep_list", "sweep_ray"),
+    ("cli", "cli_lists", "cli_options", "cli_sweep"),
 )
 """From the bottom up; a layer's modules may import its own and those below."""
 EXCEPTIONS = {"sources": {"mini.corpus", "mini.corpus.splits"}}

@@ -48,7 +48,7 @@ def scores(engine: Engine, asks: list[Logprobs]) -> list[TokenLogprobs]:
 def test_two_models_one_after_the_other_in_one_process(tiny_model: Path, tmp_path: Path) -> None:
     other = other_model(tiny_model, tmp_path / "other")
     asks = [Generate(prompt, 12) for prompt in PROMPTS]
-    answers = {}
+    answers: dict[Path, list[Generation]] = {}
     for folder in (tiny_model, other, tiny_model):
         with opened(folder) as engine:
             found = generations(engine, asks)

@@ -1,0 +1,139 @@
+"""The verb ``sweep``: many models in one command."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from muse_eval.cli_options import (
+    CodeOption,
+    DataOption,
+    JsonOption,
+    OverwriteOption,
+    PickleOption,
+    QuietOption,
+    ResultsOption,
+    SetOption,
+    TaskOption,
+    TokenizerOption,
+    TruncateOption,
+    note,
+    warn,
+)
+
+if TYPE_CHECKING:
+    from muse_eval.worker import Outcome
+
+
+def sweep(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            help="Folders and hub ids, `NAME=` in front names a run; quoted globs of folders; "
+            "files with one of these a line."
+        ),
+    ],
+    task: TaskOption = None,
+    engine: Annotated[str, typer.Option(help="`auto` or one of `muse-eval list engines`.")] = "auto",
+    retrain: Annotated[
+        str | None, typer.Option(help="Retrain model that PrivLeak is relative to; else published AUC.")
+    ] = None,
+    data_dir: DataOption = None,
+    tokenizer: TokenizerOption = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="Columns, comma-separated (`verbmem_f,privleak`); else all.")
+    ] = None,
+    results: ResultsOption = Path("results"),
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    limit: Annotated[int | None, typer.Option(help="Only the first N examples; flagged.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the intervals.")] = 0,
+    truncate: TruncateOption = False,
+    settings: SetOption = None,
+    overwrite: OverwriteOption = False,
+    allow_pickle: PickleOption = False,
+    trust_remote_code: CodeOption = False,
+    jobs: Annotated[int, typer.Option(help="Models under way at once.")] = 1,
+    on: Annotated[
+        str, typer.Option(help="local, or ray: a Ray cluster whose nodes share these folders.")
+    ] = "local",
+    gpus_per_model: Annotated[
+        int | None,
+        typer.Option(help="GPUs each model sees, 0: all; else all for one job and one each for several."),
+    ] = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Score many models, each in a process of its own; what is there is not done again.
+
+    Exit code 1 where a model failed; the others are scored all the same.
+
+    Example: `muse-eval sweep 'checkpoints/*' best=owner/name@revision --task muse_books --jobs 2`
+    """
+    from muse_eval.cli import split
+    from muse_eval.config import RunConfig, build, parse_settings
+    from muse_eval.progress import display
+    from muse_eval.run import ignore
+    from muse_eval.sweep import sweep as score
+    from muse_eval.sweep_list import read_models
+
+    configs = [
+        build(
+            RunConfig,
+            "sweep",
+            model=model,
+            name=name,
+            task=task,
+            engine=engine,
+            retrain=retrain,
+            data_dir=data_dir,
+            tokenizer=tokenizer,
+            metrics=split(metrics, "--metrics"),
+            results=results,
+            dtype=dtype,
+            limit=limit,
+            seed=seed,
+            truncate=truncate,
+            settings=parse_settings(settings or []),
+            overwrite=overwrite,
+            allow_pickle=allow_pickle,
+            trust_remote_code=trust_remote_code,
+        )
+        for name, model in read_models(models).items()
+    ]
+    with display(quiet) as shown:
+        outcomes = score(
+            configs,
+            jobs=jobs,
+            on=on,
+            gpus_per_model=gpus_per_model,
+            stage=shown.stage,
+            progress=shown,
+            warn=warn,
+            note=ignore if quiet else note,
+        )
+    _print(outcomes, as_json)
+    if not all(outcome.folder for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+def _print(outcomes: Sequence["Outcome"], as_json: bool) -> None:
+    """Print a table for each task, and a line for each model that failed."""
+    from muse_eval.cli import print_table
+
+    done = {outcome.name: outcome.folder for outcome in outcomes if outcome.folder}
+    failed = {outcome.name: outcome.reason for outcome in outcomes if not outcome.folder}
+    if as_json:
+        named = {name: str(folder) for name, folder in done.items()}
+        print(json.dumps({"done": named, "failed": failed}, indent=2, ensure_ascii=False))
+        return
+    for home in dict.fromkeys(folder.parent for folder in done.values()):
+        print_table([folder for folder in done.values() if folder.parent == home])
+        print(f"evidence: {home}/NAME/result.json and records.jsonl")
+    sys.stdout.flush()
+    for name, reason in failed.items():
+        note(f"failed: {name}: {reason}")
+    if failed:
+        note(f"{len(failed)} of {len(outcomes)} models failed; the same command does only what is missing")
