@@ -151,7 +151,7 @@ def open_engine(
     if choice.name == "server":
         from muse_eval.engines.server import open_server
 
-        return open_server(source, choice.settings)
+        return open_server(source, choice.settings, asks)
     from muse_eval.engines.checkpoint import find_checkpoint
     from muse_eval.engines.hf import TransformersEngine
     from muse_eval.engines.loading import LoadOptions, load_tokenizer

