@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from benchmarks.serve import serve
 from benchmarks.subject import SHAPES, random_checkpoint
 from muse_eval.config import RunConfig
 from muse_eval.engines import ModelSource, choose_engine, open_engine
-from muse_eval.engines.checkpoint import find_checkpoint
+from muse_eval.engines.checkpoint import Checkpoint, find_checkpoint
 from muse_eval.engines.loading import LoadOptions, load_tokenizer
 from muse_eval.plan import Plan, PlannedColumn, plan
 from muse_eval.store import Store
@@ -71,15 +72,32 @@ class Job:
 def work(job: Job) -> dict[str, Any]:
     """Score every column with one engine; return its lines, its start-up and its peak memory."""
     planned = _plan(job)
-    with tempfile.TemporaryDirectory() as scratch, _opened(job, planned, Path(scratch)) as engine:
+    found = find_checkpoint(job.model)
+    tokenizer = load_tokenizer(found, None, planned.task.tokenizers)
+    subject = Subject(job, planned, found, tokenizer)
+    with tempfile.TemporaryDirectory() as scratch, _opened(subject, Path(scratch)) as engine:
         for _ in engine.generate([Generate(WARM_UP, 2)]):
             pass
         for _ in engine.logprobs([Logprobs(WARM_UP)]):
             pass
         start = {"wall": time.time() - psutil.Process().create_time(), "cpu": cpu_seconds()}
-        lines = [asdict(_score(job.engine, engine, column, Path(scratch))) for column in planned.columns]
+        lines = [asdict(_score(subject, engine, column, Path(scratch))) for column in planned.columns]
         peak = _peak()
     return {"engine": job.engine, "start": start, "peak": peak, "lines": lines}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a worker measures."""
+
+    job: Job
+    planned: Plan
+    checkpoint: Checkpoint
+    tokenizer: Any
+
+    def length(self, text: str) -> int:
+        """Return how many tokens a text has."""
+        return len(self.tokenizer(text, verbose=False).input_ids)
 
 
 def _plan(job: Job) -> Plan:
@@ -91,31 +109,28 @@ def _plan(job: Job) -> Plan:
 
 
 @contextmanager
-def _opened(job: Job, planned: Plan, scratch: Path) -> Iterator[Engine]:
-    source = ModelSource(job.model, fallbacks=planned.task.tokenizers, dtype=job.dtype)
+def _opened(subject: Subject, scratch: Path) -> Iterator[Engine]:
+    job, asks = subject.job, subject.planned.requests()
+    source = ModelSource(job.model, fallbacks=subject.planned.task.tokenizers, dtype=job.dtype)
     if job.engine == "plain":
         from benchmarks.plain import OneAtATime
 
-        found = find_checkpoint(job.model)
-        tokenizer = load_tokenizer(found, None, planned.task.tokenizers)
-        with OneAtATime(found, tokenizer, LoadOptions(dtype=job.dtype)) as engine:
+        options = LoadOptions(dtype=job.dtype)
+        with OneAtATime(subject.checkpoint, subject.tokenizer, options) as engine:
             yield engine
         return
     served: Any = nullcontext()
     if job.engine == "server":
-        found = find_checkpoint(job.model)
-        tokenizer = load_tokenizer(found, None, planned.task.tokenizers)
-        longest = max(len(tokenizer(_text(ask)).input_ids) + _new(ask) for ask in planned.requests())
-        served = serve(
-            Path(job.model), scratch / "server.log", name="model", context=longest, dtype=job.dtype
-        )
+        context = max(subject.length(_text(ask)) + _new(ask) for ask in asks)
+        dtype = str(LoadOptions(dtype=job.dtype).torch_dtype).removeprefix("torch.")
+        log = scratch / "server.log"
+        served = serve(Path(job.model), log, name="model", context=context, dtype=dtype)
         source = replace(source, model="model", tokenizer=job.model, revision="benchmark")
     with served as server:
         if server is not None:
             source = replace(source, base_url=server.base_url)
         choice = choose_engine(job.engine, {}, base_url=source.base_url)
-        note = lambda line: print(f"  {line}", file=sys.stderr)  # noqa: E731
-        with open_engine(choice, source, asks=planned.requests(), note=note) as engine:
+        with open_engine(choice, source, asks=asks, note=partial(print, " ", file=sys.stderr)) as engine:
             yield engine
 
 
@@ -127,26 +142,19 @@ def _new(ask: Any) -> int:
     return int(ask.max_tokens) if isinstance(ask, Generate) else 1
 
 
-def _score(name: str, engine: Engine, column: PlannedColumn, scratch: Path) -> Line:
-    print(f"  {name}: {column.spec.title} …", file=sys.stderr)
+def _score(subject: Subject, engine: Engine, column: PlannedColumn, scratch: Path) -> Line:
+    print(f"  {column.spec.title} …", file=sys.stderr)
     began, spent = time.perf_counter(), cpu_seconds()
     answers = Store(scratch / column.name, lambda _: None).ask(engine, column.requests).values
     wall, cpu = time.perf_counter() - began, cpu_seconds() - spent
-    reference = Reference("published", "", {"Min-40%": 0.5})
-    score = column.metric.score(
-        column.splits, answers, column.params, Context(reference=reference, resamples=9)
-    )
-    lengths = []
-    for ask, answer in zip(column.requests, answers, strict=True):
-        if not isinstance(ask, Truncate):
-            new = answer.text if isinstance(answer, Generation) else ""
-            lengths.append((len(_ids(engine, _text(ask))), len(_ids(engine, new)) if new else 0))
-    return Line(name, column.name, wall, cpu, lengths, score.value)
-
-
-def _ids(engine: Any, text: str) -> list[int]:
-    """Return a text's ids as the engine makes them."""
-    return list(engine._tokens.ids(Logprobs(text)))
+    context = Context(resamples=9, reference=Reference("published", "", {"Min-40%": 0.5}))
+    score = column.metric.score(column.splits, answers, column.params, context)
+    lengths = [
+        (subject.length(_text(ask)), subject.length(answer.text) if isinstance(answer, Generation) else 0)
+        for ask, answer in zip(column.requests, answers, strict=True)
+        if not isinstance(ask, Truncate)
+    ]
+    return Line(subject.job.engine, column.name, wall, cpu, lengths, score.value)
 
 
 def _family() -> list[psutil.Process]:

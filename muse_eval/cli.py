@@ -70,6 +70,8 @@ def top(version: Annotated[bool, typer.Option("--version", help="Print the versi
     """Do what every verb shares."""
     # Waiting OpenMP threads otherwise spin, and on busy cores torch then crawls.
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
+    # torch's own warnings of a machine's memory layout, which vLLM sets off, say nothing to a user.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if version:
         print(muse_eval.__version__)
         raise typer.Exit

