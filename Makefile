@@ -76,8 +76,9 @@ lint: .venv/.dev ## Check style and types
 wheel-check: .venv/.dev ## Build sdist and wheel, and use the wheel from another folder
 	@.venv/bin/python .ci/wheel_check.py
 
-bench: .venv/.dev ## Measure speed and memory against one example at a time (BENCH='--model DIR …')
+bench: .venv/.dev ## Measure speed and memory of every engine that is installed (BENCH='--model DIR …')
 	@.venv/bin/python -m benchmarks.speed $(BENCH)
+	@.venv/bin/python -m benchmarks.engines $(BENCH)
 	@.venv/bin/python -m benchmarks.memory
 
 clean: ## Remove .venv, caches and build products; results stay

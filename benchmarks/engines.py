@@ -31,6 +31,7 @@ from benchmarks.measure import matrix_rate
 from benchmarks.serve import serve
 from benchmarks.subject import SHAPES, random_checkpoint
 from muse_eval.config import RunConfig
+from muse_eval.engines import ENGINES as KINDS
 from muse_eval.engines import ModelSource, choose_engine, open_engine
 from muse_eval.engines.checkpoint import Checkpoint, find_checkpoint
 from muse_eval.engines.loading import LoadOptions, load_tokenizer
@@ -190,6 +191,12 @@ def _peak() -> float:
 
 
 # ── all of them ──────────────────────────────────────────────────────────────────────────────────
+def installed() -> list[str]:
+    """Return the engines that can run here."""
+    without = ("vllm", "server") if KINDS["vllm"].missing else ()
+    return [name for name in ENGINES if name not in without]
+
+
 def measure(job: Job, engines: Sequence[str]) -> list[dict[str, Any]]:
     """Run a worker for each engine, one after the other."""
     done = []
@@ -272,9 +279,7 @@ def main() -> None:
     parser.add_argument("--task", default="muse_mini", help="the task whose questions are asked")
     parser.add_argument("--data-dir", help="the task's data in the layout of MUSE's loader")
     parser.add_argument("--examples", type=int, help="only the first N of each split")
-    parser.add_argument(
-        "--engines", default=",".join(ENGINES), help="comma-separated; the first is the measure"
-    )
+    parser.add_argument("--engines", help="comma-separated, the first is the measure; else all installed")
     parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16")
     parser.add_argument("--json", type=Path, help="a file for the numbers")
     given = parser.parse_args()
@@ -284,7 +289,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         model = given.model or str(random_checkpoint(given.shape, Path(scratch) / given.shape))
         job = Job("", model, given.task, given.data_dir, given.examples, given.dtype)
-        done = measure(job, given.engines.split(","))
+        done = measure(job, given.engines.split(",") if given.engines else installed())
         least = floor(model, done[0]["lines"])
     Console(width=150).print(draw(done))
     threads = os.environ.get("OMP_NUM_THREADS", "all")
