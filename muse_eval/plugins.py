@@ -4,9 +4,10 @@ import importlib
 import re
 from importlib import resources
 from pathlib import Path
+from types import ModuleType
 
 from muse_eval.config import TaskSpec, parse_task, read_text
-from muse_eval.errors import UserError, unknown_name
+from muse_eval.errors import UserError, first_line, unknown_name
 from muse_eval.types import Method, Metric
 
 RETAIN_TERMS = {"gdr": "nll", "klr": "kl"}
@@ -23,6 +24,20 @@ def _modules(package: str, attribute: str) -> list[str]:
     )
 
 
+def _load(package: str, name: str) -> ModuleType:
+    """Import a module that someone wrote here, or say in one line what is wrong with it.
+
+    Raises:
+        UserError: it does not load.
+    """
+    try:
+        return importlib.import_module(f"{package}.{name}")
+    except (SyntaxError, ImportError, NameError, AttributeError, TypeError, ValueError) as error:
+        room = package.removeprefix("muse_eval.").replace(".", "/")
+        what = f"{type(error).__name__}: {first_line(error)}"
+        raise UserError(f"{room}/{name}.py does not load ({what}); mend it") from error
+
+
 def metric_names() -> list[str]:
     """List the metrics: each file in ``metrics/`` that defines ``METRIC``."""
     return _modules("muse_eval.metrics", "METRIC")
@@ -36,7 +51,7 @@ def metric(name: str) -> Metric:
     """
     if name not in metric_names():
         raise unknown_name("metric", name, metric_names())
-    found: Metric = importlib.import_module(f"muse_eval.metrics.{name}").METRIC
+    found: Metric = _load("muse_eval.metrics", name).METRIC
     return found
 
 
@@ -61,7 +76,7 @@ def method(name: str) -> tuple[str, Method, str | None]:
     if name not in method_names():
         raise unknown_name("method", name, method_names())
     loss, retain = split_method(name)
-    found: Method = importlib.import_module(f"muse_eval.unlearning.methods.{loss}").METHOD
+    found: Method = _load("muse_eval.unlearning.methods", loss).METHOD
     return loss, found, retain
 
 

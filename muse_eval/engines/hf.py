@@ -57,7 +57,7 @@ class TransformersEngine:
         self._options = options or LoadOptions()
         self._batch_tokens = batch_tokens
         self._training = not isinstance(source, Checkpoint) and source.training
-        self._loaded = None if isinstance(source, Checkpoint) else source.eval()
+        self._loaded: PreTrainedModel | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -68,9 +68,8 @@ class TransformersEngine:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if isinstance(self._source, Checkpoint):
-            self._loaded = None
-        elif self._training:
+        self._loaded = None
+        if self._training and not isinstance(self._source, Checkpoint):
             self._source.train()
         self._release()
 
@@ -117,8 +116,11 @@ class TransformersEngine:
     @property
     def _model(self) -> PreTrainedModel:
         if self._loaded is None:
-            assert isinstance(self._source, Checkpoint)
-            self._loaded = load_model(self._source, self._options)
+            source = self._source
+            if isinstance(source, Checkpoint):
+                self._loaded = load_model(source, self._options)
+            else:
+                self._loaded = source.eval()
         return self._loaded
 
     @cached_property

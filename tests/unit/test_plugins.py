@@ -105,3 +105,22 @@ def test_a_task_may_be_a_file_of_the_user_s(tmp_path: Path) -> None:
         plugins.task(str(path))
     with pytest.raises(UserError, match=r"task file .*none\.yml does not exist"):
         plugins.task(str(tmp_path / "none.yml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("def score(:", "SyntaxError"),
+        ("import nothing_of_this_name", "ModuleNotFoundError"),
+        ("x", "NameError"),
+    ],
+)
+def test_a_file_that_does_not_load_is_named(
+    text: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = tmp_path / told.lower()
+    room.mkdir()
+    (room / "broken.py").write_text(f"{text}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UserError, match=rf"{room.name}/broken\.py does not load \({told}: .*mend it"):
+        plugins._load(room.name, "broken")
