@@ -67,6 +67,8 @@ class Job:
     data_dir: str | None
     examples: int | None
     dtype: str
+    random: bool
+    """Whether the weights are."""
 
 
 # ── one engine, in a process of its own ──────────────────────────────────────────────────────────
@@ -99,6 +101,14 @@ class Subject:
     def length(self, text: str) -> int:
         """Return how many tokens a text has."""
         return len(self.tokenizer(text, verbose=False).input_ids)
+
+    def new(self, ask: Any, answer: Any) -> int:
+        """Return how many tokens an answer has; random weights go on to the last, in no known words."""
+        if not isinstance(answer, Generation):
+            return 0
+        if self.job.random:
+            return int(ask.max_tokens)
+        return len(self.tokenizer(answer.text, verbose=False, add_special_tokens=False).input_ids)
 
 
 def _plan(job: Job) -> Plan:
@@ -151,7 +161,7 @@ def _score(subject: Subject, engine: Engine, column: PlannedColumn, scratch: Pat
     context = Context(resamples=9, reference=Reference("published", "", {"Min-40%": 0.5}))
     score = column.metric.score(column.splits, answers, column.params, context)
     lengths = [
-        (subject.length(_text(ask)), subject.length(answer.text) if isinstance(answer, Generation) else 0)
+        (subject.length(_text(ask)), subject.new(ask, answer))
         for ask, answer in zip(column.requests, answers, strict=True)
         if not isinstance(ask, Truncate)
     ]
@@ -218,7 +228,7 @@ def floor(model: str, lines: Sequence[dict[str, Any]]) -> float:
         pairs = [(prompt, new) for prompt, new in line["lengths"]]
         answers = any(new for _, new in pairs)
         operations += work.answers(pairs) if answers else work.texts(prompt for prompt, _ in pairs)
-    return operations / matrix_rate()
+    return operations / matrix_rate("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _tokens(line: dict[str, Any]) -> int:
@@ -288,7 +298,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as scratch:
         model = given.model or str(random_checkpoint(given.shape, Path(scratch) / given.shape))
-        job = Job("", model, given.task, given.data_dir, given.examples, given.dtype)
+        job = Job("", model, given.task, given.data_dir, given.examples, given.dtype, not given.model)
         done = measure(job, given.engines.split(",") if given.engines else installed())
         least = floor(model, done[0]["lines"])
     Console(width=150).print(draw(done))

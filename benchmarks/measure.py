@@ -54,12 +54,12 @@ class Meter:
                 return
 
 
-def matrix_rate(size: int = 1536, times: int = 5) -> float:
+def matrix_rate(device: str = "cpu", size: int = 1536, times: int = 5) -> float:
     """Return the floating-point operations a CPU second gives in a square float32 product, at best.
 
     On a GPU: those of a wall second, in bfloat16.
     """
-    if torch.cuda.is_available():
+    if device == "cuda":
         return _gpu_rate(8_192, times)
     left, right = torch.randn(size, size), torch.randn(size, size)
     torch.mm(left, right)

@@ -13,6 +13,8 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
+import torch
+
 from muse_eval.engines.vllm_start import CPU_ENVIRONMENT
 
 START_SECONDS = 300
@@ -52,11 +54,13 @@ def serve(
         "--port",
         str(port),
     ]
-    command += ["--dtype", dtype, "--max-model-len", str(context), "--enforce-eager"]
+    command += ["--dtype", dtype, "--max-model-len", str(context)]
+    gpu = torch.cuda.is_available()
+    command += [] if gpu else ["--enforce-eager"]
     with log.open("ab") as out:
         process = subprocess.Popen(
             command,
-            env={**os.environ, **QUIET, **CPU_ENVIRONMENT},
+            env={**os.environ, **QUIET, **({} if gpu else CPU_ENVIRONMENT)},
             stdout=out,
             stderr=out,
             start_new_session=True,

@@ -85,6 +85,10 @@ def random_checkpoint(shape: str, folder: Path) -> Path:
         model: Any = LlamaForCausalLM._from_config(config, dtype=torch.bfloat16 if gpu else torch.float32)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    # What measures it next needs the memory.
+    del model
+    if gpu:
+        torch.cuda.empty_cache()
     return folder
 
 

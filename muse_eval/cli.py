@@ -150,11 +150,13 @@ def run(
         trust_remote_code=trust_remote_code,
     )
     with display(quiet) as progress:
-        folder = score(config, progress=progress, warn=warn, note=ignore if quiet else note).folder
+        outcome = score(config, progress=progress, warn=warn, note=ignore if quiet else note)
+    folder = outcome.folder
     if as_json:
         print((folder / "result.json").read_text(encoding="utf-8"), end="")
     else:
         print_table([folder])
+        print(f"engine: {outcome.engine}")
         print(f"evidence: {folder}/result.json and records.jsonl")
 
 

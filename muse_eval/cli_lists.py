@@ -87,7 +87,7 @@ def _engines() -> list[dict[str, str]]:
     return [
         {
             "name": name,
-            "state": f"needs {', '.join(kind.missing)}: {kind.install}" if kind.missing else "usable",
+            "state": kind.state,
             "what": kind.summary,
         }
         for name, kind in ENGINES.items()

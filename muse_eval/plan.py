@@ -53,6 +53,7 @@ def plan(config: RunConfig, *, loaded: bool = False) -> Plan:
     task = task_of(config.model) if config.task is None else plugins.task(config.task)
     groups = _groups(config, task)
     engine = choose_engine(config.engine, groups.get("engine", {}), base_url=config.base_url, loaded=loaded)
+    _check_served(config, engine)
     data = open_data(task, config.data_dir)
     wanted = config.metrics or tuple(task.columns)
     for name in wanted:
@@ -67,6 +68,22 @@ def plan(config: RunConfig, *, loaded: bool = False) -> Plan:
         if name in wanted
     ]
     return Plan(task, data, columns, engine)
+
+
+def _check_served(config: RunConfig, engine: Choice) -> None:
+    """Refuse what only a server would heed, so that nobody takes a model for pinned that is not."""
+    for_retrain = {
+        "--retrain-base-url": config.retrain_base_url,
+        "--retrain-revision": config.retrain_revision,
+    }
+    given = {"--model-revision": config.model_revision, "--api-key-env": config.api_key_env, **for_retrain}
+    for option, value in given.items():
+        if value is not None and engine.name != "server":
+            raise UserError(
+                f"{option} goes with --engine server, not {engine.name}; NAME@REVISION pins a hub model"
+            )
+        if value is not None and option in for_retrain and config.retrain is None:
+            raise UserError(f"{option} needs --retrain with the served retrain model's name")
 
 
 def _groups(config: RunConfig, task: TaskSpec) -> dict[str, dict[str, Any]]:

@@ -40,6 +40,8 @@ class Outcome:
 
     folder: Path
     result: Result | None
+    engine: str = ""
+    """Which engine, and why this one."""
 
 
 def run(
@@ -60,7 +62,7 @@ def run(
         loaded: a model and its tokenizer in memory, scored instead of loading ``config.model``.
         progress: told of every finished batch.
         warn: told, in one line, of what is odd but not fatal.
-        note: told, in one line, which engine was chosen and why.
+        note: told, in one line, what the engine decided.
         reuse: keep a stored result of the very same settings and code instead of scoring again.
 
     Raises:
@@ -68,8 +70,6 @@ def run(
     """
     check_writable(config.results)
     planned = plan(config, loaded=loaded is not None)
-    if config.engine == "auto":
-        note(f"engine {planned.engine.name}: {planned.engine.why}")
     engine = open_engine(
         planned.engine,
         _source(config, planned),
@@ -81,11 +81,12 @@ def run(
     retrain = _open_retrain(config, planned, progress, note)
     name = config.name or str(engine.provenance["model"]).rsplit("/", 1)[-1]
     folder = results.run_folder(config.results, planned.task.name, name)
+    chosen = f"{engine.provenance['engine']} ({planned.engine.why})"
     settings = _settings(config, planned, engine, retrain)
     stored = _stored(folder, settings, config.overwrite, warn)
     origin = _origin(engine, retrain)
     if reuse and stored and _same_origin(stored.provenance, origin):
-        return Outcome(folder, None)
+        return Outcome(folder, None, chosen)
     store = Store(config.results / "cache" if config.cache else None, warn)
     # One after the other, so that two models are never in memory together.
     with engine:
@@ -103,7 +104,7 @@ def run(
         provenance=origin,
     )
     results.save(result, folder)
-    return Outcome(folder, result)
+    return Outcome(folder, result, chosen)
 
 
 def check_writable(folder: Path) -> None:
@@ -147,7 +148,9 @@ def _settings(config: RunConfig, planned: Plan, engine: Engine, retrain: Engine 
     """Describe what was asked of whom; two runs of one name must agree in it."""
 
     def identity(one: Engine) -> dict[str, Any]:
-        return {key: one.provenance[key] for key in ("engine", "weights", "tokenizer", "dtype")}
+        known = {key: one.provenance[key] for key in ("engine", "weights", "tokenizer", "dtype")}
+        quantized = one.provenance.get("quantization")
+        return known if quantized is None else {**known, "quantization": quantized}
 
     task = planned.task.model_dump(mode="json", exclude={"unlearn", "models", "fingerprints"})
     settings = {

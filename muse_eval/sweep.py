@@ -58,7 +58,7 @@ def sweep(
     if on not in PLACES:
         raise unknown_name("place", on, PLACES)
     if on == "ray" and importlib.util.find_spec("ray") is None:
-        raise UserError("--on ray needs Ray, not installed here: pip install 'muse-eval[ray]'")
+        raise UserError("--on ray needs Ray, not installed here: in the checkout, pip install '.[ray]'")
     planned = check(configs)
     at_once = min(jobs, len(planned))
     alone = at_once == 1 and on == "local"

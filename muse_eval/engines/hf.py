@@ -19,6 +19,7 @@ from muse_eval.engines.loading import (
     has_soft_caps,
     load_config,
     load_model,
+    out_of_memory,
     state_digest,
     tokenizer_digest,
 )
@@ -171,7 +172,7 @@ class TransformersEngine:
                 try:
                     return decoding.compute_prefix(self._model, shared)
                 except RuntimeError as error:
-                    if not _out_of_memory(error):
+                    if not out_of_memory(error):
                         raise
         return decoding.Prefix()
 
@@ -212,7 +213,7 @@ class TransformersEngine:
             try:
                 answers = work(batch)
             except (torch.OutOfMemoryError, RuntimeError) as error:
-                if not _out_of_memory(error):
+                if not out_of_memory(error):
                     raise
             if answers is None:
                 self._release()
@@ -259,10 +260,6 @@ def _require_eager(model: PreTrainedModel) -> None:
             "the loaded model caps its attention scores, which its attention leaves out; "
             "load it with attn_implementation='eager'"
         )
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _device_name(device: torch.device) -> str:

@@ -9,6 +9,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -78,6 +79,16 @@ def load_config(checkpoint: Checkpoint, trust_remote_code: bool = False) -> Any:
     return config.get_text_config()
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error says that memory ran out, in this process or in a worker's words."""
+    told = str(error)
+    return (
+        isinstance(error, torch.OutOfMemoryError)
+        or "out of memory" in told
+        or "can't allocate memory" in told
+    )
+
+
 def has_soft_caps(config: Any) -> bool:
     """Tell whether attention caps its scores (Gemma 2), which transformers' default attention leaves out."""
     return getattr(config, "attn_logit_softcapping", None) is not None
@@ -141,6 +152,28 @@ def _require_full(checkpoint: Checkpoint, info: Mapping[str, Any]) -> None:
                 f"{checkpoint.name}: the weights lack or misshape {len(bad)} parameters of its config.json "
                 f"(first: {bad[0]}); they would stay random. Save the checkpoint again"
             )
+
+
+def check_shapes(checkpoint: Checkpoint, trust_remote_code: bool) -> None:
+    """Refuse weights of other shapes than the configuration says; vLLM would cut them to size and run.
+
+    Raises:
+        UserError: a parameter has another shape.
+    """
+    config = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=trust_remote_code)
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+    except (ValueError, ImportError, AttributeError):
+        return  # Not one of transformers' own; vLLM may know it all the same.
+    wanted = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    bad = []
+    for path in checkpoint.weights:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="numpy") as file:
+                held = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            bad += [name for name, shape in held.items() if wanted.get(name, shape) != shape]
+    _require_full(checkpoint, {"mismatched_keys": bad})
 
 
 def load_tokenizer(

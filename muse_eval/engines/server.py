@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import numpy as np
+import transformers
 
 from muse_eval.config import fingerprint
 from muse_eval.engines import ModelSource
@@ -34,6 +35,8 @@ Choice = Mapping[str, Any]
 PROBE = "The keeper's 7 ships:\n\nQuestion: Où? Ωμέγα, 漢字 and 🙂 (two  spaces)\tAnswer: 3.14"
 """Asked to learn how the server tokenizes, which log-probabilities it gives and what its model is like."""
 PROBE_TOKENS = 32
+PROBE_PROMPTS = 4
+"""Of the task's own, which a model that has unlearned continues in another way than its target does."""
 
 
 # ── log-probabilities of a prompt ────────────────────────────────────────────────────────────────
@@ -93,15 +96,18 @@ def open_server(
         UserError: the address or the key will not do.
     """
     client = Client(source.base_url or "", source.api_key_env, settings)
-    return ServerEngine(source, client, settings.concurrency, any(isinstance(a, Logprobs) for a in asks))
+    return ServerEngine(source, client, settings.concurrency, asks)
 
 
 class ServerEngine:
     """Answers from a served model, several requests at once."""
 
-    def __init__(self, source: ModelSource, client: Client, concurrency: int, scores: bool = False) -> None:
-        """Take the model and its server; ``scores`` says that log-probabilities will be asked."""
-        self._source, self._client, self._concurrency, self._scores = source, client, concurrency, scores
+    def __init__(
+        self, source: ModelSource, client: Client, concurrency: int, asks: Sequence[Request] = ()
+    ) -> None:
+        """Take the model, its server, and all that will be asked."""
+        self._source, self._client, self._concurrency = source, client, concurrency
+        self._asks = list(asks)
         self._compared = False
 
     def __enter__(self) -> Self:
@@ -120,14 +126,24 @@ class ServerEngine:
     def id(self) -> str:
         """The pin, or the address and how the model behaves; the tokenizer; the digest of this code."""
         known = self.provenance
-        return f"server {known['weights']} {known['tokenizer']} {code_digest('engines/*.py')[:16]}"
+        return (
+            f"server {known['weights']} {known['tokenizer']} {self._cut} "
+            f"transformers-{transformers.__version__} {code_digest('engines/*.py')[:16]}"
+        )
+
+    @property
+    def _cut(self) -> str:
+        """Where the server's context cuts what is too long, if that may be cut."""
+        if not any(getattr(ask, "truncate", False) is True for ask in self._asks):
+            return "uncut"
+        return f"cut at {self._served.limit} with {self._way.spare if self._way else 0} to spare"
 
     @cached_property
     def provenance(self) -> Mapping[str, Any]:
         """Model, pin, tokenizer and address; the rest is the server's affair."""
         source, client = self._source, self._client
         tokenizer = self._agreement.tokenizer
-        if self._scores:
+        if any(isinstance(ask, Logprobs) for ask in self._asks):
             # Before any answer is paid for.
             self._require_way()
         pinned = bool(source.revision)
@@ -151,13 +167,20 @@ class ServerEngine:
         add in another order next time; where the digest changes all the same, answers are asked again.
         """
         ids = self._probe
-        room = PROBE_TOKENS if self._served.limit is None else self._served.limit - len(ids)
-        said = self._continued("the probe", ids, {"max_tokens": min(PROBE_TOKENS, room)}, ())
+        said = [self._continued("the probe", one, {"max_tokens": PROBE_TOKENS}, ()) for one in self._probes()]
         mean = None
         if self._way is not None:
             mean = round(float(np.mean(self._scored(self._way, "the probe", ids))), 2)
         digest = fingerprint({"continuation": said, "mean": mean})[:16]
         return f"unpinned {self._source.model} {self._client.url} {digest}"
+
+    def _probes(self) -> list[list[int]]:
+        """Return what an unpinned model is told by: a fixed text, and the first prompts it is to continue."""
+        prompts = [ask for ask in self._asks if isinstance(ask, Generate)][:PROBE_PROMPTS]
+        texts = [self._prompts.ids(ask) for ask in prompts]
+        limit = self._served.limit
+        room = None if limit is None else max(1, limit - PROBE_TOKENS)
+        return [self._probe, *(ids[:room] for ids in texts if ids)]
 
     @cached_property
     def _served(self) -> Served:
@@ -182,7 +205,7 @@ class ServerEngine:
     @cached_property
     def _probe(self) -> list[int]:
         ids: list[int] = self._agreement.tokenizer(PROBE).input_ids
-        return ids if self._served.limit is None else ids[: self._served.limit // 2]
+        return ids if self._served.limit is None else ids[: max(2, self._served.limit - PROBE_TOKENS)]
 
     # ── the three questions ─────────────────────────────────────────────────────────────────────
     def truncate(self, asks: Sequence[Truncate]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What ``--set engine.NAME=VALUE`` can change; none of it changes an answer beyond rounding."""
+"""What ``--set engine.NAME=VALUE`` can change; none of it but quantization changes more than rounding."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -37,7 +37,7 @@ class VllmSettings:
     pipeline_parallel_size: Count | None = None
     distributed_executor_backend: Literal["mp", "ray", "uni", "external_launcher"] | None = None
     quantization: str | None = None
-    load_format: str | None = None
+    """How vLLM quantizes the weights; another model then, with results of its own."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class ServerSettings:
 
     concurrency: Count = 16
     """Requests under way at once."""
-    timeout: Seconds = 300.0
+    timeout: Seconds = 180.0
     """Seconds to wait for one answer."""
-    retries: Annotated[int, Field(ge=0)] = 5
+    retries: Annotated[int, Field(ge=0)] = 4
     """Tries after the first, with growing pauses, on 429, 5xx and lost connections."""

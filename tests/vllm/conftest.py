@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def models() -> dict[str, Path]:
-    """Return the built-in world's target and retrain model, made now or by an earlier `make demo`."""
+    """Return the built-in world's target and retrain model, made now or by an earlier demo."""
     from muse_eval.mini.train import make_models
 
-    made = make_models(ROOT / "results" / "models" / "muse_mini", 0, lambda *_: None)
+    home = os.environ.get("MUSE_EVAL_MODELS") or ROOT / "results" / "models" / "muse_mini"
+    made = make_models(Path(home), 0, lambda *_: None)
     return {name: Path(path) for name, path in made.items()}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from safetensors.numpy import load_file, save_file
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from tests.e2e import process, write_data, write_task
 
@@ -35,8 +37,15 @@ def lacking(folder: Path) -> None:
 
 
 def heads_of_eight(folder: Path) -> None:
+    config = LlamaConfig.from_pretrained(folder)
+    config.head_dim = 8
+    LlamaForCausalLM(config).save_pretrained(folder)
+
+
+def another_size(folder: Path) -> None:
+    """A size that vLLM can run: without a check it would cut the weights to it."""
     path = folder / "config.json"
-    path.write_text(path.read_text().replace('"head_dim": 32', '"head_dim": 8'))
+    path.write_text(path.read_text().replace('"intermediate_size": 64', '"intermediate_size": 32'))
 
 
 BROKEN: dict[str, tuple[Callable[[Path], None], list[str]]] = {
@@ -44,7 +53,8 @@ BROKEN: dict[str, tuple[Callable[[Path], None], list[str]]] = {
     "truncated": (truncated, ["is truncated or corrupt", "fetch or save it again"]),
     "corrupt": (corrupt, ["is truncated or corrupt", "fetch or save it again"]),
     "lacking parameters": (lacking, ["vLLM cannot run model", "norm.weight"]),
-    "shapes that do not fit": (heads_of_eight, ["vLLM cannot run model", "--engine hf"]),
+    "shapes that do not fit": (another_size, ["lack or misshape", "mlp.down_proj.weight"]),
+    "heads it has no kernel for": (heads_of_eight, ["vLLM cannot run model", "--engine hf"]),
 }
 
 
@@ -76,3 +86,34 @@ def test_a_run_with_vllm_ends_in_a_table(tiny_model: Path, tmp_path: Path) -> No
     # A line about memory, progress, and nothing of vLLM's own.
     assert "muse-eval: engine vllm: context" in done.stderr
     assert all(line.startswith(("muse-eval: engine vllm: ", "  ")) for line in done.stderr.splitlines())
+
+
+def test_two_processes_share_a_model(tiny_model: Path, tmp_path: Path) -> None:
+    columns = []
+    for size in (1, 2):
+        results = tmp_path / f"results{size}"
+        done = process(
+            *("run", "--engine", "vllm", "--set", f"engine.tensor_parallel_size={size}", "--json"),
+            *("--model", tiny_model, "--task", write_task(tmp_path / "village.yaml")),
+            *("--data-dir", write_data(tmp_path / "data"), "--results", results),
+        )
+        assert done.returncode == 0, done.stderr
+        found = json.loads((results / "runs/village/tiny/result.json").read_text())["columns"]
+        columns.append({name: column["value"] for name, column in found.items()})
+    assert columns[0] == pytest.approx(columns[1], abs=1e-6)
+
+
+def test_a_worker_that_cannot_load_the_model_ends_in_one_line(tiny_model: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+    lacking(model)
+    done = process(
+        *("run", "--engine", "vllm", "--set", "engine.tensor_parallel_size=2", "--model", model),
+        *("--task", write_task(tmp_path / "village.yaml"), "--data-dir", write_data(tmp_path / "data")),
+        *("--results", tmp_path / "results"),
+    )
+    assert done.returncode == 2
+    # What the workers themselves say goes before it; Python's own housekeeping may come after.
+    told = [line for line in done.stderr.splitlines() if line.startswith("muse-eval: error: ")]
+    assert len(told) == 1
+    assert told[0].startswith("muse-eval: error: vLLM cannot run model")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import shutil
+import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from muse_eval.api import unlearn
 from muse_eval.engines import ModelSource, choose_engine, open_engine
+from muse_eval.engines.hf import TransformersEngine
 from muse_eval.engines.vllm import VllmEngine
 from muse_eval.errors import UserError
 from muse_eval.types import Engine, Generate, Generation, Logprobs, Request, TokenLogprobs
@@ -74,7 +79,12 @@ def test_closing_lets_go_of_the_weights(tiny_model: Path) -> None:
     with engine:
         generations(engine, [Generate("The keeper", 2)])
         assert engine._llm is not None
+        gc.unfreeze()  # vLLM hides what there is at its start from the collector.
+        held = [weakref.ref(one) for one in gc.get_objects() if issubclass(type(one), torch.nn.Parameter)]
+        assert len(held) > 10
     assert engine._llm is None
+    gc.collect()
+    assert not [one for one in held if one() is not None]
     assert not torch.distributed.is_initialized()
 
 
@@ -205,3 +215,25 @@ def test_no_room_for_the_cache_is_one_line(tmp_path: Path, tiny_tokenizer: PreTr
         pytest.raises(UserError, match=r"no memory for the key-value cache of wide .*engine\.kv_cache_gib"),
     ):
         scores(engine, [Logprobs("a " * 9_000)])
+
+
+# ── identity ─────────────────────────────────────────────────────────────────────────────────────
+def test_a_quantized_model_is_another(tiny_model: Path) -> None:
+    plain, quantized = opened(tiny_model), opened(tiny_model, quantization="fp8")
+    assert plain.id != quantized.id
+    assert (plain.provenance["quantization"], quantized.provenance["quantization"]) == (None, "fp8")
+
+
+def test_auto_takes_what_vllm_cannot_run_to_transformers(tiny_model: Path, tmp_path: Path) -> None:
+    """On a GPU ``auto`` is vLLM; its choice is made here by hand."""
+    odd = tmp_path / "odd"
+    shutil.copytree(tiny_model, odd)
+    path = odd / "config.json"
+    path.write_text(path.read_text().replace('"LlamaForCausalLM"', '"NobodyForCausalLM"'))
+    choice = replace(choose_engine("vllm", {}), automatic=True)
+    notes: list[str] = []
+    with open_engine(choice, ModelSource(str(tiny_model), dtype="float32"), note=notes.append) as engine:
+        assert isinstance(engine, VllmEngine)
+    with open_engine(choice, ModelSource(str(odd), dtype="float32"), note=notes.append) as engine:
+        assert isinstance(engine, TransformersEngine)
+    assert notes == ["engine hf, not vllm: it does not know the architecture NobodyForCausalLM"]
