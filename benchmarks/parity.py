@@ -3,14 +3,18 @@
 import argparse
 import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.serve import serve
 from muse_eval.config import RunConfig
 from muse_eval.engines import ModelSource, choose_engine, open_engine
+from muse_eval.engines.checkpoint import find_checkpoint
+from muse_eval.engines.loading import load_config
 from muse_eval.plan import Plan, plan
 from muse_eval.store import Store
 from muse_eval.types import Answer, Context, Generation, Reference, TokenLogprobs
@@ -104,10 +108,18 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--task", required=True)
     parser.add_argument("--data-dir", type=Path)
-    parser.add_argument("--engines", default="hf,vllm", help="two, comma-separated")
+    parser.add_argument("--engines", default="hf,vllm", help="two, comma-separated; a server is started")
     given = parser.parse_args()
     first, second = given.engines.split(",")
-    found = compare(given.model, first, second, task=given.task, data_dir=given.data_dir)
+    model = given.model
+    with ExitStack() as stack:
+        server = {}
+        if "server" in (first, second):
+            log = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "server.log"
+            context = load_config(find_checkpoint(model)).max_position_embeddings
+            running = stack.enter_context(serve(Path(model), log, name="model", context=context))
+            server = {"model": "model", "base_url": running.base_url, "revision": "parity"}
+        found = compare(model, first, second, task=given.task, data_dir=given.data_dir, server=server)
     print(f"{first} against {second}: log-probs of a token at most {found.logprob:.1e} apart")
     for column in found.columns:
         same = f"{column.alike} of {column.answers} answers the same" if column.answers else ""
