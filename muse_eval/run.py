@@ -81,7 +81,8 @@ def run(
     retrain = _open_retrain(config, planned, progress, note)
     name = config.name or str(engine.provenance["model"]).rsplit("/", 1)[-1]
     folder = results.run_folder(config.results, planned.task.name, name)
-    chosen = f"{engine.provenance['engine']} ({planned.engine.why})"
+    used = str(engine.provenance["engine"])
+    chosen = f"{used} ({planned.engine.why if used == planned.engine.name else 'vLLM will not do for it'})"
     settings = _settings(config, planned, engine, retrain)
     stored = _stored(folder, settings, config.overwrite, warn)
     origin = _origin(engine, retrain)

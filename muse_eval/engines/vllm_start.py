@@ -42,6 +42,9 @@ CPU_ENVIRONMENT = {
     "TORCHDYNAMO_DISABLE": "1",  # Else the first log-probs wait for a C++ compiler, which may be missing.
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
 }
+CACHE_VARIABLE = "VLLM_CPU_KVCACHE_SPACE"
+USERS_CACHE_GIB = os.environ.get(CACHE_VARIABLE)
+"""What the user wants, read before this module sets the variable itself."""
 PASSED_ON = (
     "max_num_seqs",
     "gpu_memory_utilization",
@@ -116,9 +119,9 @@ class Starter:
         """Return vLLM's arguments, and say what they come to."""
         own = {name: getattr(self.settings, name) for name in PASSED_ON}
         if self.device == "cpu":
-            told = self.settings.kv_cache_gib or os.environ.get("VLLM_CPU_KVCACHE_SPACE")
-            cache = f"{told or self._cache_gib(length)} GiB"
-            os.environ["VLLM_CPU_KVCACHE_SPACE"] = cache.removesuffix(" GiB")
+            gib = self.settings.kv_cache_gib or USERS_CACHE_GIB or self._cache_gib(length)
+            os.environ[CACHE_VARIABLE] = str(gib)
+            cache = f"{gib} GiB"
             device: dict[str, Any] = {"enforce_eager": True}
         else:
             free, total = torch.cuda.mem_get_info()
