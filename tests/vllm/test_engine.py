@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import random
 import shutil
 import weakref
@@ -127,6 +128,25 @@ def test_the_bound_of_a_step_follows_the_vocabulary(
         bounds.append(engine._starter.batch_tokens())
     # A quarter of 4 GiB over three float32 tables.
     assert bounds == [4_096, 2**30 // (32_000 * 12), 2**30 // (128_000 * 12)]
+
+
+def test_each_model_has_a_cache_of_its_own_size(
+    tiny_model: Path,
+    tmp_path: Path,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wide = saved(tmp_path / "wide", tiny_tokenizer, num_attention_heads=32, head_dim=128)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": 2**36})())
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "")
+    sizes = []
+    for folder in (tiny_model, wide, tiny_model):
+        engine = opened(folder)
+        assert isinstance(engine, VllmEngine)
+        engine._starter._arguments(8_192, 256)
+        sizes.append(os.environ["VLLM_CPU_KVCACHE_SPACE"])
+    # Keys and values of 32 heads of 128 in float32, for eight requests, and the rest of a GiB.
+    assert sizes == ["1", "3", "1"]
 
 
 def test_where_memory_runs_out_it_is_tried_once_more_with_half(
