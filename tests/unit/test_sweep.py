@@ -159,7 +159,7 @@ def test_options_out_of_bounds_are_refused(options: dict[str, object], told: str
 @pytest.mark.usefixtures("here")
 def test_a_missing_ray_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(UserError, match=r"pip install 'muse-eval\[ray\]'"):
+    with pytest.raises(UserError, match=r"pip install '\.\[ray\]'"):
         sweep([config("out/a")], on="ray")
 
 
