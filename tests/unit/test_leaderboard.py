@@ -353,3 +353,8 @@ def test_published_lines_follow_the_runs_of_their_task() -> None:
     simnpo = next(line for line in published if line.startswith("muse_books,SimNPO,"))
     assert "-19.82" in simnpo
     assert "model card OPTML-Group/SimNPO-MUSE-Books-iclm-7b" in simnpo
+
+
+def test_a_served_model_is_told_by_its_pin_as_it_is() -> None:
+    assert leaderboard._short("0123456789abcdef") == "0123456789ab"
+    assert leaderboard._short("pinned mine@2026-11-24") == "pinned mine@2026-11-24"

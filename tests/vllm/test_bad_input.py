@@ -117,3 +117,14 @@ def test_a_worker_that_cannot_load_the_model_ends_in_one_line(tiny_model: Path, 
     told = [line for line in done.stderr.splitlines() if line.startswith("muse-eval: error: ")]
     assert len(told) == 1
     assert told[0].startswith("muse-eval: error: vLLM cannot run model")
+
+
+def test_another_engine_under_the_same_name_is_refused_as_such(tiny_model: Path, tmp_path: Path) -> None:
+    command = [
+        *("run", "--model", tiny_model, "--task", write_task(tmp_path / "village.yaml")),
+        *("--data-dir", write_data(tmp_path / "data"), "--results", tmp_path / "results"),
+    ]
+    assert process(*command, "--engine", "hf").returncode == 0
+    done = process(*command, "--engine", "vllm")
+    assert done.returncode == 2
+    assert "holds a run with other settings (engine hf, now vllm); give --name" in done.stderr
