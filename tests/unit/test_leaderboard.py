@@ -19,6 +19,7 @@ from muse_eval.errors import UserError
 from muse_eval.leaderboard import (
     FLAGS,
     PlainHeading,
+    _short,
     draw,
     grid,
     headings,
@@ -356,5 +357,5 @@ def test_published_lines_follow_the_runs_of_their_task() -> None:
 
 
 def test_a_served_model_is_told_by_its_pin_as_it_is() -> None:
-    assert leaderboard._short("0123456789abcdef") == "0123456789ab"
-    assert leaderboard._short("pinned mine@2026-11-24") == "pinned mine@2026-11-24"
+    assert _short("0123456789abcdef") == "0123456789ab"
+    assert _short("pinned mine@2026-11-24") == "pinned mine@2026-11-24"
