@@ -54,7 +54,7 @@ def test_the_row_of_an_unpinned_model_says_so(
             *("--results", tmp_path, "--name", f"run{len(revision)}", *revision),
         )
         assert done.returncode == 0, done.stderr
-        assert "engine server: --base-url is given" in done.stderr
+        assert "engine: server (--base-url is given)" in done.stdout
         result = json.loads((tmp_path / f"runs/muse_mini/run{len(revision)}/result.json").read_text())
         flags[len(revision)] = result["columns"]["verbmem_f"]["flags"]
     assert flags == {0: ["limited", "unpinned"], 2: ["limited"]}
