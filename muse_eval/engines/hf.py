@@ -14,6 +14,7 @@ from muse_eval.engines import decoding, scoring
 from muse_eval.engines.checkpoint import Checkpoint
 from muse_eval.engines.loading import (
     LoadOptions,
+    cache_bytes,
     context_of,
     eos_ids,
     has_soft_caps,
@@ -231,10 +232,8 @@ class TransformersEngine:
         """Return how many tokens a batch's key-value cache may hold."""
         if self._batch_tokens:
             return self._batch_tokens
-        config, model = self._config, self._model
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        per_token: int = 2 * config.num_hidden_layers * heads * size * model.dtype.itemsize
+        model = self._model
+        per_token = cache_bytes(self._config, model.dtype.itemsize)
         if model.device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(model.device)
             return min(GPU_TOKENS, int(free * KV_SHARE) // per_token)

@@ -94,6 +94,13 @@ def has_soft_caps(config: Any) -> bool:
     return getattr(config, "attn_logit_softcapping", None) is not None
 
 
+def cache_bytes(config: Any, itemsize: int) -> int:
+    """Return the bytes that a token's keys and values take in the cache, over all layers."""
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(2 * config.num_hidden_layers * heads * size * itemsize)
+
+
 def context_of(config: Any) -> int | None:
     """Return how many tokens a model reads at once, where its configuration says so."""
     found = getattr(config, "max_position_embeddings", None)

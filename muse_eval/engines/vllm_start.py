@@ -13,7 +13,7 @@ import psutil
 import torch
 
 from muse_eval.engines.checkpoint import Checkpoint
-from muse_eval.engines.loading import LoadOptions, check_shapes, out_of_memory
+from muse_eval.engines.loading import LoadOptions, cache_bytes, check_shapes, out_of_memory
 from muse_eval.engines.settings import VllmSettings
 from muse_eval.errors import UserError, first_line
 
@@ -151,11 +151,7 @@ class Starter:
 
     def _cache_gib(self, length: int) -> int:
         """Return whole GiB of cache for a CPU: room for some of the longest requests, if memory has it."""
-        config = self.config
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        per_token = 2 * config.num_hidden_layers * heads * size * self.options.torch_dtype.itemsize
-        wanted = per_token * length * WAITING / 2**30
+        wanted = cache_bytes(self.config, self.options.torch_dtype.itemsize) * length * WAITING / 2**30
         return max(1, min(int(wanted + 1), int(psutil.virtual_memory().available * CPU_SHARE / 2**30)))
 
     def no_memory(self, error: BaseException) -> UserError:
