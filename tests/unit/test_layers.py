@@ -15,7 +15,7 @@ PACKAGE = ROOT / "muse_eval"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("types", "errors"),
-    ("config", "stats", "plugins", "sources", "data", "provenance"),
+    ("config", "stats", "plugins", "sources", "data", "provenance", "composites"),
     ("store", "engines", "unlearning", "mini", "leaderboard", "check", "results", "progress"),
     ("card", "plan", "run", "api", "pipeline", "seeds", "worker", "sweep", "sweep_list", "sweep_ray"),
     ("cli", "cli_lists", "cli_options", "cli_sweep"),
