@@ -102,13 +102,14 @@ def unlearn(
     Raises:
         UserError: something that the caller can mend, in one line.
     """
+    from muse_eval.unlearning.objectives import uses_retain
     from muse_eval.unlearning.recipe import configure
     from muse_eval.unlearning.train import unlearn as train
 
     spec = plugins.task(task)
     config = configure(spec.unlearn, method=method, model=str(model), task=spec.name, **options)
     data = open_data(spec, None if data_dir is None else Path(data_dir))
-    _, _, term = plugins.method(method)
+    _, form, term = plugins.method(method)
 
     def texts(split: str) -> list[str]:
         return [row["text"] for row in data.split(split).rows]
@@ -116,7 +117,7 @@ def unlearn(
     return train(
         config,
         texts(spec.unlearn.forget),
-        texts(spec.unlearn.retain) if term else [],
+        texts(spec.unlearn.retain) if uses_retain(form, term) else [],
         Path(out),
         fallbacks=spec.tokenizers,
         overwrite=overwrite,

@@ -65,9 +65,9 @@ def _methods() -> list[dict[str, str]]:
 
     terms = {"nll": "with NLL on retain", "kl": "with KL to the target on retain", None: "alone"}
     return [
-        {"name": name, "loss": loss, "retain term": terms[term]}
+        {"name": name, "retain term": terms[term], "what": plugins.method_summary(name)}
         for name in plugins.method_names()
-        for loss, term in [plugins.split_method(name)]
+        for _, term in [plugins.split_method(name)]
     ]
 
 

@@ -1,5 +1,6 @@
 """Finds metrics, methods and tasks by their file names; nothing registers itself."""
 
+import ast
 import importlib
 import re
 from importlib import resources
@@ -8,10 +9,14 @@ from types import ModuleType
 
 from muse_eval.config import TaskSpec, parse_task, read_text
 from muse_eval.errors import UserError, first_line, unknown_name
-from muse_eval.types import Method, Metric
+from muse_eval.types import AnyMethod, Metric
 
 RETAIN_TERMS = {"gdr": "nll", "klr": "kl"}
 """Suffix of a method's published name to its retain term (MUSE, section 4.1)."""
+ALONE = {"ActivationMethod", "WeightMethod", "LogitMixture"}
+"""Forms that take no retain term: what they do to retain text is part of the method."""
+RELEASED = "_released"
+"""How the file of a published code's own behaviour ends."""
 
 
 def _modules(package: str, attribute: str) -> list[str]:
@@ -55,29 +60,74 @@ def metric(name: str) -> Metric:
     return found
 
 
+def _forms() -> dict[str, str]:
+    """Return each method file's name and the form of its ``METHOD``, read without importing torch."""
+    found = {}
+    for entry in resources.files("muse_eval.unlearning.methods").iterdir():
+        file = Path(str(entry))
+        form = (
+            re.search(r"^METHOD = (\w+)\(", file.read_text(encoding="utf-8"), re.M)
+            if file.suffix == ".py"
+            else None
+        )
+        if form:
+            found[file.stem] = form[1]
+    return dict(sorted(found.items()))
+
+
+def _spellings(stem: str, form: str) -> dict[str, str | None]:
+    """Return what can be typed for a method file, and the retain term each stands for.
+
+    A file ``NAME_released`` is the published code's behaviour where it differs from the paper, typed
+    ``NAME@released``; its KLR is no divergence (docs/methods.md) and is not offered.
+    """
+    base = stem.removesuffix(RELEASED)
+    at = "@released" if base != stem else ""
+    terms = {} if form in ALONE else {"gdr": "nll"} if at else RETAIN_TERMS
+    return {base + at: None} | {f"{base}_{suffix}{at}": term for suffix, term in terms.items()}
+
+
 def method_names() -> list[str]:
-    """List the methods that can be typed: each forget loss alone, with ``_gdr`` and with ``_klr``."""
-    losses = _modules("muse_eval.unlearning.methods", "METHOD")
-    return [name for loss in losses for name in (loss, *(f"{loss}_{s}" for s in RETAIN_TERMS))]
+    """List the methods that can be typed: each alone and, where it takes one, with a retain term."""
+    return [name for stem, form in _forms().items() for name in _spellings(stem, form)]
 
 
 def split_method(name: str) -> tuple[str, str | None]:
-    """Split a method's published name into its loss and its retain term (None: alone)."""
-    loss, _, suffix = name.rpartition("_")
-    return (loss, RETAIN_TERMS[suffix]) if suffix in RETAIN_TERMS else (name, None)
-
-
-def method(name: str) -> tuple[str, Method, str | None]:
-    """Resolve a method's published name into (loss name, forget loss, retain term or None).
+    """Split a method's published name into its file and its retain term (None: alone).
 
     Raises:
         UserError: there is none of that name.
     """
-    if name not in method_names():
-        raise unknown_name("method", name, method_names())
-    loss, retain = split_method(name)
-    found: Method = _load("muse_eval.unlearning.methods", loss).METHOD
-    return loss, found, retain
+    for stem, form in _forms().items():
+        spellings = _spellings(stem, form)
+        if name in spellings:
+            return stem, spellings[name]
+    raise _unknown_method(name)
+
+
+def _unknown_method(name: str) -> UserError:
+    loss, _, suffix = name.rpartition("_")
+    if suffix in RETAIN_TERMS and loss in _forms():
+        return UserError(f"method {loss} has no retain term to add; use {loss}")
+    return unknown_name("method", name, method_names())
+
+
+def method(name: str) -> tuple[str, AnyMethod, str | None]:
+    """Resolve a method's published name into (file, method, retain term or None).
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    stem, term = split_method(name)
+    found: AnyMethod = _load("muse_eval.unlearning.methods", stem).METHOD
+    return stem, found, term
+
+
+def method_summary(name: str) -> str:
+    """Return the first line of a method's docstring, read without importing torch."""
+    stem, _ = split_method(name)
+    file = resources.files("muse_eval.unlearning.methods") / f"{stem}.py"
+    return (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").split("\n")[0]
 
 
 def task_names() -> list[str]:

@@ -4,6 +4,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,9 +13,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback
 
 from muse_eval.errors import UserError
-from muse_eval.types import Method, SeqLogps
-from muse_eval.unlearning import output, retain, rows
-from muse_eval.unlearning.logps import IGNORE, sequence_logps, targets
+from muse_eval.types import AnyMethod
+from muse_eval.unlearning import objectives, output, rows
+from muse_eval.unlearning.logps import IGNORE, targets
 
 Progress = Callable[[str, int, int], None]
 """Called after each optimiser step with ``unlearn``, the steps done and the steps in all."""
@@ -23,16 +24,23 @@ Progress = Callable[[str, int, int], None]
 class Unlearner(Trainer):
     """A Trainer whose loss is a forget loss plus λ times a retain term."""
 
-    def __init__(self, *, method: Method, params: Any, term: str | None, lambda_: float, **trainer: Any):
+    def __init__(self, *, method: AnyMethod, params: Any, term: str | None, lambda_: float, **trainer: Any):
         super().__init__(**trainer)
-        self.method, self.params, self.term, self.lambda_ = method, params, term, lambda_
+        self.method, self.params, self.term = method, params, term
+        # A method's own retain loss carries its own weight.
+        self.lambda_ = lambda_ if term else 1.0
         # The loss below is the mean over the step's rows: Trainer must not divide it again.
         self.model_accepts_loss_kwargs = True
         self.frozen: nn.Module | None = None
-        if term == "kl":
+        if objectives.uses_target(method, term):
             self.frozen = copy.deepcopy(cast(nn.Module, self.model)).eval().requires_grad_(False)
         self.step_sums = torch.zeros(4)
         """The step's loss, forget loss, retain loss and target tokens so far, on this device."""
+
+    @property
+    def retains(self) -> bool:
+        """Whether there is a retain loss."""
+        return objectives.uses_retain(self.method, self.term)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
@@ -50,46 +58,38 @@ class Unlearner(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """Return the micro-batch's share of the step's loss: its mean times its share of the step's rows."""
-        labels = inputs["forget"]["labels"]
-        policy = sequence_logps(logits(model, inputs["forget"]), labels)
-        reference = SeqLogps(inputs["reference"], policy.tokens) if "reference" in inputs else None
-        forget_loss = self.method.loss(policy, reference, self.params)
-        retain_loss, tokens = torch.zeros_like(forget_loss), policy.tokens.sum()
-        if self.term:
-            retain_loss = self.retain_loss(model, inputs["retain"])
-            tokens = tokens + (targets(inputs["retain"]["labels"]) != IGNORE).sum()
-        share = len(labels) / (num_items_in_batch or len(labels))
+        step = objectives.Step(model, self.target, inputs, self.params, self.args.seed)
+        forget_loss = objectives.forget_loss(self.method, step)
+        retain_loss = torch.zeros_like(forget_loss)
+        if self.retains:
+            retain_loss = objectives.retain_loss(self.method, self.term, step)
+        count = len(inputs["forget"]["labels"])
+        share = count / (num_items_in_batch or count)
         loss = (forget_loss + self.lambda_ * retain_loss) * share
+        batches = [inputs[name] for name in ("forget", "retain", "refusal") if name in inputs]
+        tokens = sum((targets(batch["labels"]) != IGNORE).sum() for batch in batches)
         parts = [loss, forget_loss * share, retain_loss * share, tokens]
-        self.step_sums += torch.stack([part.detach().float() for part in parts])
+        self.step_sums += torch.stack([torch.as_tensor(part).detach().float() for part in parts])
         return loss
 
-    def retain_loss(self, model: nn.Module, batch: rows.Batch) -> Tensor:
-        """Return the retain term of a retain batch: a scalar."""
-        ours = logits(model, batch)
-        if self.frozen is None:
-            return retain.nll(sequence_logps(ours, batch["labels"]))
-        with torch.no_grad(), self.accelerator.autocast():
-            theirs = logits(self.frozen, batch)
-        return retain.kl(ours, theirs, targets(batch["labels"]) != IGNORE)
+    @contextmanager
+    def target(self) -> Iterator[nn.Module]:
+        """Lend the target as it was before unlearning."""
+        assert self.frozen is not None
+        with self.accelerator.autocast():
+            yield self.frozen
 
-    def reference(self, forget: Sequence[rows.Row]) -> list[float]:
-        """Return log π(y|x) of each row under the weights as they are now."""
+    def reference(self, some: Sequence[rows.Row], prompts: Sequence[int] = ()) -> list[float]:
+        """Return log π(y|x) of each row under the weights as they are now; ``prompts`` as in ``rows.pad``."""
         model = cast(nn.Module, self.model).eval()
         size, sums = self.args.per_device_train_batch_size, []
         with torch.no_grad(), self.accelerator.autocast():
-            for start in range(0, len(forget), size):
-                batch = {k: v.to(self.args.device) for k, v in rows.pad(forget[start : start + size]).items()}
-                sums += sequence_logps(logits(model, batch), batch["labels"]).total.tolist()
+            for start in range(0, len(some), size):
+                end = start + size
+                padded = rows.pad(some[start:end], prompts[start:end])
+                batch = {key: value.to(self.args.device) for key, value in padded.items()}
+                sums += objectives.logps(model, batch).total.tolist()
         return sums
-
-
-def logits(model: nn.Module, batch: rows.Batch) -> Tensor:
-    """Run the model on a padded batch: logits (batch, length, vocabulary)."""
-    result = model(
-        input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False
-    ).logits
-    return cast(Tensor, result)
 
 
 class Journal(TrainerCallback):
@@ -132,7 +132,7 @@ class Journal(TrainerCallback):
             "epoch": state.epoch,
             "loss": self.loss,
             "forget_loss": self.forget_loss,
-            "retain_loss": self.retain_loss if self.trainer.term else None,
+            "retain_loss": self.retain_loss if self.trainer.retains else None,
             "lr": logs["learning_rate"],
             "grad_norm": logs["grad_norm"],
             "seconds": seconds,

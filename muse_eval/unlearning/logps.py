@@ -38,7 +38,8 @@ def sequence_logps(logits: Tensor, labels: Tensor) -> SeqLogps:
         labels: (batch, length) token ids, ``IGNORE`` at padding.
 
     Returns:
-        Sums in nats and token counts, (batch,) each, in float32; a row's do not depend on the others.
+        Sums in nats and token counts, (batch,) each, and log p of each token, (batch, length), in float32;
+        a row's do not depend on the others.
     """
     goal = targets(labels)
     # Recomputed in the backward pass: else autograd would keep the float32 logits of every chunk.
@@ -48,5 +49,5 @@ def sequence_logps(logits: Tensor, labels: Tensor) -> SeqLogps:
             torch.split(logits.flatten(0, 1), CHUNK), torch.split(goal.flatten(), CHUNK), strict=True
         )
     ]
-    total = torch.cat(parts).view(goal.shape).sum(-1)
-    return SeqLogps(total=total, tokens=(goal != IGNORE).sum(-1).float())
+    each = torch.cat(parts).view(goal.shape)
+    return SeqLogps(total=each.sum(-1), tokens=(goal != IGNORE).sum(-1).float(), each=each)

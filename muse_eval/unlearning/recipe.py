@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from muse_eval import plugins
 from muse_eval.config import Positive, PositiveInt, Spec, UnlearnSpec, explain, fingerprint, parse_params
 from muse_eval.provenance import code_digest
+from muse_eval.unlearning.objectives import uses_retain
 
 
 class UnlearnConfig(Spec):
@@ -100,12 +101,18 @@ def write_recipe(
     """
     loss, method, term = plugins.method(config.method)
     params = parse_params(method.params, config.params, f"method {config.method}")
+    retains = uses_retain(method, term)
     return {
-        "method": {"loss": loss, "params": asdict(params), "retain": term, "lambda": config.lambda_},
+        "method": {
+            "loss": loss,
+            "params": asdict(params),
+            "retain": term or ("own" if retains else None),
+            "lambda": config.lambda_ if term else None,
+        },
         "target": dict(target),
         "data": {
             "forget": {"texts": len(forget), "sha256": fingerprint(list(forget))},
-            "retain": {"texts": len(retain), "sha256": fingerprint(list(retain))} if term else None,
+            "retain": {"texts": len(retain), "sha256": fingerprint(list(retain))} if retains else None,
         },
         "optimizer": {"name": "AdamW", "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0.0}
         | {"schedule": "constant", "warmup": 0, "max_grad_norm": 1.0},

@@ -1,6 +1,7 @@
 """Rows of token ids to unlearn from: windows or documents, paired and padded (MUSE, section 4.1)."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -63,46 +64,100 @@ def make(
     return rows
 
 
-def pad(rows: Sequence[Row], filler: int = 0) -> Batch:
-    """Pad rows on the right to the longest; labels are ``IGNORE`` at padding, whatever its token id."""
+def pad(rows: Sequence[Row], prompts: Sequence[int] = (), filler: int = 0) -> Batch:
+    """Pad rows on the right to the longest; labels are ``IGNORE`` at padding, whatever its token id.
+
+    Args:
+        rows: token ids of each row.
+        prompts: how many of each row's first tokens are read but never targets; none where it is empty.
+        filler: the id at padding.
+    """
     width = max(map(len, rows))
     gaps = [width - len(row) for row in rows]
+    heads = prompts or [0] * len(rows)
+    labels = [
+        [IGNORE] * head + row[head:] + [IGNORE] * gap
+        for row, head, gap in zip(rows, heads, gaps, strict=True)
+    ]
     return {
         "input_ids": torch.tensor([row + [filler] * gap for row, gap in zip(rows, gaps, strict=True)]),
         "attention_mask": torch.tensor([[1] * (width - gap) + [0] * gap for gap in gaps]),
-        "labels": torch.tensor([row + [IGNORE] * gap for row, gap in zip(rows, gaps, strict=True)]),
+        "labels": torch.tensor(labels),
     }
 
 
+@dataclass
 class Pairs(Dataset[dict[str, Any]]):
-    """Forget rows, each with its reference log-probability and a retain row where there are any.
+    """Forget rows, each with what goes with it.
 
     Forget row i goes with retain row i mod the number of retain rows, as in MUSE: with more retain than
     forget rows the rest is never seen.
     """
 
-    def __init__(self, forget: Sequence[Row], retain: Sequence[Row] = (), reference: Sequence[float] = ()):
-        self.forget, self.retain, self.reference = forget, retain, reference
+    forget: Sequence[Row]
+    retain: Sequence[Row] = ()
+    refusal: Sequence[Row] = ()
+    """One for each forget row: its beginning, then what is to be said instead."""
+    prompts: Sequence[int] = ()
+    """The tokens of each forget row that its refusal begins with too; they are no targets."""
+    reference: dict[str, list[float]] = field(default_factory=dict)
+    """The reference's log π of each ``forget`` and ``refusal`` row, where the method wants them."""
 
     def __len__(self) -> int:
         """Count the forget rows."""
         return len(self.forget)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return ``forget`` and, where there are any, ``retain`` and ``reference``."""
+        """Return ``forget`` and, where there are any, ``retain``, ``refusal``, ``prompt``, ``reference``."""
         item: dict[str, Any] = {"forget": self.forget[index]}
         if self.retain:
             item["retain"] = self.retain[index % len(self.retain)]
+        if self.refusal:
+            item["refusal"], item["prompt"] = self.refusal[index], self.prompts[index]
         if self.reference:
-            item["reference"] = self.reference[index]
+            item["reference"] = {name: sums[index] for name, sums in self.reference.items()}
         return item
 
 
 def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Batch pairs: ``forget`` and ``retain`` padded, each on its own; ``reference`` (batch,) float32."""
-    batch: dict[str, Any] = {"forget": pad([item["forget"] for item in items])}
+    """Batch pairs: each kind of row padded on its own; ``reference`` is name to (batch,) float32 sums."""
+    prompts = [item["prompt"] for item in items if "prompt" in item]
+    batch: dict[str, Any] = {"forget": pad([item["forget"] for item in items], prompts)}
     if "retain" in items[0]:
         batch["retain"] = pad([item["retain"] for item in items])
+    if prompts:
+        batch["refusal"] = pad([item["refusal"] for item in items], prompts)
     if "reference" in items[0]:
-        batch["reference"] = torch.tensor([item["reference"] for item in items], dtype=torch.float32)
+        batch["reference"] = {
+            name: torch.tensor([item["reference"][name] for item in items], dtype=torch.float32)
+            for name in items[0]["reference"]
+        }
     return batch
+
+
+def refusals(
+    forget: Sequence[Row],
+    texts: Sequence[str],
+    share: float,
+    tokenizer: PreTrainedTokenizerBase,
+    max_len: int,
+) -> tuple[list[Row], list[int]]:
+    """Make the row to prefer for each forget row: its first tokens, then a refusal.
+
+    Args:
+        forget: the forget rows, of at least two tokens.
+        texts: refusals; forget row i gets text i mod their number.
+        share: of a forget row's tokens, how many both rows begin with; at least one, and never all.
+        tokenizer: the model's.
+        max_len: tokens of a row at most; a refusal is cut to it.
+
+    Returns:
+        The refusal rows and the number of tokens each begins with.
+    """
+    prompts = [min(max(int(share * len(row)), 1), len(row) - 1) for row in forget]
+    said = [tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"] for text in texts]
+    made = [
+        (row[:prompt] + said[index % len(said)])[: max(max_len, prompt + 1)]
+        for index, (row, prompt) in enumerate(zip(forget, prompts, strict=True))
+    ]
+    return made, prompts

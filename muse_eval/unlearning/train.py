@@ -1,7 +1,9 @@
 """Unlearning on transformers' Trainer: forget loss + λ · retain term (MUSE, section 4.1)."""
 
+import copy
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,8 +16,11 @@ from muse_eval.config import HubRef, fingerprint, parse_params
 from muse_eval.engines.checkpoint import find_checkpoint
 from muse_eval.engines.loading import LoadOptions, load_model, load_tokenizer, state_digest, tokenizer_digest
 from muse_eval.errors import UserError
+from muse_eval.types import ActivationMethod, Method, PreferenceMethod, WeightMethod
 from muse_eval.unlearning import output, rows
+from muse_eval.unlearning.assemble import assemble
 from muse_eval.unlearning.learner import Journal, Progress, Unlearner
+from muse_eval.unlearning.objectives import uses_retain
 from muse_eval.unlearning.recipe import UnlearnConfig, write_recipe
 
 
@@ -85,7 +90,14 @@ def make_pairs(
         split: rows.make(config.rows, split, texts, tokenizer, config.max_len)
         for split, texts in splits.items()
     }
-    everything = [row for part in made.values() for row in part]
+    pairs = rows.Pairs(made["forget"], made.get("retain", ()))
+    _, method, _ = plugins.method(config.method)
+    if isinstance(method, PreferenceMethod):
+        share = parse_params(method.params, config.params, f"method {config.method}").prompt
+        pairs.refusal, pairs.prompts = rows.refusals(
+            pairs.forget, method.refusals, share, tokenizer, config.max_len
+        )
+    everything = [*pairs.forget, *pairs.retain, *pairs.refusal]
     longest, context = max(map(len, everything)), getattr(model.config, "max_position_embeddings", None)
     if context and longest > context:
         raise UserError(f"rows of {longest} tokens exceed the model's context of {context}; lower --max-len")
@@ -97,7 +109,7 @@ def make_pairs(
         raise UserError(
             f"token {largest} is outside the model's vocabulary of {vocabulary}; name its own --tokenizer"
         )
-    return rows.Pairs(made["forget"], made.get("retain", ()))
+    return pairs
 
 
 def build(
@@ -105,9 +117,12 @@ def build(
 ) -> Unlearner:
     """Put the trainer together, with the reference log-probabilities where the method wants them."""
     _, method, term = plugins.method(config.method)
+    params = parse_params(method.params, config.params, f"method {config.method}")
+    if isinstance(method, ActivationMethod):
+        choose_weights(model, method, params, config.method)
     trainer = Unlearner(
         method=method,
-        params=parse_params(method.params, config.params, f"method {config.method}"),
+        params=params,
         term=term,
         lambda_=config.lambda_,
         model=model,
@@ -116,9 +131,32 @@ def build(
         data_collator=rows.collate,
     )
     trainer.remove_callback(PrinterCallback)
-    if method.reference:
-        pairs.reference = trainer.reference(pairs.forget)
+    if isinstance(method, PreferenceMethod) or (isinstance(method, Method) and method.reference):
+        pairs.reference = {"forget": trainer.reference(pairs.forget, pairs.prompts)}
+    if pairs.refusal:
+        pairs.reference["refusal"] = trainer.reference(pairs.refusal, pairs.prompts)
     return trainer
+
+
+def choose_weights(model: PreTrainedModel, method: ActivationMethod, params: Any, name: str) -> None:
+    """Leave gradients to the weights that the method trains.
+
+    Raises:
+        UserError: the model has no such layer, or none of these weights.
+    """
+    layers = model.config.get_text_config().num_hidden_layers
+    layer = method.layer(layers, params)
+    if layer >= layers:
+        raise UserError(
+            f"method {name}: layer {layer} of a model with {layers}; --set layer=0 … {layers - 1}"
+        )
+    trained = [key for key, _ in model.named_parameters() if method.trains(key, layer)]
+    if not trained:
+        raise UserError(
+            f"method {name} knows no weight of a {type(model).__name__} to train; use another method"
+        )
+    for key, weight in model.named_parameters():
+        weight.requires_grad_(key in trained)
 
 
 def run(trainer: Unlearner, checkpoint: Path | None) -> None:
@@ -222,7 +260,7 @@ def unlearn(
     if dtype == "auto":
         dtype = "mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "float32"
     recipe = write_recipe(config, forget, retain, target, dtype)
-    term = recipe["method"]["retain"]
+    _, method, term = plugins.method(config.method)
     if overwrite:
         output.check_replaceable(out, config.model)
     elif output.is_finished(out, recipe, keep_checkpoints):
@@ -230,11 +268,18 @@ def unlearn(
     with output.writing(folder):
         if not output.is_ready(out, recipe):
             args = arguments(config, folder, dtype)
+            load: Callable[[], PreTrainedModel]
             if model is None:
                 assert checkpoint is not None
                 kept = "bfloat16" if dtype == "bfloat16" else "float32"
-                model = load_model(checkpoint, LoadOptions(kept, "cpu", None, pickle, code))
-            pairs = make_pairs(config, forget, retain if term else None, model, tokenizer)
+                load = partial(load_model, checkpoint, LoadOptions(kept, "cpu", None, pickle, code))
+                model = load()
+            else:
+                start = copy.deepcopy(model) if isinstance(method, WeightMethod) else model
+                load = lambda: start  # noqa: E731
+            pairs = make_pairs(
+                config, forget, retain if uses_retain(method, term) else None, model, tokenizer
+            )
             with output.claimed(folder, args.process_index == 0):
                 with args.main_process_first(local=False):
                     newest = output.begin(folder, recipe, overwrite)
@@ -243,6 +288,7 @@ def unlearn(
                 run(trainer, newest)
                 save(trainer, tokenizer, folder)
                 if args.should_save:
+                    assemble(method, trainer.params, folder, load)
                     card = write_card(config, recipe, trainer, folder)
                     output.write_json(folder / output.CARD, card)
         if int(os.environ.get("RANK", "0")) == 0:

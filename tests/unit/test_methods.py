@@ -17,11 +17,15 @@ from torch import Tensor
 from muse_eval import plugins
 from muse_eval.config import parse_params
 from muse_eval.errors import UserError
-from muse_eval.types import SeqLogps
+from muse_eval.types import Method, SeqLogps
 from muse_eval.unlearning.logps import IGNORE, sequence_logps, targets
-from muse_eval.unlearning.methods import ga, npo, simnpo
+from muse_eval.unlearning.methods import ga, idkdpo, npo, satimp, simnpo, wga
 
-POLICY = SeqLogps(total=torch.tensor([-2.0794415]), tokens=torch.tensor([2.0]))
+POLICY = SeqLogps(
+    total=torch.tensor([-2.0794415]),
+    tokens=torch.tensor([2.0]),
+    each=torch.tensor([[-0.6931472, -1.3862944, 0.0]]),
+)
 REFERENCE = SeqLogps(total=torch.tensor([-1.3862944]), tokens=torch.tensor([2.0]))
 
 
@@ -75,6 +79,50 @@ def test_simnpo_gamma_is_outside_beta() -> None:
     assert found == pytest.approx(0.292509, abs=1e-5)
 
 
+def test_wga_by_hand() -> None:
+    """α = 1: (½ · log ½ + ¼ · log ¼)/2 = (−0.346574 − 0.346574)/2; α = 0 is gradient ascent."""
+    assert wga.loss(POLICY, None, wga.Params()).item() == pytest.approx(-0.346574, abs=1e-6)
+    assert wga.loss(POLICY, None, wga.Params(alpha=0)).item() == pytest.approx(-1.039721, abs=1e-6)
+
+
+def test_satimp_by_hand() -> None:
+    """Weights at β₁ = β₂ = 1: ½·½ = 0.25 and ¼·¾ = 0.1875; (0.25 · log ½ + 0.1875 · log ¼)/2 = −0.216608.
+
+    At β₁ = 5: ½⁵·½ = 0.015625 and ¼⁵·¾ = 0.000732422; (−0.0108304 − 0.0010154)/2 = −0.0059229.
+    """
+    found = satimp.loss(POLICY, None, satimp.Params(beta1=1, beta2=1)).item()
+    assert found == pytest.approx(-0.216608, abs=1e-6)
+    assert satimp.loss(POLICY, None, satimp.Params()).item() == pytest.approx(-0.0059229, abs=1e-6)
+    assert satimp.loss(POLICY, None, satimp.Params(beta1=0, beta2=0)).item() == pytest.approx(-1.039721)
+
+
+@pytest.mark.parametrize(("name", "weights"), [("wga", (0.25, 0.125)), ("satimp", (0.0078125, 0.000366211))])
+def test_weights_are_constants(name: str, weights: tuple[float, float]) -> None:
+    """The gradient of a token's log-probability is its weight over |y| = 2, and padding has none."""
+    _, method, _ = plugins.method(name)
+    assert isinstance(method, Method)
+    assert POLICY.each is not None
+    each = POLICY.each.clone().requires_grad_()
+    policy = SeqLogps(each.sum(-1), POLICY.tokens, each)
+    slopes = torch.autograd.grad(method.loss(policy, None, method.params()), each)[0][0]
+    assert slopes[:2].tolist() == pytest.approx(weights, rel=1e-4)
+
+
+def test_idkdpo_by_hand() -> None:
+    """β = 1. Forget: log ratio −log 2. Refusal: −1 + 1.693147 = log 2. σ(log 4) = 4/5; ℓ = −2 log 0.8."""
+    refusal = SeqLogps(torch.tensor([-1.0]), torch.tensor([3.0]))
+    before = SeqLogps(torch.tensor([-1.6931472]), torch.tensor([3.0]))
+    found = idkdpo.loss(POLICY, REFERENCE, refusal, before, idkdpo.Params(beta=1.0)).item()
+    assert found == pytest.approx(0.446287, abs=1e-6)
+
+
+def test_idkdpo_lowers_the_forget_text_and_raises_the_refusal() -> None:
+    forget, refusal = logps((-2.0, 2)), logps((-9.0, 4))
+    loss = idkdpo.loss(forget, REFERENCE, refusal, logps((-9.0, 4)), idkdpo.Params())
+    lowered, raised = torch.autograd.grad(loss, (forget.total, refusal.total))
+    assert lowered.item() > 0 > raised.item()
+
+
 def test_losses_average_over_sequences() -> None:
     both = SeqLogps(torch.cat([POLICY.total, REFERENCE.total]), torch.tensor([2.0, 2.0]))
     alone = [simnpo.loss(one, None, simnpo.Params()).item() for one in (POLICY, REFERENCE)]
@@ -105,6 +153,7 @@ def test_simnpo_is_npo_with_a_sure_reference_and_beta_over_length(
 @pytest.mark.parametrize("name", ["ga", "npo", "simnpo"])
 def test_a_step_down_the_gradient_lowers_the_forget_log_probability(name: str) -> None:
     _, method, _ = plugins.method(name)
+    assert isinstance(method, Method)
     policy = logps((-2.0, 2), (-30.0, 10))
     loss = method.loss(policy, logps((-3.0, 2), (-20.0, 10)), method.params())
     assert all(slope > 0 for slope in gradient(loss, policy))
@@ -141,7 +190,9 @@ def test_extreme_values_stay_finite() -> None:
 
 
 def test_only_npo_needs_a_reference() -> None:
-    assert [plugins.method(name)[1].reference for name in ("ga", "npo", "simnpo")] == [False, True, False]
+    assert [method.METHOD.reference for method in (ga, npo, simnpo, wga, satimp)] == [False, True] + [
+        False
+    ] * 3
 
 
 def test_names_resolve_to_loss_and_retain_term() -> None:
@@ -198,6 +249,9 @@ def test_logps_and_gradient_equal_plain_log_softmax(
     expected = (plain.gather(-1, labels[:, 1:].clamp(min=0)[..., None])[..., 0] * mask).sum(-1)
     assert found.total.dtype == torch.float32
     assert torch.allclose(found.total, expected, atol=1e-5)
+    assert found.each is not None
+    assert torch.equal(found.each.sum(-1), found.total)
+    assert not found.each[~torch.nn.functional.pad(mask, (0, 1))].any()
     assert found.tokens.tolist() == [6, 3, 6]
     ours = torch.autograd.grad(found.total.sum(), logits, retain_graph=True)[0]
     theirs = torch.autograd.grad(expected.sum(), logits)[0]

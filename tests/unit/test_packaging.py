@@ -9,6 +9,7 @@ import pytest
 
 import muse_eval
 from muse_eval import plugins
+from muse_eval.types import AnyMethod
 
 ROOT = Path(__file__).resolve().parents[2]
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -83,7 +84,8 @@ def test_every_method_file_is_found() -> None:
     assert losses
     assert {plugins.split_method(name)[0] for name in plugins.method_names()} == set(losses)
     for name in plugins.method_names():
-        assert callable(plugins.method(name)[1].loss)
+        assert isinstance(plugins.method(name)[1], AnyMethod)
+        assert plugins.method_summary(name).endswith(".")
 
 
 def test_versions_agree() -> None:

@@ -10,8 +10,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from muse_eval.errors import UserError
 from muse_eval.unlearning import rows
-from muse_eval.unlearning.learner import logits
 from muse_eval.unlearning.logps import IGNORE, sequence_logps
+from muse_eval.unlearning.objectives import logits
 
 BOS = 0
 
@@ -84,23 +84,40 @@ def test_a_text_shorter_than_two_tokens_is_refused() -> None:
 
 
 def test_forget_row_i_goes_with_retain_row_i_mod_n() -> None:
-    pairs = rows.Pairs([[0, row] for row in range(5)], [[10, 11], [20, 21]], [0.0, -1.0, -2.0, -3.0, -4.0])
+    pairs = rows.Pairs([[0, row] for row in range(5)], [[10, 11], [20, 21]])
+    pairs.reference = {"forget": [0.0, -1.0, -2.0, -3.0, -4.0]}
     assert len(pairs) == 5
     assert [pairs[row]["retain"][0] for row in range(5)] == [10, 20, 10, 20, 10]
     assert [pairs[row]["forget"][1] for row in range(5)] == [0, 1, 2, 3, 4]
-    assert [pairs[row]["reference"] for row in range(5)] == [0.0, -1.0, -2.0, -3.0, -4.0]
+    assert [pairs[row]["reference"]["forget"] for row in range(5)] == [0.0, -1.0, -2.0, -3.0, -4.0]
     assert set(rows.Pairs([[0, 1]])[0]) == {"forget"}
 
 
 def test_collate_pads_right_and_labels_padding_as_ignored() -> None:
-    pairs = rows.Pairs([[0, 1, 2], [0, 3]], [[0, 4], [0, 5]], [-1.0, -2.0])
+    pairs = rows.Pairs([[0, 1, 2], [0, 3]], [[0, 4], [0, 5]], reference={"forget": [-1.0, -2.0]})
     batch = rows.collate([pairs[0], pairs[1]])
     assert batch["forget"]["input_ids"].tolist() == [[0, 1, 2], [0, 3, 0]]
     assert batch["forget"]["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
     assert batch["forget"]["labels"].tolist() == [[0, 1, 2], [0, 3, IGNORE]]
     assert batch["retain"]["input_ids"].tolist() == [[0, 4], [0, 5]]
-    assert batch["reference"].tolist() == [-1.0, -2.0]
-    assert batch["reference"].dtype == torch.float32
+    assert batch["reference"]["forget"].tolist() == [-1.0, -2.0]
+    assert batch["reference"]["forget"].dtype == torch.float32
+
+
+def test_refusals_begin_as_the_forget_row_and_say_another_thing() -> None:
+    """Half of 5 tokens is 2; half of 2 tokens is 1; row 2 takes refusal 2, cut to length."""
+    forget = [[0, 1, 2, 3, 4], [0, 5]]
+    made, prompts = rows.refusals(forget, ["7 8", "9 7 8 9"], 0.5, tokenizer(), max_len=4)
+    assert prompts == [2, 1]
+    said = [tokenizer()(text, add_special_tokens=False)["input_ids"] for text in ("7 8", "9 7 8 9")]
+    assert made == [[0, 1, *said[0]], [0, *said[1][:3]]]
+    pairs = rows.Pairs(forget, refusal=made, prompts=prompts)
+    batch = rows.collate([pairs[0], pairs[1]])
+    assert batch["forget"]["labels"].tolist() == [
+        [IGNORE, IGNORE, 2, 3, 4],
+        [IGNORE, 5, IGNORE, IGNORE, IGNORE],
+    ]
+    assert batch["refusal"]["labels"].tolist() == [[IGNORE, IGNORE, *said[0]], [IGNORE, *said[1][:3]]]
 
 
 def test_padding_and_the_other_rows_do_not_alter_log_probabilities() -> None:

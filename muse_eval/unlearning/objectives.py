@@ -1,0 +1,162 @@
+"""The forget and retain loss of one micro-batch, for each form that a method can have."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import singledispatch
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from muse_eval.types import (
+    ActivationMethod,
+    AnyMethod,
+    LogitMethod,
+    Method,
+    PreferenceMethod,
+    SeqLogps,
+    WeightMethod,
+)
+from muse_eval.unlearning import retain, rows
+from muse_eval.unlearning.logps import IGNORE, sequence_logps, targets
+
+CHUNK = 512
+"""Positions whose float32 distributions exist at a time."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a loss can draw on in one micro-batch."""
+
+    model: nn.Module
+    """The model being unlearned."""
+    target: Callable[[], AbstractContextManager[nn.Module]]
+    """Lends the target as it was before unlearning; no gradient is taken within."""
+    batch: dict[str, Any]
+    """As ``rows.collate`` makes it."""
+    params: Any
+    """The method's own parameters."""
+    seed: int
+
+
+def logits(model: nn.Module, batch: rows.Batch) -> Tensor:
+    """Run the model on a padded batch: logits (batch, length, vocabulary)."""
+    result = model(
+        input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False
+    ).logits
+    return cast(Tensor, result)
+
+
+def logps(model: nn.Module, batch: rows.Batch) -> SeqLogps:
+    """Run the model on a padded batch: log-probabilities of its sequences."""
+    return sequence_logps(logits(model, batch), batch["labels"])
+
+
+def activations(model: nn.Module, batch: rows.Batch, method: ActivationMethod, params: Any) -> Tensor:
+    """Run the model on a padded batch: the output of the method's layer, (batch, length, hidden)."""
+    result = model(
+        input_ids=batch["input_ids"],
+        attention_mask=batch["attention_mask"],
+        use_cache=False,
+        output_hidden_states=True,
+        logits_to_keep=1,
+    ).hidden_states
+    # The first of them is the embedding.
+    return cast(Tensor, result[method.layer(len(result) - 1, params) + 1])
+
+
+def uses_retain(method: AnyMethod, term: str | None) -> bool:
+    """Say whether retain text is looked at."""
+    return term is not None or isinstance(method, ActivationMethod)
+
+
+def uses_target(method: AnyMethod, term: str | None) -> bool:
+    """Say whether the target is run beside the model being unlearned."""
+    teacher = isinstance(method, LogitMethod) and method.teacher
+    return term == "kl" or teacher or isinstance(method, ActivationMethod)
+
+
+# ── forget losses ────────────────────────────────────────────────────────────────────────────────
+@singledispatch
+def forget_loss(method: AnyMethod, step: Step) -> Tensor:  # noqa: ARG001
+    """Return a micro-batch's mean forget loss: a scalar."""
+    raise AssertionError(f"no such form: {method}")
+
+
+@forget_loss.register
+def _(method: Method, step: Step) -> Tensor:
+    policy = logps(step.model, step.batch["forget"])
+    reference = None
+    if method.reference:
+        reference = SeqLogps(step.batch["reference"]["forget"], policy.tokens)
+    return method.loss(policy, reference, step.params)
+
+
+@forget_loss.register
+def _(method: PreferenceMethod, step: Step) -> Tensor:
+    forget, refusal = (logps(step.model, step.batch[name]) for name in ("forget", "refusal"))
+    sums = step.batch["reference"]
+    references = SeqLogps(sums["forget"], forget.tokens), SeqLogps(sums["refusal"], refusal.tokens)
+    return method.loss(forget, references[0], refusal, references[1], step.params)
+
+
+@forget_loss.register
+def _(method: LogitMethod, step: Step) -> Tensor:
+    batch = step.batch["forget"]
+    ours, theirs = logits(step.model, batch), None
+    if method.teacher:
+        with step.target() as target, torch.no_grad():
+            theirs = logits(target, batch)
+    goal = targets(batch["labels"])
+    counts = batch["attention_mask"].bool() if method.everywhere else goal != IGNORE
+    weights = counts / counts.sum(-1, keepdim=True) / len(counts)
+
+    def part(ours: Tensor, theirs: Tensor | None, goal: Tensor, weights: Tensor) -> Tensor:
+        losses = method.loss(ours.float(), None if theirs is None else theirs.float(), goal, step.params)
+        return (losses * weights).sum()
+
+    chunks = zip(
+        torch.split(ours.flatten(0, 1), CHUNK),
+        [None] * -(-goal.numel() // CHUNK) if theirs is None else torch.split(theirs.flatten(0, 1), CHUNK),
+        torch.split(goal.flatten(), CHUNK),
+        torch.split(weights.flatten(), CHUNK),
+        strict=True,
+    )
+    # Recomputed in the backward pass: else autograd would keep the float32 logits of every chunk.
+    parts = [
+        cast(Tensor, checkpoint(part, *chunk, use_reentrant=False, preserve_rng_state=False))
+        for chunk in chunks
+    ]
+    return torch.stack(parts).sum()
+
+
+@forget_loss.register
+def _(method: ActivationMethod, step: Step) -> Tensor:
+    batch = step.batch["forget"]
+    found = activations(step.model, batch, method, step.params)
+    goal = method.goal(found.shape[-1], step.seed, step.params).to(found)
+    return method.forget(found, batch["attention_mask"], goal, step.params)
+
+
+@forget_loss.register
+def _(_method: WeightMethod, step: Step) -> Tensor:
+    return retain.nll(logps(step.model, step.batch["forget"]))
+
+
+# ── retain losses ────────────────────────────────────────────────────────────────────────────────
+def retain_loss(method: AnyMethod, term: str | None, step: Step) -> Tensor:
+    """Return a micro-batch's mean retain loss, as yet without λ: a scalar."""
+    batch = step.batch["retain"]
+    if isinstance(method, ActivationMethod):
+        ours = activations(step.model, batch, method, step.params)
+        with step.target() as target, torch.no_grad():
+            theirs = activations(target, batch, method, step.params)
+        return method.retain(ours, theirs, batch["attention_mask"], step.params)
+    ours = logits(step.model, batch)
+    if term == "nll":
+        return retain.nll(sequence_logps(ours, batch["labels"]))
+    with step.target() as target, torch.no_grad():
+        theirs = logits(target, batch)
+    return retain.kl(ours, theirs, targets(batch["labels"]) != IGNORE)
