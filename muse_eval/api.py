@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +83,7 @@ def unlearn(
     overwrite: bool = False,
     keep_checkpoints: bool = False,
     progress: Progress = ignore,
+    log: Callable[[Mapping[str, Any]], None] = ignore,
     **options: Any,
 ) -> Path:
     """Unlearn a task's forget set and return the folder of the unlearned model.
@@ -96,6 +97,8 @@ def unlearn(
         overwrite: replace what another recipe left in ``out``.
         keep_checkpoints: leave each epoch's model in ``out/checkpoints``.
         progress: told of every optimiser step.
+        log: told of every step's line of ``log.jsonl``.
+        log: told of every step's losses, as ``log.jsonl`` has them.
         options: any field of ``unlearning.recipe.UnlearnConfig``: ``lr``, ``epochs``, ``lambda_``,
             ``params={"beta": 0.7}`` …
 
@@ -123,4 +126,5 @@ def unlearn(
         overwrite=overwrite,
         keep_checkpoints=keep_checkpoints,
         progress=progress,
+        log=log,
     )

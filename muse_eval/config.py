@@ -73,6 +73,24 @@ class UnlearnSpec(Spec):
     """Parameters of a method that differ from its own defaults."""
 
 
+class PresetSpec(Spec):
+    """Published hyper-parameters of unlearning, by name; what is None is not published."""
+
+    source: str
+    """Where they are published."""
+    methods: tuple[str, ...] = ()
+    """Full names of the methods they are for; empty: any."""
+    lr: Positive | None = None
+    epochs: PositiveInt | None = None
+    batch_size: PositiveInt | None = None
+    max_len: PositiveInt | None = None
+    lambda_: Annotated[float | None, Field(ge=0, alias="lambda")] = None
+    params: dict[str, dict[str, Any]] = {}
+    """A method file's name to the parameters of it."""
+    note: str = ""
+    """What to know before comparing with the published numbers."""
+
+
 class TaskSpec(Spec):
     """A task: its data, the columns scored on it, its published models and numbers."""
 

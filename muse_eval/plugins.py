@@ -3,11 +3,14 @@
 import ast
 import importlib
 import re
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from types import ModuleType
 
-from muse_eval.config import TaskSpec, parse_task, read_text
+import yaml
+
+from muse_eval.config import PresetSpec, TaskSpec, parse_task, read_text
 from muse_eval.errors import UserError, first_line, unknown_name
 from muse_eval.types import AnyMethod, Metric
 
@@ -128,6 +131,27 @@ def method_summary(name: str) -> str:
     stem, _ = split_method(name)
     file = resources.files("muse_eval.unlearning.methods") / f"{stem}.py"
     return (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").split("\n")[0]
+
+
+@cache
+def presets() -> dict[str, PresetSpec]:
+    """Return the published hyper-parameters by name (``presets.yaml``)."""
+    text = (resources.files("muse_eval") / "presets.yaml").read_text(encoding="utf-8")
+    return {name: PresetSpec.model_validate(values) for name, values in yaml.safe_load(text).items()}
+
+
+def preset(name: str, method_name: str) -> PresetSpec:
+    """Return a preset for a method.
+
+    Raises:
+        UserError: there is none of that name, or it is for other methods.
+    """
+    if name not in presets():
+        raise unknown_name("preset", name, presets())
+    found = presets()[name]
+    if found.methods and method_name not in found.methods:
+        raise UserError(f"preset {name} is for {', '.join(found.methods)}, not for {method_name}")
+    return found
 
 
 def task_names() -> list[str]:

@@ -2,9 +2,9 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -36,6 +36,9 @@ class Display(Protocol):
     def __call__(self, step: str, done: int, total: int) -> None:
         """Tell what is done of a step, and its whole."""
 
+    def losses(self, line: Mapping[str, Any]) -> None:
+        """Tell the losses of the optimiser step under way, as ``log.jsonl`` has them."""
+
 
 @contextmanager
 def display(quiet: bool = False) -> Iterator[Display]:
@@ -57,6 +60,17 @@ class Silence:
 
     def __call__(self, step: str, done: int, total: int) -> None:
         """Say nothing."""
+
+    def losses(self, line: Mapping[str, Any]) -> None:
+        """Say nothing."""
+
+
+def losses_text(line: Mapping[str, Any]) -> str:
+    """Return a step's epoch, losses and speed: ``epoch 1.5, forget 0.41, retain 0.02, 1,234 tokens/s``."""
+    parts = [f"epoch {line['epoch']:.1f}", f"forget {line['forget_loss']:.3g}"]
+    if line["retain_loss"] is not None:
+        parts.append(f"retain {line['retain_loss']:.3g}")
+    return ", ".join([*parts, f"{line['tokens_per_second']:,.0f} tokens/s"])
 
 
 class Rate(ProgressColumn):
@@ -81,10 +95,12 @@ class Bars:
             Rate(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[losses]}", style="dim"),
             console=console,
         )
         self._steps: dict[str, TaskID] = {}
         self._stage: str | None = None
+        self._losses = ""
         self._began = time.monotonic()
 
     def __enter__(self) -> "Bars":
@@ -105,8 +121,13 @@ class Bars:
         """Move a step's bar."""
         if step not in self._steps:
             name = step if self._stage is None else f"{self._stage}: {step}"
-            self._steps[step] = self._progress.add_task(name, total=total)
-        self._progress.update(self._steps[step], completed=done, total=total)
+            self._steps[step] = self._progress.add_task(name, total=total, losses="")
+        self._progress.update(self._steps[step], completed=done, total=total, losses=self._losses)
+        self._losses = ""
+
+    def losses(self, line: Mapping[str, Any]) -> None:
+        """Show them behind the step's bar."""
+        self._losses = losses_text(line)
 
     def _finish_stage(self) -> None:
         if self._stage is None:
@@ -124,10 +145,11 @@ class Lines:
     def __init__(self) -> None:
         self._began: dict[str, tuple[float, int]] = {}
         self._printed: dict[str, float] = {}
+        self._losses = ""
 
     def stage(self, name: str) -> None:
         """Name the stage."""
-        self._began, self._printed = {}, {}
+        self._began, self._printed, self._losses = {}, {}, ""
         print(name, file=sys.stderr, flush=True)
 
     def __call__(self, step: str, done: int, total: int) -> None:
@@ -142,4 +164,9 @@ class Lines:
         self._printed[step] = now
         rate = f"{fresh / spent:.1f}/s" if spent > 0 and fresh else "…"
         left = "" if over or not fresh else f", {(total - done) * spent / fresh:.0f} s left"
-        print(f"  {step}: {done}/{total} ({rate}, {spent:.0f} s{left})", file=sys.stderr, flush=True)
+        losses = f", {self._losses}" if self._losses else ""
+        print(f"  {step}: {done}/{total} ({rate}, {spent:.0f} s{left}{losses})", file=sys.stderr, flush=True)
+
+    def losses(self, line: Mapping[str, Any]) -> None:
+        """Say them with the step's next line."""
+        self._losses = losses_text(line)

@@ -19,6 +19,8 @@ from muse_eval.unlearning.logps import IGNORE, targets
 
 Progress = Callable[[str, int, int], None]
 """Called after each optimiser step with ``unlearn``, the steps done and the steps in all."""
+Log = Callable[[Mapping[str, Any]], None]
+"""Called after each optimiser step with its line of ``log.jsonl``."""
 
 
 class Unlearner(Trainer):
@@ -36,6 +38,8 @@ class Unlearner(Trainer):
             self.frozen = copy.deepcopy(cast(nn.Module, self.model)).eval().requires_grad_(False)
         self.step_sums = torch.zeros(4)
         """The step's loss, forget loss, retain loss and target tokens so far, on this device."""
+        self.step_rows: list[int] = []
+        """The forget rows of the step, on this device."""
 
     @property
     def retains(self) -> bool:
@@ -48,6 +52,7 @@ class Unlearner(Trainer):
         """Return an optimiser step's micro-batches and the number of their forget rows."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         self.step_sums = torch.zeros(4, device=device)
+        self.step_rows = [row for batch in batches for row in batch["index"].tolist()]
         return batches, sum(len(batch["forget"]["labels"]) for batch in batches)
 
     def compute_loss(
@@ -102,9 +107,10 @@ class Journal(TrainerCallback):
         tokenizer: PreTrainedTokenizerBase,
         keep_checkpoints: bool,
         progress: Progress | None,
+        log: Log | None = None,
     ):
         self.trainer, self.folder, self.tokenizer = trainer, folder, tokenizer
-        self.keep_checkpoints, self.progress = keep_checkpoints, progress
+        self.keep_checkpoints, self.progress, self.log = keep_checkpoints, progress, log
         self.began = 0.0
         self.loss = self.forget_loss = self.retain_loss = self.tokens = 0.0
 
@@ -140,15 +146,19 @@ class Journal(TrainerCallback):
         }
         if args.should_save:
             output.append_line(self.folder / output.LOG, line)
+        if self.log:
+            self.log(line)
         if self.progress:
             self.progress("unlearn", state.global_step, state.max_steps)
 
     def check(self, value: float, what: str, step: int) -> None:
         """Raise ``UserError`` where a value is not finite."""
         if not math.isfinite(value):
-            kept = self.folder / output.CHECKPOINTS
-            hint = "try a smaller --lr; complete checkpoints are kept in"
-            raise UserError(f"the {what} is {value} at step {step}; {hint} {kept}")
+            rows_ = ", ".join(map(str, sorted(self.trainer.step_rows)))
+            raise UserError(
+                f"the {what} is {value} at step {step} (forget rows {rows_}); try a smaller --lr; "
+                f"complete checkpoints are kept in {self.folder / output.CHECKPOINTS}"
+            )
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         """Add the tokenizer, mark the checkpoint as complete and drop the older ones."""

@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from muse_eval import plugins
 from muse_eval.config import Positive, PositiveInt, Spec, UnlearnSpec, explain, fingerprint, parse_params
+from muse_eval.errors import UserError
 from muse_eval.provenance import code_digest
 from muse_eval.unlearning.objectives import uses_retain
 
@@ -29,6 +30,8 @@ class UnlearnConfig(Spec):
     tokenizer: str | None = None
     """Folder or hub id where it is not the model's own."""
     task: str | None = None
+    preset: str | None = None
+    """The published hyper-parameters that it started from."""
     lr: Positive = 1e-5
     """Learning rate, constant: no warm-up, no decay."""
     epochs: PositiveInt = 10
@@ -58,22 +61,34 @@ TRAINING = {"lr", "epochs", "batch_size", "max_len", "rows", "seed"}
 
 
 def configure(spec: UnlearnSpec | None = None, /, **values: Any) -> UnlearnConfig:
-    """Build a config from a task's values and, over them, loose ones; None counts as not given.
+    """Build a config from a task's values, over them a preset's and loose ones; None counts as not given.
 
     λ may be called ``lambda_`` or ``lambda``. The task's parameters of a method stand under the name of
-    its loss (``simnpo``) or its full name (``simnpo_gdr``), which goes before.
+    its file (``simnpo``) or its full name (``simnpo_gdr``), which goes before.
 
     Raises:
-        UserError: a name is unknown, or a value is of a wrong kind or out of bounds.
+        UserError: a name is unknown, a value is of a wrong kind or out of bounds, or λ is given where there
+            is nothing to weigh.
     """
     given = {
         {"lambda": "lambda_"}.get(name, name): value for name, value in values.items() if value is not None
     }
+    name = str(given.get("method", ""))
+    stem, _, term = plugins.method(name)
+    if term is None and "lambda_" in given:
+        weighed = [full for full in plugins.method_names() if full.startswith(f"{name}_")]
+        hint = f"; use {weighed[0]}" if weighed else ""
+        raise UserError(f"λ weighs a retain term, and {name} takes none beside it{hint}")
+    params = dict(given.get("params", {}))
+    published: dict[str, Any] = {}
+    if preset := given.get("preset"):
+        found = plugins.preset(preset, name)
+        published = found.model_dump(exclude={"source", "methods", "params", "note"}, exclude_none=True)
+        params = found.params.get(stem, {}) | params
     if spec is not None:
-        name = str(given.get("method", ""))
-        loss, _, _ = plugins.method(name)
-        params = spec.methods.get(loss, {}) | spec.methods.get(name, {}) | dict(given.get("params", {}))
-        given = spec.model_dump(exclude={"forget", "retain", "methods"}) | given | {"params": params}
+        params = spec.methods.get(stem, {}) | spec.methods.get(name, {}) | params
+        published = spec.model_dump(exclude={"forget", "retain", "methods"}) | published
+    given = published | given | {"params": params}
     try:
         return UnlearnConfig.model_validate(given)
     except ValidationError as error:

@@ -108,8 +108,8 @@ class Pairs(Dataset[dict[str, Any]]):
         return len(self.forget)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return ``forget`` and, where there are any, ``retain``, ``refusal``, ``prompt``, ``reference``."""
-        item: dict[str, Any] = {"forget": self.forget[index]}
+        """Return ``index``, ``forget`` and any of ``retain``, ``refusal``, ``prompt``, ``reference``."""
+        item: dict[str, Any] = {"index": index, "forget": self.forget[index]}
         if self.retain:
             item["retain"] = self.retain[index % len(self.retain)]
         if self.refusal:
@@ -122,7 +122,8 @@ class Pairs(Dataset[dict[str, Any]]):
 def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Batch pairs: each kind of row padded on its own; ``reference`` is name to (batch,) float32 sums."""
     prompts = [item["prompt"] for item in items if "prompt" in item]
-    batch: dict[str, Any] = {"forget": pad([item["forget"] for item in items], prompts)}
+    batch: dict[str, Any] = {"index": torch.tensor([item["index"] for item in items])}
+    batch["forget"] = pad([item["forget"] for item in items], prompts)
     if "retain" in items[0]:
         batch["retain"] = pad([item["retain"] for item in items])
     if prompts:

@@ -19,7 +19,7 @@ from muse_eval.errors import UserError
 from muse_eval.types import ActivationMethod, Method, PreferenceMethod, WeightMethod
 from muse_eval.unlearning import output, rows
 from muse_eval.unlearning.assemble import assemble
-from muse_eval.unlearning.learner import Journal, Progress, Unlearner
+from muse_eval.unlearning.learner import Journal, Log, Progress, Unlearner
 from muse_eval.unlearning.objectives import uses_retain
 from muse_eval.unlearning.recipe import UnlearnConfig, write_recipe
 
@@ -221,6 +221,7 @@ def unlearn(
     overwrite: bool = False,
     keep_checkpoints: bool = False,
     progress: Progress | None = None,
+    log: Log | None = None,
 ) -> Path:
     """Unlearn the forget texts and write the model to ``out``; return at once where that was done before.
 
@@ -239,6 +240,7 @@ def unlearn(
         overwrite: replace the result of another recipe, or make the same again.
         keep_checkpoints: leave each epoch's checkpoint, a loadable model, in ``out/checkpoints``.
         progress: told of every optimiser step.
+        log: told of every line of ``log.jsonl``.
 
     Raises:
         UserError: a value, the data or ``out`` will not do, the loss is no number, or the disk is full.
@@ -284,7 +286,7 @@ def unlearn(
                 with args.main_process_first(local=False):
                     newest = output.begin(folder, recipe, overwrite)
                 trainer = build(config, args, model, pairs)
-                trainer.add_callback(Journal(trainer, folder, tokenizer, keep_checkpoints, progress))
+                trainer.add_callback(Journal(trainer, folder, tokenizer, keep_checkpoints, progress, log))
                 run(trainer, newest)
                 save(trainer, tokenizer, folder)
                 if args.should_save:

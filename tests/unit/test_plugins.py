@@ -10,7 +10,7 @@ import pytest
 from muse_eval import plugins
 from muse_eval.errors import UserError
 from muse_eval.sources import columns_of
-from muse_eval.types import Method, Metric
+from muse_eval.types import AnyMethod, Metric
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,9 +46,11 @@ def test_methods_come_alone_and_with_each_retain_term() -> None:
     names = plugins.method_names()
     assert {"ga", "ga_gdr", "ga_klr", "npo", "npo_gdr", "npo_klr", "simnpo", "simnpo_gdr"} <= set(names)
     for name in names:
-        loss, method, retain = plugins.method(name)
-        assert isinstance(method, Method)
-        assert name == loss + {None: "", "nll": "_gdr", "kl": "_klr"}[retain]
+        file, method, retain = plugins.method(name)
+        assert isinstance(method, AnyMethod)
+        suffix = {None: "", "nll": "_gdr", "kl": "_klr"}[retain]
+        at = "@released" if file.endswith("_released") else ""
+        assert name == f"{file.removesuffix('_released')}{suffix}{at}"
 
 
 @pytest.mark.parametrize(
@@ -57,12 +59,19 @@ def test_methods_come_alone_and_with_each_retain_term() -> None:
         ("npo", ("npo", None)),
         ("npo_gdr", ("npo", "nll")),
         ("npo_klr", ("npo", "kl")),
-        ("some_thing", ("some_thing", None)),
-        ("some_thing_klr", ("some_thing", "kl")),
+        ("npo@released", ("npo_released", None)),
+        ("npo_gdr@released", ("npo_released", "nll")),
+        ("task_vector", ("task_vector", None)),
     ],
 )
 def test_split_method(name: str, parts: tuple[str, str | None]) -> None:
     assert plugins.split_method(name) == parts
+
+
+@pytest.mark.parametrize("name", ["npo_klr@released", "rmu_gdr", "npo_released", "task_vector_klr", "ga_xyz"])
+def test_what_has_no_such_retain_term_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match=r"no method|has no retain term"):
+        plugins.method(name)
 
 
 def test_wrong_names_are_told_the_nearest() -> None:

@@ -90,7 +90,7 @@ def test_forget_row_i_goes_with_retain_row_i_mod_n() -> None:
     assert [pairs[row]["retain"][0] for row in range(5)] == [10, 20, 10, 20, 10]
     assert [pairs[row]["forget"][1] for row in range(5)] == [0, 1, 2, 3, 4]
     assert [pairs[row]["reference"]["forget"] for row in range(5)] == [0.0, -1.0, -2.0, -3.0, -4.0]
-    assert set(rows.Pairs([[0, 1]])[0]) == {"forget"}
+    assert rows.Pairs([[0, 1]])[0] == {"index": 0, "forget": [0, 1]}
 
 
 def test_collate_pads_right_and_labels_padding_as_ignored() -> None:

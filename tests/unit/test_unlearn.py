@@ -27,7 +27,7 @@ from transformers import (
 )
 
 from muse_eval import plugins
-from muse_eval.config import UnlearnSpec
+from muse_eval.config import UnlearnSpec, parse_params
 from muse_eval.engines.checkpoint import find_checkpoint
 from muse_eval.engines.loading import tokenizer_digest
 from muse_eval.errors import UserError
@@ -330,7 +330,9 @@ def test_loss_that_is_no_number_stops_at_its_step(
 
     monkeypatch.setattr(learner.Unlearner, "compute_loss", broken)
     out = tmp_path / "out"
-    with pytest.raises(UserError, match="the loss is nan at step 3; try a smaller --lr"):
+    with pytest.raises(
+        UserError, match=r"the loss is nan at step 3 \(forget rows \d, \d, \d, \d\); try a smaller --lr"
+    ):
         unlearn(config_for(target, "ga_gdr"), FORGET, RETAIN, out)
     assert not out.exists()
     kept = output.partial(out) / "checkpoints" / "checkpoint-2"
@@ -436,7 +438,7 @@ def test_gradient_checkpointing_changes_nothing(target: Path, tmp_path: Path) ->
     [
         ({"lr": 0}, "unlearn: lr"),
         ({"lr": -1e-5}, "unlearn: lr"),
-        ({"lambda_": -0.1}, "unlearn: lambda"),
+        ({"method": "simnpo_gdr", "lambda_": -0.1}, "unlearn: lambda"),
         ({"epochs": 0}, "unlearn: epochs"),
         ({"batch_size": 0}, "unlearn: batch_size"),
         ({"max_len": 1}, "unlearn: max_len"),
@@ -530,7 +532,7 @@ def test_defaults_are_the_cards() -> None:
     config = configure(method="simnpo_gdr", model="somebody/model")
     assert (config.lr, config.batch_size, config.lambda_, config.epochs) == (1e-5, 32, 1.0, 10)
     assert (config.max_len, config.rows, config.dtype) == (2048, "chunk", "auto")
-    assert configure(method="ga", model="m", **{"lambda": 2}) == configure(method="ga", model="m", lambda_=2)
+    assert configure(method="ga_gdr", model="m", **{"lambda": 2}).lambda_ == 2
 
 
 def test_a_tasks_values_stand_under_the_given_ones() -> None:
@@ -540,8 +542,55 @@ def test_a_tasks_values_stand_under_the_given_ones() -> None:
     config = configure(spec, method="simnpo_gdr", model="m", epochs=5, lr=None, params={"gamma": 0.5})
     assert (config.lr, config.epochs, config.lambda_, config.max_len) == (2e-4, 5, 3.0, 512)
     assert config.params == {"beta": 2, "gamma": 0.5}
-    assert configure(spec, method="ga", model="m", **{"lambda": 0}).lambda_ == 0
+    assert configure(spec, method="ga_gdr", model="m", **{"lambda": 0}).lambda_ == 0
     assert configure(spec, method="ga", model="m").params == {}
+
+
+def test_a_preset_stands_over_the_task_and_under_what_is_given() -> None:
+    spec = UnlearnSpec.model_validate(
+        {"lr": 2e-4, "lambda": 3, "methods": {"simnpo": {"beta": 2, "gamma": 1}}}
+    )
+    config = configure(spec, method="simnpo_gdr", model="m", preset="card-books", lambda_=0.5)
+    assert (config.lr, config.lambda_, config.preset) == (1e-5, 0.5, "card-books")
+    assert config.params == {"beta": 0.7, "gamma": 0.0}
+    assert configure(
+        spec, method="simnpo_gdr", model="m", preset="card-books", params={"beta": 1}
+    ).params == {
+        "beta": 1,
+        "gamma": 0.0,
+    }
+    paper = configure(method="npo_klr", model="m", preset="paper-muse")
+    assert (paper.lr, paper.batch_size, paper.epochs, paper.max_len) == (1e-5, 32, 10, 2048)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"preset": "card-book"}, "did you mean 'card-books'"),
+        (
+            {"preset": "card-books", "method": "npo_gdr"},
+            "preset card-books is for simnpo_gdr, not for npo_gdr",
+        ),
+        (
+            {"method": "simnpo", "lambda": 2},
+            "λ weighs a retain term, and simnpo takes none beside it; use simnpo_gdr",
+        ),
+        ({"method": "rmu", "lambda": 2}, "rmu takes none beside it"),
+        ({"method": "rmu_gdr"}, "method rmu has no retain term to add; use rmu"),
+    ],
+)
+def test_presets_and_weights_that_do_not_fit_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        configure(**{"method": "simnpo_gdr", "model": "m", **values})
+
+
+@pytest.mark.parametrize("name", plugins.presets())
+def test_every_preset_fits_its_methods(name: str) -> None:
+    preset = plugins.presets()[name]
+    assert preset.source
+    for method in preset.methods or plugins.method_names():
+        config = configure(method=method, model="m", preset=name)
+        assert parse_params(plugins.method(method)[1].params, config.params, method)
 
 
 def test_two_runs_do_not_share_a_folder(target: Path, tmp_path: Path) -> None:
