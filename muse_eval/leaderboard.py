@@ -298,6 +298,19 @@ def to_markdown(rows: Iterable[RunRow], published: Iterable[Mapping[str, str]] =
     return "\n".join(blocks)
 
 
+def grid_markdown(laid: Grid, extra: Mapping[str, Mapping[str, str]] | None = None) -> str:
+    """Return a laid-out table and its notes as Markdown; ``extra`` is title to row name to a cell more."""
+    added = extra or {}
+    lines = [
+        [*line, *(Cell(cells.get(line[0].value, "")) for cells in added.values())] for line in laid.lines
+    ]
+    return (
+        _markdown_table([*laid.header, *added], lines)
+        + "\n"
+        + "".join(f"- {_escape(n)}\n" for n in laid.notes)
+    )
+
+
 def _published_table(columns: Iterable[str], header: list[str], lines: list[Mapping[str, str]]) -> str:
     cells = [
         [
