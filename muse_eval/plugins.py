@@ -12,7 +12,7 @@ import yaml
 
 from muse_eval.config import PresetSpec, TaskSpec, parse_task, read_text
 from muse_eval.errors import UserError, first_line, unknown_name
-from muse_eval.types import AnyMethod, Metric
+from muse_eval.types import AnyMethod, LogitMixture, Metric
 
 RETAIN_TERMS = {"gdr": "nll", "klr": "kl"}
 """Suffix of a method's published name to its retain term (MUSE, section 4.1)."""
@@ -187,3 +187,18 @@ def task(name: str) -> TaskSpec:
         raise unknown_name("task", name, task_names())
     file = resources.files("muse_eval.tasks") / f"{name}.yaml"
     return parse_task(file.read_text(encoding="utf-8"), f"tasks/{name}.yaml")
+
+
+def mixture(name: str) -> LogitMixture:
+    """Load a method that combines two models' logits as they answer, by its file's name.
+
+    Raises:
+        UserError: there is no method of that name, or it is of another form.
+    """
+    names = _modules("muse_eval.unlearning.methods", "METHOD")
+    if name not in names:
+        raise unknown_name("method", name, names)
+    found: object = _load("muse_eval.unlearning.methods", name).METHOD
+    if not isinstance(found, LogitMixture):
+        raise UserError(f"method {name} makes one model's weights; it does not combine two models")
+    return found

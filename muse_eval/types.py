@@ -273,7 +273,20 @@ class WeightMethod:
     params: type
 
 
-AnyMethod = Method | LogitMethod | PreferenceMethod | ActivationMethod | WeightMethod
+@dataclass(frozen=True)
+class LogitMixture:
+    """Next-token logits computed at every step from those of the target and of a reinforced model."""
+
+    combine: Callable[[Tensor, Tensor, Any], Tensor]
+    """(the target's logits, the reinforced model's, params) → logits, or log-probabilities.
+
+    All are float32 (…, vocabulary) of one shape, and finite where both are finite.
+    """
+    params: type
+    """Frozen dataclass of its parameters (α …), with the published values as defaults."""
+
+
+AnyMethod = Method | LogitMethod | PreferenceMethod | ActivationMethod | WeightMethod | LogitMixture
 """Every form a method can have."""
 
 

@@ -193,6 +193,7 @@ def open_engine(
         source.model,
         allow_pickle=source.allow_pickle,
         trust_remote_code=source.trust_remote_code,
+        composed=True,
         progress=progress,
     )
     tokenizer = load_tokenizer(found, source.tokenizer, source.fallbacks, source.trust_remote_code)

@@ -5,15 +5,16 @@ import json
 import logging
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tqdm.auto import tqdm
 
-from muse_eval.config import HubRef
+from muse_eval.config import HubRef, canonical_json
+from muse_eval.engines.composition import COMPOSED, PARTS, Composition, read_composition
 from muse_eval.errors import UserError, first_line
-from muse_eval.provenance import files_digest
+from muse_eval.provenance import files_digest, joined_digest
 
 Progress = Callable[[str, int, int], None]
 """Called with a step's name, what is done of it and its whole."""
@@ -35,6 +36,15 @@ class Checkpoint:
     folder: Path
     revision: str | None
     """The resolved commit, for a hub model."""
+    composition: Composition | None = None
+    """How its parts make one model, where it holds two."""
+
+    @property
+    def parts(self) -> list["Checkpoint"]:
+        """The checkpoints that it is made of, in the order of the composition; itself where it is one."""
+        if self.composition is None:
+            return [self]
+        return [Checkpoint(f"{self.name}/{name}", self.folder / name, self.revision) for name in PARTS]
 
     @property
     def weights(self) -> list[Path]:
@@ -43,7 +53,13 @@ class Checkpoint:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over configuration, EOS and weights: another model at the same path is another model."""
+        """SHA-256 over configuration, EOS and weights: another model at the same path is another model.
+
+        Of a composed checkpoint: over that of each part and what decides how they are combined.
+        """
+        if self.composition is not None:
+            how = canonical_json(self.composition.identity)
+            return joined_digest([how, *(part.digest for part in self.parts)])
         generation = self.folder / "generation_config.json"
         optional = [generation] if generation.is_file() else []
         # Code that the repository carries runs only with --trust-remote-code, but then it shapes answers.
@@ -81,28 +97,52 @@ def find_checkpoint(
     *,
     allow_pickle: bool = False,
     trust_remote_code: bool = False,
+    composed: bool = False,
     progress: Progress | None = None,
 ) -> Checkpoint:
     """Locate a model's files, downloading them if it is a hub id, and check that they can be loaded.
 
+    ``composed`` says whether a model that is made of two will do, which can be scored but not trained.
+
     Raises:
         UserError: there is no such model, it has no configuration or weights, a weights file is
-            damaged, only pickled weights exist, or the repository wants to run its own code.
+            damaged, only pickled weights exist, the repository wants to run its own code, or a composed
+            model will not do, lacks a part or does not say how to combine them.
     """
     if is_folder(model):
         folder = Path(model).expanduser()
         if not folder.is_dir():
             raise UserError(f"model folder {model} does not exist; give a folder or a hub id")
-        found = Checkpoint(folder.resolve().name, folder, None)
+        found = _opened(Checkpoint(folder.resolve().name, folder, None), model)
     else:
         ref = hub_ref(model)
         small = [*_SMALL, "*.py"] if trust_remote_code else _SMALL
-        found = download(ref, [*small, *_WEIGHTS], progress)
-        if not found.weights and allow_pickle:
-            found = download(ref, [*small, *_PICKLES], progress)
-    _check_config(found, model, trust_remote_code)
-    _check_weights(found, model, allow_pickle)
+        # The patterns reach into folders, so the parts of a composed model come along.
+        found = _opened(download(ref, [*small, *_WEIGHTS], progress), model)
+        if allow_pickle and not all(part.weights for part in found.parts):
+            found = _opened(download(ref, [*small, *_PICKLES], progress), model)
+    if found.composition is not None and not composed:
+        raise UserError(
+            f"{model} combines two models ({COMPOSED}), so it can only be scored; "
+            f"give one of them, the folder {PARTS[0]} in it"
+        )
+    for part in found.parts:
+        where = model if part is found else f"{model}/{part.folder.name}"
+        _check_config(part, where, trust_remote_code)
+        _check_weights(part, where, allow_pickle)
     return found
+
+
+def _opened(found: Checkpoint, model: str) -> Checkpoint:
+    """Return a checkpoint with its composition, if it has one.
+
+    Raises:
+        UserError: the composition is broken, or weights lie beside it, so that it is not clear what counts.
+    """
+    opened = replace(found, composition=read_composition(found.folder, model))
+    if opened.composition is not None and opened.weights:
+        raise UserError(f"{model} holds both {COMPOSED} and weights of its own; remove one of them")
+    return opened
 
 
 def download(ref: HubRef, patterns: list[str], progress: Progress | None = None) -> Checkpoint:

@@ -10,6 +10,7 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from muse_eval.engines.attention import fast_steps
+from muse_eval.engines.composed import ComposedModel, JoinedCache, parts_of
 
 ROOM = 128
 """Positions a cache layer grows by at least, so that a step does not copy all that came before."""
@@ -76,6 +77,8 @@ def _roomier(new: Tensor, old: Tensor, seen: int, total: int) -> Tensor:
 
 def new_cache(model: PreTrainedModel) -> DynamicCache:
     """Return an empty cache for the model, roomy where a layer attends to everything before it."""
+    if isinstance(model, ComposedModel):
+        return JoinedCache([new_cache(part) for part in parts_of(model)])
     cache = DynamicCache(config=model.config)
     cache.layers = [
         RoomyLayer() if type(layer) is DynamicLayer else layer  # type: ignore[no-untyped-call]

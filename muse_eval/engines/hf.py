@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from muse_eval.engines import decoding, scoring
 from muse_eval.engines.checkpoint import Checkpoint
+from muse_eval.engines.composed import parts_of
 from muse_eval.engines.loading import (
     LoadOptions,
     cache_bytes,
@@ -53,8 +54,8 @@ class TransformersEngine:
         batch_tokens: int | None = None,
     ) -> None:
         """Take a checkpoint to load, or a loaded model; ``batch_tokens`` bounds a batch by hand."""
-        if not isinstance(source, Checkpoint) and has_soft_caps(source.config.get_text_config()):
-            _require_eager(source)
+        if not isinstance(source, Checkpoint):
+            _require_soft_caps(source)
         self._source, self._tokenizer = source, tokenizer
         self._options = options or LoadOptions()
         self._batch_tokens = batch_tokens
@@ -233,7 +234,8 @@ class TransformersEngine:
         if self._batch_tokens:
             return self._batch_tokens
         model = self._model
-        per_token = cache_bytes(self._config, model.dtype.itemsize)
+        configs = [part.config.get_text_config() for part in parts_of(model)]
+        per_token = sum(cache_bytes(config, model.dtype.itemsize) for config in configs)
         if model.device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(model.device)
             return min(GPU_TOKENS, int(free * KV_SHARE) // per_token)
@@ -253,12 +255,13 @@ def _common_prefix(prompts: Sequence[list[int]]) -> list[int]:
     return low[: min(same, limit)]
 
 
-def _require_eager(model: PreTrainedModel) -> None:
-    if model.config.get_text_config()._attn_implementation != "eager":
-        raise UserError(
-            "the loaded model caps its attention scores, which its attention leaves out; "
-            "load it with attn_implementation='eager'"
-        )
+def _require_soft_caps(model: PreTrainedModel) -> None:
+    for config in (part.config.get_text_config() for part in parts_of(model)):
+        if has_soft_caps(config) and config._attn_implementation != "eager":
+            raise UserError(
+                "the loaded model caps its attention scores, which its attention leaves out; "
+                "load it with attn_implementation='eager'"
+            )
 
 
 def _device_name(device: torch.device) -> str:

@@ -21,6 +21,7 @@ from transformers.utils import logging as transformers_logging
 
 from muse_eval.config import HubRef, fingerprint
 from muse_eval.engines.checkpoint import TOKENIZER_FILES, Checkpoint, download, hub_ref, is_folder
+from muse_eval.engines.composed import ComposedModel
 from muse_eval.errors import UserError, first_line
 from muse_eval.provenance import joined_digest
 
@@ -67,16 +68,36 @@ class LoadOptions:
 
 
 def load_config(checkpoint: Checkpoint, trust_remote_code: bool = False) -> Any:
-    """Return the configuration of a checkpoint's language model.
+    """Return the configuration of a checkpoint's language model; of a composed one the target's.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: it cannot be read, or the models of a composed checkpoint do not read the same tokens.
     """
+    if checkpoint.composition is not None:
+        configs = [load_config(part, trust_remote_code) for part in checkpoint.parts]
+        _require_alike(checkpoint, configs)
+        return configs[0]
     try:
         config: Any = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=trust_remote_code)
     except (ValueError, KeyError, OSError) as error:
         raise UserError(f"cannot read the configuration of {checkpoint.name}: {first_line(error)}") from None
     return config.get_text_config()
+
+
+def _require_alike(checkpoint: Checkpoint, configs: Sequence[Any]) -> None:
+    """Refuse to combine models of which one knows other tokens, or reads more of them, than the other."""
+    for what, values in (
+        ("vocabulary", [config.vocab_size for config in configs]),
+        ("context", [context_of(config) for config in configs]),
+    ):
+        if len(set(values)) > 1:
+            first, second = (
+                f"{part.folder.name}: {n}" for part, n in zip(checkpoint.parts, values, strict=True)
+            )
+            raise UserError(
+                f"{checkpoint.name} combines models that differ in their {what} ({first}, {second}); "
+                "reinforce the target itself"
+            )
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -121,8 +142,11 @@ def load_model(checkpoint: Checkpoint, options: LoadOptions) -> PreTrainedModel:
     """
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
+    config = load_config(checkpoint, options.trust_remote_code)
+    if checkpoint.composition is not None:
+        return ComposedModel([load_model(part, options) for part in checkpoint.parts], checkpoint.composition)
     placement = {"device_map": options.device_map} if options.device_map else {}
-    if has_soft_caps(load_config(checkpoint, options.trust_remote_code)):
+    if has_soft_caps(config):
         placement["attn_implementation"] = "eager"
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(

@@ -1,7 +1,7 @@
 """Log-probabilities of texts in batches, without ever holding (batch, length, vocabulary) logits."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from muse_eval.engines.composed import mixed, parts_of
 from muse_eval.types import TokenLogprobs
 
 CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**26}
@@ -29,13 +30,32 @@ class _Replay(nn.Module):
 
 
 @contextmanager
-def _replaying(model: PreTrainedModel, output: Any) -> Iterator[_Replay]:
-    """Let the model's own forward run its head, soft caps and scales on states given to it."""
+def _read(model: PreTrainedModel, ids: Tensor, wanted: Tensor) -> Iterator[Callable[[slice], Tensor]]:
+    """Run the decoder over texts once, and yield what gives the logits of some of the wanted positions.
+
+    The model's own forward runs its head, soft caps and scales on the states kept from the decoder.
+
+    Args:
+        model: a causal language model.
+        ids: (texts, length) token ids.
+        wanted: (texts, length − 1), true where the next token is scored.
+    """
     name, body = model.base_model_prefix, model.base_model
-    replay = _Replay(output)
-    setattr(model, name, replay)
+    ids = ids.to(model.device)
+    output = body(input_ids=ids, use_cache=False)
+    # With a device map the states come from the last device, the ids are on the first.
+    states = output.last_hidden_state[:, :-1]
+    states = states[wanted.to(states.device)]
+    read = ids[:, :-1][wanted.to(ids.device)]
+
+    def logits(some: slice) -> Tensor:
+        output.last_hidden_state = states[some][None]
+        found: Tensor = model(input_ids=read[some][None], use_cache=False).logits[0]
+        return found.float()
+
+    setattr(model, name, _Replay(output))
     try:
-        yield replay
+        yield logits
     finally:
         setattr(model, name, body)
 
@@ -47,7 +67,7 @@ def score_texts(
     """Return log p of each token but the first of each text, in float32.
 
     Args:
-        model: a causal language model.
+        model: a causal language model, or a composed one.
         texts: token ids; each at least two long. Padding goes to the right, where causal attention never
             sees it, so no mask is needed.
         moments: whether a text also wants E[log p] and its standard deviation at each position.
@@ -57,13 +77,8 @@ def score_texts(
     device = model.device
     ids = torch.tensor([t + [pad] * (width - len(t)) for t in texts], device=device)
     lengths = torch.tensor([len(t) for t in texts], device=device)
-    output = model.base_model(input_ids=ids, use_cache=False)
     wanted = torch.arange(width - 1, device=device) < (lengths - 1)[:, None]
-    # With a device map the states come from the last device, the ids are on the first.
-    states = output.last_hidden_state[:, :-1]
-    states = states[wanted.to(states.device)]
-    targets = ids[:, 1:][wanted]
-    columns = _score_states(model, output, states, targets, any(moments)).cpu().numpy()
+    columns = _score_positions(model, ids, wanted, any(moments)).cpu().numpy()
     ends = np.cumsum([len(t) - 1 for t in texts])
     pieces = np.split(columns, ends[:-1], axis=1)
     return [
@@ -72,20 +87,21 @@ def score_texts(
     ]
 
 
-def _score_states(
-    model: PreTrainedModel, output: Any, states: Tensor, targets: Tensor, moments: bool
-) -> Tensor:
-    """Return (1 or 3, tokens): log p of the targets, and the moments where wanted."""
-    vocabulary = model.get_output_embeddings().weight.shape[0]
-    elements = CHUNK_ELEMENTS.get(states.device.type, CHUNK_ELEMENTS["cuda"])
+def _score_positions(model: PreTrainedModel, ids: Tensor, wanted: Tensor, moments: bool) -> Tensor:
+    """Return (1 or 3, positions): log p of the next tokens, and the moments where wanted."""
+    models = parts_of(model)
+    targets = ids[:, 1:][wanted]
+    vocabulary = sum(part.get_output_embeddings().weight.shape[0] for part in models)
+    elements = CHUNK_ELEMENTS.get(ids.device.type, CHUNK_ELEMENTS["cuda"])
     chunk = max(MIN_CHUNK, elements // vocabulary)
-    parts = []
-    with _replaying(model, output) as replay:
-        for some, ids in zip(states.split(chunk), targets.split(chunk), strict=True):
-            replay.output.last_hidden_state = some[None]
-            logits = model(input_ids=ids[None], use_cache=False).logits[0].float()
-            parts.append(_score_logits(logits, ids.to(logits.device), moments))
-    return torch.cat(parts, dim=1)
+    scored = []
+    with ExitStack() as stack:
+        heads = [stack.enter_context(_read(part, ids, wanted)) for part in models]
+        for start in range(0, len(targets), chunk):
+            some = slice(start, start + chunk)
+            logits = mixed(model, [head(some) for head in heads])
+            scored.append(_score_logits(logits, targets[some].to(logits.device), moments))
+    return torch.cat(scored, dim=1)
 
 
 def _score_logits(logits: Tensor, ids: Tensor, moments: bool) -> Tensor:

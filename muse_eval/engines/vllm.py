@@ -23,7 +23,7 @@ from muse_eval.engines.loading import (
 )
 from muse_eval.engines.settings import VllmSettings
 from muse_eval.engines.tokens import Tokens, before_stop, has_stop
-from muse_eval.engines.vllm_start import Starter, vllm_version
+from muse_eval.engines.vllm_start import TWO_MODELS, Starter, vllm_version
 from muse_eval.errors import UserError
 from muse_eval.provenance import code_digest
 from muse_eval.types import Batches, Generate, Generation, Logprobs, Request, TokenLogprobs, Truncate
@@ -47,7 +47,13 @@ class VllmEngine:
         asks: Sequence[Request] = (),
         note: Callable[[str], None] | None = None,
     ) -> None:
-        """Take a checkpoint, and all that will be asked of it, by which the context is sized."""
+        """Take a checkpoint, and all that will be asked of it, by which the context is sized.
+
+        Raises:
+            UserError: it combines two models.
+        """
+        if source.composition is not None:
+            raise UserError(f"{source.name} {TWO_MODELS}; score it with --engine hf")
         self._source, self._options, self._settings = source, options, settings
         self._asks, self._note = list(asks), note
         self._config = load_config(source, options.trust_remote_code)

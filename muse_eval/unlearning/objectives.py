@@ -14,6 +14,7 @@ from muse_eval.types import (
     ActivationMethod,
     AnyMethod,
     LogitMethod,
+    LogitMixture,
     Method,
     PreferenceMethod,
     SeqLogps,
@@ -140,8 +141,10 @@ def _(method: ActivationMethod, step: Step) -> Tensor:
     return method.forget(found, batch["attention_mask"], goal, step.params)
 
 
-@forget_loss.register
-def _(_method: WeightMethod, step: Step) -> Tensor:
+@forget_loss.register(WeightMethod)
+@forget_loss.register(LogitMixture)
+def _(_method: WeightMethod | LogitMixture, step: Step) -> Tensor:
+    """Fine-tune: these methods set a model that is reinforced on the forget text against the target."""
     return retain.nll(logps(step.model, step.batch["forget"]))
 
 

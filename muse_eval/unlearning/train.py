@@ -16,9 +16,9 @@ from muse_eval.config import HubRef, fingerprint, parse_params
 from muse_eval.engines.checkpoint import find_checkpoint
 from muse_eval.engines.loading import LoadOptions, load_model, load_tokenizer, state_digest, tokenizer_digest
 from muse_eval.errors import UserError
-from muse_eval.types import ActivationMethod, Method, PreferenceMethod, WeightMethod
+from muse_eval.types import ActivationMethod, Method, PreferenceMethod
 from muse_eval.unlearning import output, rows
-from muse_eval.unlearning.assemble import assemble
+from muse_eval.unlearning.assemble import REINFORCED, assemble
 from muse_eval.unlearning.learner import Journal, Log, Progress, Unlearner
 from muse_eval.unlearning.objectives import uses_retain
 from muse_eval.unlearning.recipe import UnlearnConfig, write_recipe
@@ -262,7 +262,9 @@ def unlearn(
     if dtype == "auto":
         dtype = "mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "float32"
     recipe = write_recipe(config, forget, retain, target, dtype)
-    _, method, term = plugins.method(config.method)
+    stem, method, term = plugins.method(config.method)
+    if keep_checkpoints and isinstance(method, REINFORCED):
+        raise UserError(f"{config.method} makes its model after the last epoch; leave --keep-checkpoints out")
     if overwrite:
         output.check_replaceable(out, config.model)
     elif output.is_finished(out, recipe, keep_checkpoints):
@@ -277,7 +279,7 @@ def unlearn(
                 load = partial(load_model, checkpoint, LoadOptions(kept, "cpu", None, pickle, code))
                 model = load()
             else:
-                start = copy.deepcopy(model) if isinstance(method, WeightMethod) else model
+                start = copy.deepcopy(model) if isinstance(method, REINFORCED) else model
                 load = lambda: start  # noqa: E731
             pairs = make_pairs(
                 config, forget, retain if uses_retain(method, term) else None, model, tokenizer
@@ -290,7 +292,7 @@ def unlearn(
                 run(trainer, newest)
                 save(trainer, tokenizer, folder)
                 if args.should_save:
-                    assemble(method, trainer.params, folder, load)
+                    assemble(method, stem, trainer.params, folder, load)
                     card = write_card(config, recipe, trainer, folder)
                     output.write_json(folder / output.CARD, card)
         if int(os.environ.get("RANK", "0")) == 0:

@@ -19,7 +19,6 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from transformers import (
-    AutoModelForCausalLM,
     AutoTokenizer,
     LlamaConfig,
     LlamaForCausalLM,
@@ -29,7 +28,7 @@ from transformers import (
 from muse_eval import plugins
 from muse_eval.config import UnlearnSpec, parse_params
 from muse_eval.engines.checkpoint import find_checkpoint
-from muse_eval.engines.loading import tokenizer_digest
+from muse_eval.engines.loading import LoadOptions, load_model, tokenizer_digest
 from muse_eval.errors import UserError
 from muse_eval.unlearning import learner, objectives, output, retain, rows
 from muse_eval.unlearning.logps import sequence_logps
@@ -99,10 +98,10 @@ def config_for(target: Path, method: str = "simnpo", **changes: Any) -> UnlearnC
     return configure(**{"method": method, "model": str(target), **small, **changes})
 
 
-def forget_logp(folder: Path) -> float:
+def forget_logp(folder: Path, tokenizer_folder: Path | None = None) -> float:
     """Mean log-probability of the forget texts, one at a time."""
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder or folder)
+    model = load_model(find_checkpoint(str(folder), composed=True), LoadOptions())
     sums = []
     with torch.no_grad():
         for text in FORGET:
@@ -387,7 +386,21 @@ def test_simnpo_never_has_a_reference(target: Path, tmp_path: Path, monkeypatch:
         assert set(made) == expected
 
 
-NEEDS: dict[str, dict[str, Any]] = {"rmu": {"params": {"layer": 1, "alpha": 1.0, "c": 50.0}, "epochs": 30}}
+def test_a_model_made_of_two_is_not_unlearned_further(knowing: Path, tmp_path: Path) -> None:
+    made = unlearn(config_for(knowing, "whp"), FORGET, [], tmp_path / "whp")
+    parts = [forget_logp(made / part, knowing) for part in ("target", "reinforced")]
+    assert parts[0] == pytest.approx(forget_logp(knowing))
+    assert parts[1] > parts[0]
+    with pytest.raises(UserError, match="so it can only be scored"):
+        unlearn(config_for(made, "ga"), FORGET, [], tmp_path / "again")
+    with pytest.raises(UserError, match="makes its model after the last epoch; leave --keep-checkpoints out"):
+        unlearn(config_for(knowing, "whp"), FORGET, [], tmp_path / "kept", keep_checkpoints=True)
+
+
+NEEDS: dict[str, dict[str, Any]] = {
+    "rmu": {"params": {"layer": 1, "alpha": 1.0, "c": 50.0}, "epochs": 30},
+    "whp": {"params": {"alpha": 30.0}},
+}
 """What a model this small asks for, where a method's own values are far from it."""
 
 
