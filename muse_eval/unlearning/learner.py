@@ -1,6 +1,5 @@
 """A transformers Trainer with a forget loss plus λ times a retain term, and the journal of its steps."""
 
-import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +12,7 @@ from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback
 
 from muse_eval.errors import UserError
 from muse_eval.types import Method, SeqLogps
-from muse_eval.unlearning import output, retain, rows
+from muse_eval.unlearning import adapters, output, retain, rows, steps
 from muse_eval.unlearning.logps import IGNORE, sequence_logps, targets
 
 Progress = Callable[[str, int, int], None]
@@ -30,24 +29,24 @@ class Unlearner(Trainer):
         self.model_accepts_loss_kwargs = True
         self.frozen: nn.Module | None = None
         if term == "kl":
-            self.frozen = copy.deepcopy(cast(nn.Module, self.model)).eval().requires_grad_(False)
+            self.frozen = adapters.frozen_copy(cast(nn.Module, self.model))
         self.step_sums = torch.zeros(4)
         """The step's loss, forget loss, retain loss and target tokens so far, on this device."""
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
-    ) -> tuple[list[Any], int]:
-        """Return an optimiser step's micro-batches and the number of their forget rows."""
+    ) -> tuple[list[Any], Any]:
+        """Return an optimiser step's micro-batches, each with its share, and the forget rows a process."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         self.step_sums = torch.zeros(4, device=device)
-        return batches, sum(len(batch["forget"]["labels"]) for batch in batches)
+        return batches, steps.share_out(self, batches)
 
     def compute_loss(
         self,
         model: nn.Module,
         inputs: dict[str, Any],
         return_outputs: bool = False,  # noqa: ARG002
-        num_items_in_batch: Tensor | int | None = None,
+        num_items_in_batch: Tensor | int | None = None,  # noqa: ARG002
     ) -> Any:
         """Return the micro-batch's share of the step's loss: its mean times its share of the step's rows."""
         labels = inputs["forget"]["labels"]
@@ -58,7 +57,7 @@ class Unlearner(Trainer):
         if self.term:
             retain_loss = self.retain_loss(model, inputs["retain"])
             tokens = tokens + (targets(inputs["retain"]["labels"]) != IGNORE).sum()
-        share = len(labels) / (num_items_in_batch or len(labels))
+        share = inputs["share"]
         loss = (forget_loss + self.lambda_ * retain_loss) * share
         parts = [loss, forget_loss * share, retain_loss * share, tokens]
         self.step_sums += torch.stack([part.detach().float() for part in parts])
@@ -67,10 +66,14 @@ class Unlearner(Trainer):
     def retain_loss(self, model: nn.Module, batch: rows.Batch) -> Tensor:
         """Return the retain term of a retain batch: a scalar."""
         ours = logits(model, batch)
-        if self.frozen is None:
+        if self.term == "nll":
             return retain.nll(sequence_logps(ours, batch["labels"]))
-        with torch.no_grad(), self.accelerator.autocast():
-            theirs = logits(self.frozen, batch)
+        with (
+            torch.no_grad(),
+            self.accelerator.autocast(),
+            adapters.frozen_view(model, self.frozen) as target,
+        ):
+            theirs = logits(target, batch)
         return retain.kl(ours, theirs, targets(batch["labels"]) != IGNORE)
 
     def reference(self, forget: Sequence[rows.Row]) -> list[float]:

@@ -513,7 +513,7 @@ def test_a_tasks_values_stand_under_the_given_ones() -> None:
 def test_two_runs_do_not_share_a_folder(target: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with (
-        output.claimed(output.partial(out), main=True),
+        output.claimed(output.partial(out)),
         pytest.raises(UserError, match="is in use by another run"),
     ):
         unlearn(config_for(target), FORGET, [], out)
