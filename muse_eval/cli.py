@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 import muse_eval
-from muse_eval import cli_lists, cli_sweep
+from muse_eval import cli_lists, cli_sweep, cli_unlearn
 from muse_eval.cli_options import (
     BaseUrlOption,
     CodeOption,
@@ -158,71 +158,6 @@ def run(
         print_table([folder])
         print(f"engine: {outcome.engine}")
         print(f"evidence: {folder}/result.json and records.jsonl")
-
-
-@app.command()
-def unlearn(
-    method: Annotated[str, typer.Option(help="One of `muse-eval list methods`.")],
-    model: ModelOption,
-    task: Annotated[str, typer.Option(help="Task name or YAML file, whose forget set goes.")],
-    out: Annotated[Path, typer.Option(help="Folder to make for the unlearned model.")],
-    data_dir: DataOption = None,
-    tokenizer: TokenizerOption = None,
-    lr: Annotated[float | None, typer.Option(help="Constant learning rate; else the task's.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the forget set; else the task's.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Forget rows a step; else the task's.")] = None,
-    micro_batch_size: Annotated[int | None, typer.Option(help="Rows in memory at a time.")] = None,
-    max_len: Annotated[int | None, typer.Option(help="Tokens of a row; else the task's.")] = None,
-    beta: Annotated[float | None, typer.Option(help="β of NPO and SimNPO.")] = None,
-    gamma: Annotated[float | None, typer.Option(help="γ of SimNPO.")] = None,
-    lambda_: Annotated[float | None, typer.Option("--lambda", help="λ, weight of the retain term.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the row order.")] = 0,
-    dtype: Annotated[str, typer.Option(help="auto, float32, mixed or bfloat16.")] = "auto",
-    gradient_checkpointing: Annotated[
-        bool, typer.Option("--gradient-checkpointing", help="Less memory for more time.")
-    ] = False,
-    keep_checkpoints: Annotated[
-        bool, typer.Option("--keep-checkpoints", help="Keep each epoch's model.")
-    ] = False,
-    overwrite: OverwriteOption = False,
-    allow_pickle: PickleOption = False,
-    trust_remote_code: CodeOption = False,
-    quiet: QuietOption = False,
-) -> None:
-    """Make an unlearned model from a target.
-
-    Example: `muse-eval unlearn --method simnpo_gdr --model muse-bench/MUSE-Books_target --task muse_books
-    --out simnpo-books`
-    """
-    from muse_eval.api import unlearn as make
-    from muse_eval.progress import display
-
-    params = {name: value for name, value in {"beta": beta, "gamma": gamma}.items() if value is not None}
-    with display(quiet) as progress:
-        made = make(
-            model,
-            task,
-            method,
-            out,
-            data_dir=data_dir,
-            overwrite=overwrite,
-            keep_checkpoints=keep_checkpoints,
-            progress=progress,
-            tokenizer=tokenizer,
-            lr=lr,
-            epochs=epochs,
-            batch_size=batch_size,
-            micro_batch_size=micro_batch_size,
-            max_len=max_len,
-            lambda_=lambda_,
-            seed=seed,
-            dtype=dtype,
-            gradient_checkpointing=gradient_checkpointing,
-            allow_pickle=allow_pickle,
-            trust_remote_code=trust_remote_code,
-            params=params,
-        )
-    print(f"unlearned model: {made} (its recipe: {made}/unlearn.json)")
 
 
 @app.command()
@@ -376,6 +311,7 @@ def check(
     raise typer.Exit(report.exit_code)
 
 
+app.command()(cli_unlearn.unlearn)
 app.command()(cli_sweep.sweep)
 app.command("list")(cli_lists.list_things)
 app.add_typer(cli_lists.data_app, name="data")

@@ -1,6 +1,7 @@
 """The verbs that show and manage what is there: list, data, cache."""
 
 import json
+from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,10 +17,13 @@ TaskName = Annotated[str, typer.Option(help="Task name or YAML file.")]
 
 
 def list_things(
-    what: Annotated[str, typer.Argument(help="tasks, methods, metrics, engines or models.")],
+    what: Annotated[str, typer.Argument(help="tasks, methods, metrics, engines, models or launch.")],
+    name: Annotated[
+        str | None, typer.Argument(help="Only this one; with `launch`, its path alone.", show_default=False)
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List tasks, methods, metrics, engines or models.
+    """List tasks, methods, metrics, engines, models, or the settings for `accelerate launch`.
 
     Example: `muse-eval list tasks`
     """
@@ -29,14 +33,29 @@ def list_things(
         "metrics": _metrics,
         "engines": _engines,
         "models": _models,
+        "launch": _launch,
     }
     if what not in lists:
         raise unknown_name("list", what, lists)
     lines = lists[what]()
+    if name is not None:
+        lines = _only(what, name, lines)
     if as_json:
         print(json.dumps(lines, indent=2, ensure_ascii=False))
         return
-    _print_columns(lines)
+    if name is not None and what == "launch":
+        print(lines[0]["path"])
+    else:
+        _print_columns(lines)
+
+
+def _only(what: str, name: str, lines: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Return the lines of one thing, by what stands in their first column."""
+    found = [line for line in lines if next(iter(line.values())) == name]
+    if not found:
+        kind = "launch setting" if what == "launch" else what.removesuffix("s")
+        raise unknown_name(kind, name, {next(iter(line.values())) for line in lines})
+    return found
 
 
 def _print_columns(lines: list[dict[str, str]]) -> None:
@@ -102,6 +121,14 @@ def _models() -> list[dict[str, str]]:
         {"task": task.name, "role": role, "model": ref.repo, "revision": ref.revision or ""}
         for task in tasks
         for role, ref in task.models.items()
+    ]
+
+
+def _launch() -> list[dict[str, str]]:
+    folder = Path(str(resources.files("muse_eval.unlearning") / "launch"))
+    return [
+        {"name": path.stem, "path": str(path), "what": path.read_text(encoding="utf-8").splitlines()[0][2:]}
+        for path in sorted(folder.glob("*.yaml"))
     ]
 
 

@@ -8,6 +8,10 @@ class UserError(Exception):
     """A mistake or a circumstance that the user can mend; the command line prints it and exits 2."""
 
 
+class LocalError(UserError):
+    """A ``UserError`` that befell one process of several, which alone can tell of it."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
     """Return the error for a name that does not exist, with the nearest one and all that do."""
     names = sorted(known)

@@ -57,10 +57,10 @@ def joined_digest(lines: Iterable[str]) -> str:
 
 
 @cache
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of every installed package that shapes a number."""
+def versions(*more: str) -> dict[str, str]:
+    """Return the versions of Python and of every installed package that shapes a number, and of more."""
     found = {"python": platform.python_version()}
-    for name in PACKAGES:
+    for name in (*PACKAGES, *more):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

@@ -1,10 +1,10 @@
 """A transformers Trainer with a forget loss plus λ times a retain term, and the journal of its steps."""
 
-import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback
 
 from muse_eval.errors import UserError
 from muse_eval.types import AnyMethod
-from muse_eval.unlearning import objectives, output, rows
+from muse_eval.unlearning import adapters, objectives, output, rows, steps
 from muse_eval.unlearning.logps import IGNORE, targets
 
 Progress = Callable[[str, int, int], None]
@@ -35,7 +35,7 @@ class Unlearner(Trainer):
         self.model_accepts_loss_kwargs = True
         self.frozen: nn.Module | None = None
         if objectives.uses_target(method, term):
-            self.frozen = copy.deepcopy(cast(nn.Module, self.model)).eval().requires_grad_(False)
+            self.frozen = adapters.frozen_copy(cast(nn.Module, self.model))
         self.step_sums = torch.zeros(4)
         """The step's loss, forget loss, retain loss and target tokens so far, on this device."""
         self.step_rows: list[int] = []
@@ -48,28 +48,28 @@ class Unlearner(Trainer):
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
-    ) -> tuple[list[Any], int]:
-        """Return an optimiser step's micro-batches and the number of their forget rows."""
+    ) -> tuple[list[Any], Any]:
+        """Return an optimiser step's micro-batches, each with its share, and the forget rows a process."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         self.step_sums = torch.zeros(4, device=device)
+        share = steps.share_out(self, batches)
         self.step_rows = [row for batch in batches for row in batch["index"].tolist()]
-        return batches, sum(len(batch["forget"]["labels"]) for batch in batches)
+        return batches, share
 
     def compute_loss(
         self,
         model: nn.Module,
         inputs: dict[str, Any],
         return_outputs: bool = False,  # noqa: ARG002
-        num_items_in_batch: Tensor | int | None = None,
+        num_items_in_batch: Tensor | int | None = None,  # noqa: ARG002
     ) -> Any:
         """Return the micro-batch's share of the step's loss: its mean times its share of the step's rows."""
-        step = objectives.Step(model, self.target, inputs, self.params, self.args.seed)
+        step = objectives.Step(model, partial(self.target, model), inputs, self.params, self.args.seed)
         forget_loss = objectives.forget_loss(self.method, step)
         retain_loss = torch.zeros_like(forget_loss)
         if self.retains:
             retain_loss = objectives.retain_loss(self.method, self.term, step)
-        count = len(inputs["forget"]["labels"])
-        share = count / (num_items_in_batch or count)
+        share = inputs["share"]
         loss = (forget_loss + self.lambda_ * retain_loss) * share
         batches = [inputs[name] for name in ("forget", "retain", "refusal") if name in inputs]
         tokens = sum((targets(batch["labels"]) != IGNORE).sum() for batch in batches)
@@ -78,11 +78,10 @@ class Unlearner(Trainer):
         return loss
 
     @contextmanager
-    def target(self) -> Iterator[nn.Module]:
-        """Lend the target as it was before unlearning."""
-        assert self.frozen is not None
-        with self.accelerator.autocast():
-            yield self.frozen
+    def target(self, model: nn.Module) -> Iterator[nn.Module]:
+        """Lend the target as it was before unlearning; ``model`` is the one that is trained, as it is run."""
+        with self.accelerator.autocast(), adapters.frozen_view(model, self.frozen) as target:
+            yield target
 
     def reference(self, some: Sequence[rows.Row], prompts: Sequence[int] = ()) -> list[float]:
         """Return log π(y|x) of each row under the weights as they are now; ``prompts`` as in ``rows.pad``."""

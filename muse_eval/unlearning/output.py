@@ -1,7 +1,7 @@
 """The output folder's life: work beside it, resume from complete checkpoints, appear at once.
 
-``<out>.partial/`` holds ``recipe.json``, ``log.jsonl`` and ``checkpoints/`` while training runs; at the end
-the weights go there too, ``unlearn.json`` last, and the folder is renamed to ``<out>``.
+``<out>.partial/`` holds ``recipe.json``, ``reference.json``, ``log.jsonl`` and ``checkpoints/`` while
+training runs; at the end the weights go there too, ``unlearn.json`` last, and the folder becomes ``<out>``.
 """
 
 import fcntl
@@ -16,14 +16,28 @@ from typing import Any
 from safetensors import SafetensorError
 
 from muse_eval.config import fingerprint
-from muse_eval.errors import UserError, first_line
+from muse_eval.errors import LocalError, UserError, first_line
 
 RECIPE = "recipe.json"
+REFERENCE = "reference.json"
 LOG = "log.jsonl"
 CARD = "unlearn.json"
 CHECKPOINTS = "checkpoints"
 COMPLETE = "complete"
 """Marker in a checkpoint: it was written to its end."""
+MERGED = "merged"
+"""Folder in a checkpoint of adapters: the model that they make."""
+STATE = "trainer_state.json"
+"""What training goes on from, beside the weights; absent where only the model was kept."""
+TRAINING_ONLY = (
+    "optimizer.*",
+    "scheduler.pt",
+    "scaler.pt",
+    "rng_state*.pth",
+    "training_args.bin",
+    "*_fsdp.bin",
+)
+ADAPTERS_ONLY = ("adapter_*", "README.md")
 
 
 def partial(out: Path) -> Path:
@@ -54,12 +68,12 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        raise UserError(f"cannot write to {folder}: {error}") from error
+        raise LocalError(f"cannot write to {folder}: {error}") from error
     except RuntimeError as error:
         # torch.save reports a full disk as a plain RuntimeError of its archive writer.
         if "PytorchStreamWriter" not in str(error) and "inline_container" not in str(error):
             raise
-        raise UserError(f"cannot write to {folder}: is the disk full? ({first_line(error)})") from error
+        raise LocalError(f"cannot write to {folder}: is the disk full? ({first_line(error)})") from error
 
 
 def is_finished(out: Path, recipe: Mapping[str, Any], keep_checkpoints: bool) -> bool:
@@ -101,15 +115,12 @@ def is_ready(out: Path, recipe: Mapping[str, Any]) -> bool:
 
 
 @contextmanager
-def claimed(folder: Path, main: bool) -> Iterator[None]:
+def claimed(folder: Path) -> Iterator[None]:
     """Make the partial folder and hold it, in a run's main process, against another run.
 
     Raises:
         UserError: another run holds it.
     """
-    if not main:
-        yield
-        return
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -143,11 +154,11 @@ def begin(folder: Path, recipe: Mapping[str, Any], overwrite: bool) -> Path | No
     (folder / CHECKPOINTS).mkdir(exist_ok=True)
     write_json(folder / RECIPE, recipe)
     newest = None
-    for checkpoint in checkpoints(folder):
-        if (checkpoint / COMPLETE).exists():
-            newest = checkpoint
-        else:
-            shutil.rmtree(checkpoint)
+    for found in checkpoints(folder):
+        if not (found / COMPLETE).exists():
+            shutil.rmtree(found)
+        elif (found / STATE).exists():
+            newest = found
     cut_log(folder / LOG, step_of(newest) if newest else 0)
     return newest
 
@@ -161,6 +172,11 @@ def empty(folder: Path) -> None:
             entry.unlink()
 
 
+def checkpoint(folder: Path, step: int) -> Path:
+    """Return where a partial folder holds the checkpoint at an optimiser step."""
+    return folder / CHECKPOINTS / f"checkpoint-{step}"
+
+
 def step_of(checkpoint: Path) -> int:
     """Return the optimiser steps behind a checkpoint, from its folder's name."""
     return int(checkpoint.name.rpartition("-")[2])
@@ -172,12 +188,30 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def complete(checkpoint: Path, drop_older: bool) -> None:
-    """Mark a checkpoint as complete; only then may the older ones go."""
+    """Mark a checkpoint as complete; only then may the older ones go, or all of them but their model."""
     (checkpoint / COMPLETE).touch()
-    if drop_older:
-        for older in checkpoints(checkpoint.parent.parent):
-            if step_of(older) < step_of(checkpoint):
+    for older in checkpoints(checkpoint.parent.parent):
+        if step_of(older) < step_of(checkpoint):
+            if drop_older:
                 shutil.rmtree(older)
+            else:
+                shed(older)
+
+
+def shed(checkpoint: Path) -> None:
+    """Leave of a checkpoint its model alone, adapters merged; stopped in between, it can be called again."""
+    (checkpoint / STATE).unlink(missing_ok=True)  # first: from what is left nothing may be resumed
+    for pattern in TRAINING_ONLY:
+        for path in checkpoint.glob(pattern):
+            path.unlink()
+    merged = checkpoint / MERGED
+    if merged.is_dir():
+        for pattern in ADAPTERS_ONLY:
+            for path in checkpoint.glob(pattern):
+                path.unlink()
+        for path in merged.iterdir():
+            path.replace(checkpoint / path.name)
+        merged.rmdir()
 
 
 def append_line(path: Path, line: Mapping[str, Any]) -> None:
@@ -203,7 +237,14 @@ def appear(out: Path, keep_checkpoints: bool) -> None:
     folder = partial(out)
     if not keep_checkpoints and (folder / CHECKPOINTS).exists():
         shutil.rmtree(folder / CHECKPOINTS)
-    (folder / RECIPE).unlink(missing_ok=True)
+    for kept in checkpoints(folder):
+        shed(kept)
+    for name in (RECIPE, REFERENCE):
+        (folder / name).unlink(missing_ok=True)
+    # Moved away whole: removing it in place could be stopped halfway, with neither model left.
+    replaced = out.with_name(f"{out.name}.replaced")
+    shutil.rmtree(replaced, ignore_errors=True)
     if out.exists():
-        shutil.rmtree(out)
+        out.replace(replaced)
     folder.replace(out)
+    shutil.rmtree(replaced, ignore_errors=True)

@@ -4,13 +4,62 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from muse_eval import plugins
 from muse_eval.config import Positive, PositiveInt, Spec, UnlearnSpec, explain, fingerprint, parse_params
-from muse_eval.errors import UserError
+from muse_eval.errors import UserError, unknown_name
 from muse_eval.provenance import code_digest
 from muse_eval.unlearning.objectives import uses_retain
+
+
+class LoraSpec(Spec):
+    """Low-rank adapters (Hu et al., arXiv 2106.09685): W + (alpha / r) · B A; A and B alone train."""
+
+    r: PositiveInt
+    """Rank of the update."""
+    alpha: PositiveInt
+    """The update is scaled by alpha / r; 2 r unless given."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the adapters' input that is dropped in training."""
+    targets: Annotated[str, Field(pattern=r"^[^+]+(\+[^+]+)*$")] = "all-linear"
+    """``all-linear`` (every linear layer but the output head), or layers' names joined by ``+``."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _double_rank(cls, given: Any) -> Any:
+        """Fill in alpha."""
+        if not isinstance(given, Mapping) or "alpha" in given or not str(given.get("r")).isdecimal():
+            return given
+        return {**given, "alpha": 2 * int(given["r"])}
+
+
+def parse_lora(text: str) -> LoraSpec:
+    """Parse ``r=16,alpha=32,dropout=0.0,targets=q_proj+v_proj``, in any order; only ``r`` is required.
+
+    Raises:
+        UserError: a part is no ``key=value``, a key is unknown, missing or given twice, or a value wrong.
+    """
+    where, given = f"--lora {text}", dict[str, str]()
+    for part in text.split(","):
+        key, separator, value = (piece.strip() for piece in part.partition("="))
+        if key not in LoraSpec.model_fields:
+            raise UserError(f"{where}: {unknown_name('key', key, LoraSpec.model_fields)}")
+        if not separator or not value:
+            raise UserError(f"{where}: give {key} a value: {key}=…")
+        if key in given:
+            raise UserError(f"{where}: {key} is given twice")
+        given[key] = value
+    if "r" not in given:
+        raise UserError(f"{where}: give the rank, for example r=16")
+    try:
+        return LoraSpec.model_validate(given)
+    except ValidationError as error:
+        raise explain(error, where, LoraSpec.model_fields) from None
+
+
+def _read_lora(given: Any) -> Any:
+    return parse_lora(given) if isinstance(given, str) else given
 
 
 class UnlearnConfig(Spec):
@@ -50,6 +99,12 @@ class UnlearnConfig(Spec):
     lr 1e-5 many updates are then lost to rounding. ``auto``: ``mixed`` on a GPU, ``float32`` on a CPU."""
     gradient_checkpointing: bool = False
     """Trade a third more time for the memory of the activations."""
+    lora: Annotated[LoraSpec | None, BeforeValidator(_read_lora)] = None
+    """Train low-rank adapters, merged into the weights at the end; also as text (``parse_lora``)."""
+    optim: Literal["adamw", "adamw_8bit"] = "adamw"
+    """``adamw_8bit``: AdamW's states in 8 bits each (bitsandbytes), a quarter of their memory."""
+    report_to: Literal["tensorboard", "trackio", "wandb"] | None = None
+    """Where a copy of the log goes, step by step; what is written lies below the output folder."""
     allow_pickle: bool = False
     trust_remote_code: bool = False
     params: dict[str, Any] = Field(default_factory=dict)
@@ -58,6 +113,8 @@ class UnlearnConfig(Spec):
 
 TRAINING = {"lr", "epochs", "batch_size", "max_len", "rows", "seed"}
 """Fields of a config that shape the weights, beside the method's own."""
+
+OPTIMIZERS = {"adamw": "AdamW", "adamw_8bit": "AdamW, states in 8 bits (bitsandbytes)"}
 
 
 def configure(spec: UnlearnSpec | None = None, /, **values: Any) -> UnlearnConfig:
@@ -129,7 +186,13 @@ def write_recipe(
             "forget": {"texts": len(forget), "sha256": fingerprint(list(forget))},
             "retain": {"texts": len(retain), "sha256": fingerprint(list(retain))} if retains else None,
         },
-        "optimizer": {"name": "AdamW", "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0.0}
+        "lora": config.lora and config.lora.model_dump(),
+        "optimizer": {
+            "name": OPTIMIZERS[config.optim],
+            "betas": [0.9, 0.999],
+            "eps": 1e-8,
+            "weight_decay": 0.0,
+        }
         | {"schedule": "constant", "warmup": 0, "max_grad_norm": 1.0},
         "training": config.model_dump(include=TRAINING) | {"dtype": dtype},
         "code": code_digest("unlearning/**/*.py"),

@@ -3,25 +3,32 @@
 import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainingArguments
 
 from muse_eval import plugins, provenance
 from muse_eval.config import HubRef, fingerprint, parse_params
-from muse_eval.engines.checkpoint import find_checkpoint
-from muse_eval.engines.loading import LoadOptions, load_model, load_tokenizer, state_digest, tokenizer_digest
-from muse_eval.errors import UserError
-from muse_eval.types import ActivationMethod, Method, PreferenceMethod
-from muse_eval.unlearning import output, rows
+from muse_eval.errors import LocalError, UserError
+from muse_eval.types import ActivationMethod, AnyMethod, Method, PreferenceMethod
+from muse_eval.unlearning import adapters, output, processes, reports, rows
 from muse_eval.unlearning.assemble import REINFORCED, assemble
 from muse_eval.unlearning.learner import Journal, Log, Progress, Unlearner
-from muse_eval.unlearning.objectives import uses_retain
 from muse_eval.unlearning.recipe import UnlearnConfig, write_recipe
+from muse_eval.unlearning.reference import TakeReference
+from muse_eval.unlearning.start import Start, check_packages, open_target, precision
+
+OPTIMIZERS = {"adamw": "adamw_torch", "adamw_8bit": "adamw_bnb_8bit"}
+"""The optimisers as transformers' Trainer calls them."""
+EXTRAS = ("peft", "bitsandbytes")
+"""Packages that shape the weights where they are used."""
 
 
 def split_batch(config: UnlearnConfig, devices: int, on_gpu: bool) -> tuple[int, int]:
@@ -51,7 +58,7 @@ def arguments(config: UnlearnConfig, folder: Path, dtype: str) -> TrainingArgume
         gradient_accumulation_steps=accumulate,
         learning_rate=config.lr,
         lr_scheduler_type="constant",
-        optim="adamw_torch",
+        optim=OPTIMIZERS[config.optim],
         weight_decay=0.0,
         max_grad_norm=1.0,
         bf16=dtype == "mixed",
@@ -115,7 +122,7 @@ def make_pairs(
 def build(
     config: UnlearnConfig, args: TrainingArguments, model: PreTrainedModel, pairs: rows.Pairs
 ) -> Unlearner:
-    """Put the trainer together, with the reference log-probabilities where the method wants them."""
+    """Put the trainer together; where the method wants a reference, it is taken as training begins."""
     _, method, term = plugins.method(config.method)
     params = parse_params(method.params, config.params, f"method {config.method}")
     if isinstance(method, ActivationMethod):
@@ -132,9 +139,7 @@ def build(
     )
     trainer.remove_callback(PrinterCallback)
     if isinstance(method, PreferenceMethod) or (isinstance(method, Method) and method.reference):
-        pairs.reference = {"forget": trainer.reference(pairs.forget, pairs.prompts)}
-    if pairs.refusal:
-        pairs.reference["refusal"] = trainer.reference(pairs.refusal, pairs.prompts)
+        trainer.add_callback(TakeReference(trainer, Path(cast(str, args.output_dir)).parent))
     return trainer
 
 
@@ -144,6 +149,8 @@ def choose_weights(model: PreTrainedModel, method: ActivationMethod, params: Any
     Raises:
         UserError: the model has no such layer, or none of these weights.
     """
+    if adapters.has_adapters(model):
+        raise UserError(f"method {name} trains weights of its own choice; leave --lora out")
     layers = model.config.get_text_config().num_hidden_layers
     layer = method.layer(layers, params)
     if layer >= layers:
@@ -159,28 +166,35 @@ def choose_weights(model: PreTrainedModel, method: ActivationMethod, params: Any
         weight.requires_grad_(key in trained)
 
 
-def run(trainer: Unlearner, checkpoint: Path | None) -> None:
+def run(config: UnlearnConfig, trainer: Unlearner, journal: Journal, checkpoint: Path | None) -> None:
     """Train to the end, from a checkpoint where there is one."""
+    processes.settle(trainer)
+    if config.lora and journal.keep_checkpoints:
+        trainer.add_callback(adapters.MergeOnSave(cast(nn.Module, trainer.model), journal.folder))
+    trainer.add_callback(journal)
     try:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        with reports.reporting(trainer, config.report_to, journal, journal.folder):
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except torch.OutOfMemoryError as error:
-        raise UserError(
-            "out of GPU memory; try a smaller --micro-batch-size, or --gradient-checkpointing"
+        raise LocalError(
+            "out of GPU memory; try a smaller --micro-batch-size, --gradient-checkpointing, --lora r=16, "
+            "or several GPUs (docs/training.md)"
         ) from error
 
 
 def save(trainer: Unlearner, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Save weights (safetensors), config and tokenizer.
-
-    Raises:
-        UserError: FSDP is set to keep the weights in shards.
-    """
-    trainer.save_model(str(folder))
-    if trainer.args.should_save:
-        if not any(folder.glob("*.safetensors")):
-            raise UserError("no weights were saved; with FSDP, set fsdp_state_dict_type: FULL_STATE_DICT")
-        (folder / "training_args.bin").unlink(missing_ok=True)
-        tokenizer.save_pretrained(folder)
+    """Save weights (safetensors, adapters merged), config and tokenizer, on the main process."""
+    state = processes.full_state(trainer) if trainer.is_fsdp_enabled else None
+    if not trainer.args.should_save:
+        return
+    model = cast(nn.Module, trainer.model)
+    if adapters.has_adapters(model):
+        adapters.save_merged(model, folder)
+    else:
+        cast(PreTrainedModel, trainer.accelerator.unwrap_model(model)).save_pretrained(
+            folder, state_dict=state
+        )
+    tokenizer.save_pretrained(folder)
 
 
 def write_card(
@@ -201,9 +215,10 @@ def write_card(
             "micro": args.per_device_train_batch_size,
             "accumulated": args.gradient_accumulation_steps,
             "devices": args.world_size,
+            "sharded": trainer.is_fsdp_enabled,
         },
         "device": torch.cuda.get_device_name() if args.device.type == "cuda" else args.device.type,
-        "versions": provenance.versions(),
+        "versions": provenance.versions(*EXTRAS),
         "commit": provenance.git_commit(),
         "seconds": sum(line["seconds"] for line in log),
     }
@@ -227,7 +242,10 @@ def unlearn(
 
     A run that was stopped goes on from its last complete checkpoint, of which there is one an epoch, to
     the same weights; see ``output`` for the folders. NPO's reference log-probabilities are taken once,
-    before the first step: no second model is held. The retain term ``kl`` holds one, the frozen target.
+    before the first step, and kept on disk: no second model is held. The retain term ``kl`` needs one, the
+    frozen target; with adapters (``config.lora``) that is the model itself with its adapters off.
+
+    Under ``accelerate launch`` every process makes this call; see ``processes``.
 
     Args:
         config: the recipe.
@@ -238,63 +256,73 @@ def unlearn(
         tokenizer: its tokenizer where it is loaded already.
         fallbacks: tokenizers to try, in order, where neither the config nor the target has one.
         overwrite: replace the result of another recipe, or make the same again.
-        keep_checkpoints: leave each epoch's checkpoint, a loadable model, in ``out/checkpoints``.
-        progress: told of every optimiser step.
-        log: told of every line of ``log.jsonl``.
+        keep_checkpoints: leave each epoch's model in ``out/checkpoints``, adapters merged.
+        progress: told of every optimiser step, in the main process.
+        log: told of every line of ``log.jsonl``, in the main process.
 
     Raises:
         UserError: a value, the data or ``out`` will not do, the loss is no number, or the disk is full.
     """
-    folder = output.partial(out)
-    pickle, code = config.allow_pickle, config.trust_remote_code
-    checkpoint = None
-    if model is None:
-        checkpoint = find_checkpoint(
-            config.model, allow_pickle=pickle, trust_remote_code=code, progress=progress
-        )
-    tokenizer = tokenizer or load_tokenizer(checkpoint, config.tokenizer, fallbacks, code)
-    target = {
-        "revision": checkpoint.revision if checkpoint else None,
-        "weights": checkpoint.digest if checkpoint else state_digest(cast(PreTrainedModel, model)),
-        "tokenizer": tokenizer_digest(tokenizer),
-    }
-    dtype = config.dtype
-    if dtype == "auto":
-        dtype = "mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "float32"
-    recipe = write_recipe(config, forget, retain, target, dtype)
-    stem, method, term = plugins.method(config.method)
+    check_packages(config)
+    processes.check_launch(config)
+    folder, dtype = output.partial(out), precision(config.dtype)
+    args = arguments(config, folder, dtype)
+    main = args.process_index == 0
+    told = progress if main else None
+    _, method, _ = plugins.method(config.method)
     if keep_checkpoints and isinstance(method, REINFORCED):
         raise UserError(f"{config.method} makes its model after the last epoch; leave --keep-checkpoints out")
-    if overwrite:
-        output.check_replaceable(out, config.model)
-    elif output.is_finished(out, recipe, keep_checkpoints):
-        return out
     with output.writing(folder):
-        if not output.is_ready(out, recipe):
-            args = arguments(config, folder, dtype)
-            load: Callable[[], PreTrainedModel]
-            if model is None:
-                assert checkpoint is not None
-                kept = "bfloat16" if dtype == "bfloat16" else "float32"
-                load = partial(load_model, checkpoint, LoadOptions(kept, "cpu", None, pickle, code))
-                model = load()
-            else:
-                start = copy.deepcopy(model) if isinstance(method, REINFORCED) else model
-                load = lambda: start  # noqa: E731
-            pairs = make_pairs(
-                config, forget, retain if uses_retain(method, term) else None, model, tokenizer
-            )
-            with output.claimed(folder, args.process_index == 0):
-                with args.main_process_first(local=False):
-                    newest = output.begin(folder, recipe, overwrite)
-                trainer = build(config, args, model, pairs)
-                trainer.add_callback(Journal(trainer, folder, tokenizer, keep_checkpoints, progress, log))
-                run(trainer, newest)
-                save(trainer, tokenizer, folder)
+        with processes.together():
+            start = open_target(config, model, tokenizer, fallbacks, told)
+            recipe = write_recipe(config, forget, retain, start.identity(), dtype)
+            if overwrite:
+                output.check_replaceable(out, config.model)
+            elif output.is_finished(out, recipe, keep_checkpoints):
+                return out
+            ready = output.is_ready(out, recipe)
+        if not ready:
+            with ExitStack() as held:
+                with processes.together():
+                    target = start.load(config, dtype)
+                    used = retain if recipe["method"]["retain"] else None
+                    pairs = make_pairs(config, forget, used, target, start.tokenizer)
+                    newest = [begin(args, held, folder, recipe, overwrite)]
+                broadcast_object_list(newest)
+                if config.lora:
+                    target = cast(PreTrainedModel, adapters.put_on(target, config.lora, config.seed))
+                load = before(start, target, method, partial(start.load, config, dtype))
+                trainer = build(config, args, target, pairs)
+                journal = Journal(
+                    trainer, folder, start.tokenizer, keep_checkpoints, told, log if main else None
+                )
+                run(config, trainer, journal, newest[0])
+                save(trainer, start.tokenizer, folder)
                 if args.should_save:
-                    assemble(method, stem, trainer.params, folder, load)
-                    card = write_card(config, recipe, trainer, folder)
-                    output.write_json(folder / output.CARD, card)
-        if int(os.environ.get("RANK", "0")) == 0:
+                    assemble(method, recipe["method"]["loss"], trainer.params, folder, load)
+                    output.write_json(folder / output.CARD, write_card(config, recipe, trainer, folder))
+        if main:
             output.appear(out, keep_checkpoints)
+        PartialState().wait_for_everyone()
     return out
+
+
+def before(
+    start: Start, target: PreTrainedModel, method: AnyMethod, load: Callable[[], PreTrainedModel]
+) -> Callable[[], PreTrainedModel]:
+    """Return what gives the target as it was before training, where the method comes back to it."""
+    if start.model is None or not isinstance(method, REINFORCED):
+        return load
+    # A loaded model is trained in place.
+    kept = copy.deepcopy(target)
+    return lambda: kept
+
+
+def begin(
+    args: TrainingArguments, held: ExitStack, folder: Path, recipe: Mapping[str, Any], overwrite: bool
+) -> Path | None:
+    """Take the partial folder, in the main process; return the checkpoint to resume from, if any."""
+    if args.process_index != 0:
+        return None
+    held.enter_context(output.claimed(folder))
+    return output.begin(folder, recipe, overwrite)

@@ -18,7 +18,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("config", "stats", "plugins", "sources", "data", "provenance", "composites"),
     ("store", "engines", "unlearning", "mini", "leaderboard", "check", "results", "progress"),
     ("card", "plan", "run", "api", "pipeline", "seeds", "worker", "sweep", "sweep_list", "sweep_ray"),
-    ("cli", "cli_lists", "cli_options", "cli_sweep"),
+    ("cli", "cli_lists", "cli_options", "cli_sweep", "cli_unlearn"),
 )
 """From the bottom up; a layer's modules may import its own and those below."""
 EXCEPTIONS = {"sources": {"mini.corpus", "mini.corpus.splits"}}

@@ -609,7 +609,7 @@ def test_every_preset_fits_its_methods(name: str) -> None:
 def test_two_runs_do_not_share_a_folder(target: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with (
-        output.claimed(output.partial(out), main=True),
+        output.claimed(output.partial(out)),
         pytest.raises(UserError, match="is in use by another run"),
     ):
         unlearn(config_for(target), FORGET, [], out)

@@ -1,0 +1,126 @@
+"""The verb ``unlearn``: an unlearned model from a target, in one process or in several."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from muse_eval.cli_options import (
+    CodeOption,
+    DataOption,
+    ModelOption,
+    OverwriteOption,
+    PickleOption,
+    QuietOption,
+    TokenizerOption,
+)
+from muse_eval.errors import LocalError, UserError
+
+
+def unlearn(
+    method: Annotated[str, typer.Option(help="One of `muse-eval list methods`.")],
+    model: ModelOption,
+    task: Annotated[str, typer.Option(help="Task name or YAML file, whose forget set goes.")],
+    out: Annotated[Path, typer.Option(help="Folder to make for the unlearned model.")],
+    data_dir: DataOption = None,
+    tokenizer: TokenizerOption = None,
+    lr: Annotated[float | None, typer.Option(help="Constant learning rate; else the task's.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the forget set; else the task's.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Forget rows a step; else the task's.")] = None,
+    micro_batch_size: Annotated[int | None, typer.Option(help="Rows in memory at a time.")] = None,
+    max_len: Annotated[int | None, typer.Option(help="Tokens of a row; else the task's.")] = None,
+    beta: Annotated[float | None, typer.Option(help="β of NPO and SimNPO.")] = None,
+    gamma: Annotated[float | None, typer.Option(help="γ of SimNPO.")] = None,
+    lambda_: Annotated[float | None, typer.Option("--lambda", help="λ, weight of the retain term.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the row order.")] = 0,
+    dtype: Annotated[str, typer.Option(help="auto, float32, mixed or bfloat16.")] = "auto",
+    gradient_checkpointing: Annotated[
+        bool, typer.Option("--gradient-checkpointing", help="Less memory for more time.")
+    ] = False,
+    lora: Annotated[
+        str | None,
+        typer.Option(
+            help="Train low-rank adapters alone: `r=16`, and if you like `alpha=32`, `dropout=0.0`, "
+            "`targets=q_proj+v_proj` (else every linear layer)."
+        ),
+    ] = None,
+    optim: Annotated[str, typer.Option(help="adamw, or adamw_8bit (bitsandbytes): less memory.")] = "adamw",
+    report_to: Annotated[
+        str | None, typer.Option(help="Also send the log to tensorboard, trackio or wandb.")
+    ] = None,
+    keep_checkpoints: Annotated[
+        bool, typer.Option("--keep-checkpoints", help="Keep each epoch's model.")
+    ] = False,
+    overwrite: OverwriteOption = False,
+    allow_pickle: PickleOption = False,
+    trust_remote_code: CodeOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Make an unlearned model from a target.
+
+    Example: `muse-eval unlearn --method simnpo_gdr --model muse-bench/MUSE-Books_target --task muse_books
+    --out simnpo-books`
+    """
+    from muse_eval.api import unlearn as make
+    from muse_eval.progress import display
+
+    params = {name: value for name, value in {"beta": beta, "gamma": gamma}.items() if value is not None}
+    with one_voice(), display(quiet or rank() > 0) as progress:
+        made = make(
+            model,
+            task,
+            method,
+            out,
+            data_dir=data_dir,
+            overwrite=overwrite,
+            keep_checkpoints=keep_checkpoints,
+            progress=progress,
+            tokenizer=tokenizer,
+            lr=lr,
+            epochs=epochs,
+            batch_size=batch_size,
+            micro_batch_size=micro_batch_size,
+            max_len=max_len,
+            lambda_=lambda_,
+            seed=seed,
+            dtype=dtype,
+            gradient_checkpointing=gradient_checkpointing,
+            lora=lora,
+            optim=optim,
+            report_to=report_to,
+            allow_pickle=allow_pickle,
+            trust_remote_code=trust_remote_code,
+            params=params,
+        )
+    if not rank():
+        print(f"unlearned model: {made} (its recipe: {made}/unlearn.json)")
+    if several():
+        from muse_eval.unlearning.processes import leave
+
+        leave()
+
+
+def several() -> bool:
+    """Tell whether this is one of several processes (``accelerate launch``)."""
+    return os.environ.get("WORLD_SIZE", "1") != "1"
+
+
+def rank() -> int:
+    """Return which of them this is; 0 tells what all would."""
+    return int(os.environ.get("RANK", "0")) if several() else 0
+
+
+@contextmanager
+def one_voice() -> Iterator[None]:
+    """Let one process of several tell of an error that all of them have."""
+    try:
+        yield
+    except LocalError as error:
+        raise UserError(f"process {rank()}: {error}" if rank() else str(error)) from error
+    except UserError:
+        if rank():
+            raise typer.Exit(2) from None
+        raise

@@ -1,0 +1,79 @@
+"""What a run starts from: the packages it needs, its precision, the target and its tokenizer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import cast
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from muse_eval.config import HubRef
+from muse_eval.engines.checkpoint import Checkpoint, find_checkpoint
+from muse_eval.engines.loading import LoadOptions, load_model, load_tokenizer, state_digest, tokenizer_digest
+from muse_eval.errors import UserError
+from muse_eval.unlearning import adapters, reports
+from muse_eval.unlearning.learner import Progress
+from muse_eval.unlearning.recipe import UnlearnConfig
+
+
+def precision(dtype: str) -> str:
+    """Return the precision that a config's dtype comes to on this machine."""
+    if dtype != "auto":
+        return dtype
+    return "mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "float32"
+
+
+def check_packages(config: UnlearnConfig) -> None:
+    """Raise ``UserError`` where the config needs a package that is missing."""
+    if config.lora:
+        adapters.check_installed()
+    if config.optim == "adamw_8bit" and find_spec("bitsandbytes") is None:
+        raise UserError("--optim adamw_8bit needs bitsandbytes; install it: pip install 'muse-eval[bnb]'")
+    if config.report_to:
+        reports.check_installed(config.report_to)
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run starts from: the target, as a checkpoint or loaded, and its tokenizer."""
+
+    checkpoint: Checkpoint | None
+    model: PreTrainedModel | None
+    tokenizer: PreTrainedTokenizerBase
+
+    def identity(self) -> dict[str, str | None]:
+        """Return what tells this target from any other: its revision and digests."""
+        found = self.checkpoint
+        return {
+            "revision": found.revision if found else None,
+            "weights": found.digest if found else state_digest(cast(PreTrainedModel, self.model)),
+            "tokenizer": tokenizer_digest(self.tokenizer),
+        }
+
+    def load(self, config: UnlearnConfig, dtype: str) -> PreTrainedModel:
+        """Return the target on the CPU, in the precision its weights are trained in."""
+        if self.model is not None:
+            return self.model
+        assert self.checkpoint is not None
+        kept = "bfloat16" if dtype == "bfloat16" else "float32"
+        options = LoadOptions(kept, "cpu", None, config.allow_pickle, config.trust_remote_code)
+        return load_model(self.checkpoint, options)
+
+
+def open_target(
+    config: UnlearnConfig,
+    model: PreTrainedModel | None,
+    tokenizer: PreTrainedTokenizerBase | None,
+    fallbacks: Sequence[HubRef],
+    progress: Progress | None,
+) -> Start:
+    """Find the target and its tokenizer, those that are not loaded already."""
+    code, checkpoint = config.trust_remote_code, None
+    if model is None:
+        checkpoint = find_checkpoint(
+            config.model, allow_pickle=config.allow_pickle, trust_remote_code=code, progress=progress
+        )
+    return Start(
+        checkpoint, model, tokenizer or load_tokenizer(checkpoint, config.tokenizer, fallbacks, code)
+    )
