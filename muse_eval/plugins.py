@@ -2,12 +2,15 @@
 
 import importlib
 import re
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from muse_eval.config import TaskSpec, parse_task, read_text
+from muse_eval.config import ColumnSpec, TaskSpec, parse_params, parse_task, read_text
 from muse_eval.errors import UserError, first_line, unknown_name
+from muse_eval.sources import columns_of
 from muse_eval.types import Method, Metric
 
 RETAIN_TERMS = {"gdr": "nll", "klr": "kl"}
@@ -53,6 +56,27 @@ def metric(name: str) -> Metric:
         raise unknown_name("metric", name, metric_names())
     found: Metric = _load("muse_eval.metrics", name).METRIC
     return found
+
+
+def column(name: str, spec: ColumnSpec, values: Mapping[str, Any]) -> tuple[Metric, Any]:
+    """Load a column's metric and its parameters, with ``values`` in place of its defaults.
+
+    Raises:
+        UserError: a name is unknown, a value is out of bounds, or its splits are not those the metric reads.
+    """
+    found = metric(spec.metric)
+    params = parse_params(found.params, values, f"column {name}")
+    unknown = set(spec.splits) ^ set(found.roles)
+    if unknown:
+        raise UserError(f"task column {name}: {spec.metric} needs the splits {', '.join(found.roles)}")
+    for role, needed in found.roles.items():
+        given = columns_of(spec.splits[role])
+        if not set(needed) <= set(given):
+            raise UserError(
+                f"task column {name}: {spec.metric} reads {', '.join(needed)} of {role}, "
+                f"but {spec.splits[role]} has {', '.join(given)}"
+            )
+    return found, params
 
 
 def method_names() -> list[str]:
@@ -108,8 +132,22 @@ def task(name: str) -> TaskSpec:
             }
         )
     if name.endswith((".yaml", ".yml")):
-        return parse_task(read_text(Path(name), "task file"), name)
+        return _beside(parse_task(read_text(Path(name), "task file"), name), Path(name).parent)
     if name not in task_names():
         raise unknown_name("task", name, task_names())
     file = resources.files("muse_eval.tasks") / f"{name}.yaml"
     return parse_task(file.read_text(encoding="utf-8"), f"tasks/{name}.yaml")
+
+
+def _beside(task: TaskSpec, home: Path) -> TaskSpec:
+    """Return the task with its data folder, where it names one, found from the folder of its YAML file.
+
+    Raises:
+        UserError: its data come from elsewhere.
+    """
+    if task.data.folder is None:
+        return task
+    if task.data.source != "folder":
+        raise UserError(f"task {task.name}: data.folder goes with source: folder, not {task.data.source}")
+    folder = home / task.data.folder.expanduser()
+    return task.model_copy(update={"data": task.data.model_copy(update={"folder": folder})})
