@@ -252,6 +252,7 @@ def test_verify_tells_every_split_s_state(folder: Path, small: TaskSpec) -> None
         "privleak/forget": "ok",
         "raw/forget": "ok",
         "raw/holdout": "missing",
+        "raw/retain1": "missing",
         "verbmem/forget": "not pinned",
     }
     assert verdicts["knowmem/forget_qa"].found == SplitFingerprint(rows=2, num_bytes=33)
