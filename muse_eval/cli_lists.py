@@ -1,19 +1,16 @@
-"""The verbs that show and manage what is there: list, data, cache."""
+"""The verbs that show and manage what is there: list, cache."""
 
 import json
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from muse_eval.cli_options import DataOption, JsonOption, ResultsOption, warn
-from muse_eval.errors import UserError, unknown_name
+from muse_eval.cli_options import JsonOption, ResultsOption, warn
+from muse_eval.errors import unknown_name
 
-data_app = typer.Typer(no_args_is_help=True, help="Look at a task's data, check it, copy it.")
 cache_app = typer.Typer(no_args_is_help=True, help="Look at the stored answers, or delete them.")
-
-TaskName = Annotated[str, typer.Option(help="Task name or YAML file.")]
 
 
 def list_things(
@@ -46,7 +43,7 @@ def list_things(
     if name is not None and what == "launch":
         print(lines[0]["path"])
     else:
-        _print_columns(lines)
+        print_columns(lines)
 
 
 def _only(what: str, name: str, lines: list[dict[str, str]]) -> list[dict[str, str]]:
@@ -58,7 +55,8 @@ def _only(what: str, name: str, lines: list[dict[str, str]]) -> list[dict[str, s
     return found
 
 
-def _print_columns(lines: list[dict[str, str]]) -> None:
+def print_columns(lines: list[dict[str, str]]) -> None:
+    """Print rows of equal keys, one a line, in aligned columns."""
     widths = {key: max(len(line[key]) for line in lines) for key in lines[0]}
     for line in lines:
         print("  ".join(line[key].ljust(width) for key, width in widths.items()).rstrip())
@@ -130,95 +128,6 @@ def _launch() -> list[dict[str, str]]:
         {"name": path.stem, "path": str(path), "what": path.read_text(encoding="utf-8").splitlines()[0][2:]}
         for path in sorted(folder.glob("*.yaml"))
     ]
-
-
-def _open(task: str, data_dir: Path | None) -> Any:
-    from muse_eval import plugins
-    from muse_eval.data import open_data
-
-    spec = plugins.task(task)
-    return spec, open_data(spec, data_dir)
-
-
-def _names(data: Any, data_dir: Path | None) -> list[str]:
-    names: list[str] = data.names()
-    if not names:
-        where = "the task's source" if data_dir is None else f"--data-dir {data_dir}"
-        raise UserError(f"{where} has no split at all; give a folder in the layout of MUSE's loader")
-    return names
-
-
-@data_app.command()
-def show(
-    task: TaskName,
-    data_dir: DataOption = None,
-    split: Annotated[str | None, typer.Option(help="Print this split's rows as JSON lines.")] = None,
-) -> None:
-    """List a task's splits, or print one.
-
-    Example: `muse-eval data show --task muse_mini --split knowmem/forget_qa`
-    """
-    spec, data = _open(task, data_dir)
-    if split is not None:
-        for row in data.split(split).rows:
-            print(json.dumps(dict(row), ensure_ascii=False))
-        return
-    scored = {name for column in spec.columns.values() for name in column.splits.values()}
-    lines = []
-    for name in _names(data, data_dir):
-        found = data.split(name)
-        lines.append(
-            {
-                "split": name,
-                "rows": f"{len(found.rows)} rows",
-                "bytes": f"{found.fingerprint.num_bytes} bytes",
-                "sha256": found.sha256[:12],
-                "use": "scored" if name in scored else "",
-            }
-        )
-    _print_columns(lines)
-
-
-@data_app.command()
-def verify(task: TaskName, data_dir: DataOption = None) -> None:
-    """Compare a task's data with its published fingerprints: exit 0 all there, 1 something differs.
-
-    A split that no column scores may be missing.
-
-    Example: `muse-eval data verify --task muse_news --data-dir data/news`
-    """
-    from muse_eval.data import verify as compare
-
-    spec, data = _open(task, data_dir)
-    scored = {name for column in spec.columns.values() for name in column.splits.values()}
-    verdicts = compare(spec, data)
-    for verdict in verdicts:
-        found, expected = verdict.found, verdict.expected
-        sizes = "" if found is None else f"{found.rows} rows, {found.num_bytes} bytes"
-        wanted = ""
-        if verdict.status == "differs" and expected is not None:
-            wanted = f" (expected {expected.rows} rows, {expected.num_bytes} bytes)"
-        print(f"{verdict.split}: {verdict.status} {sizes}{wanted}".rstrip())
-    wrong = [v for v in verdicts if v.status == "differs" or (v.status == "missing" and v.split in scored)]
-    if wrong:
-        raise typer.Exit(1)
-
-
-@data_app.command()
-def export(
-    task: TaskName,
-    out: Annotated[Path, typer.Option(help="Folder to write.")],
-    data_dir: DataOption = None,
-) -> None:
-    """Write a task's splits as JSON, in the layout that `--data-dir` reads.
-
-    Example: `muse-eval data export --task muse_mini --out data/mini`
-    """
-    from muse_eval.data import export as write
-
-    _, data = _open(task, data_dir)
-    written = write(data, _names(data, data_dir), out)
-    print(f"{out}: {len(written)} splits")
 
 
 @cache_app.command()

@@ -30,11 +30,16 @@ class HubRef(Spec):
 
 
 class DataSpec(Spec):
-    """Where a task's splits come from: the hub, or the built-in world."""
+    """Where a task's splits come from: the hub, a folder, or the built-in world."""
 
-    source: Literal["hub", "builtin"]
+    source: Literal["hub", "folder", "builtin"]
     repo: str | None = None
     revision: str | None = None
+    folder: Annotated[Path | None, Field(exclude=True)] = None
+    """In the layout of MUSE's loader; a relative one stands beside the task's YAML file.
+
+    Never dumped: what a result says of its data is their content, wherever they lay.
+    """
     seed: int = 0
     """Which built-in world; its corpus is made from this seed."""
 

@@ -84,14 +84,22 @@ def open_data(task: TaskSpec, data_dir: Path | None = None) -> Data:
         UserError: the folder does not exist, or the task names no source.
     """
     if data_dir is not None:
-        if not data_dir.is_dir():
-            raise UserError(f"--data-dir {data_dir} is not a folder; give one in the layout of MUSE's loader")
-        return Data(LocalFolder(data_dir))
+        return _folder(data_dir, "--data-dir")
+    if task.data.source == "folder":
+        if task.data.folder is None:
+            raise UserError(f"task {task.name} has no data.folder; add it, or give --data-dir")
+        return _folder(task.data.folder, f"task {task.name}: data.folder")
     if task.data.source == "builtin":
         return Data(BuiltinWorld(task.data.seed))
     if task.data.repo is None:
         raise UserError(f"task {task.name} names no repo for its data; give --data-dir")
     return Data(Hub(task.data))
+
+
+def _folder(root: Path, said: str) -> Data:
+    if not root.is_dir():
+        raise UserError(f"{said} {root} is not a folder; give one in the layout of MUSE's loader")
+    return Data(LocalFolder(root))
 
 
 def _checked(name: str, raw: list[Any], where: str) -> tuple[Row, ...]:
@@ -134,14 +142,14 @@ class Verdict:
 
 
 def verify(task: TaskSpec, data: Data) -> list[Verdict]:
-    """Compare every split that a task scores or pins with its published fingerprint.
+    """Compare every split that a task scores, unlearns or pins with its published fingerprint.
 
     Raises:
         UserError: a split is there but cannot be read.
     """
     scored = {name for column in task.columns.values() for name in column.splits.values()}
     verdicts = []
-    for name in sorted(scored | set(task.fingerprints)):
+    for name in sorted({*scored, *task.fingerprints, task.unlearn.forget, task.unlearn.retain}):
         expected = task.fingerprints.get(name)
         try:
             found = data.split(name).fingerprint

@@ -6,11 +6,10 @@ from typing import Any
 
 from muse_eval import plugins
 from muse_eval.card import task_of
-from muse_eval.config import ColumnSpec, RunConfig, TaskSpec, parse_params
+from muse_eval.config import ColumnSpec, RunConfig, TaskSpec
 from muse_eval.data import Data, open_data
 from muse_eval.engines import Choice, choose_engine
 from muse_eval.errors import UserError, unknown_name
-from muse_eval.sources import columns_of
 from muse_eval.types import Metric, Request, Row, Splits
 
 
@@ -102,21 +101,10 @@ def _groups(config: RunConfig, task: TaskSpec) -> dict[str, dict[str, Any]]:
 def _column(
     name: str, spec: ColumnSpec, data: Data, config: RunConfig, changes: Mapping[str, Any]
 ) -> PlannedColumn:
-    metric = plugins.metric(spec.metric)
     values = {**spec.params, **changes}
-    if config.truncate and "truncate" in {field.name for field in fields(metric.params)}:
+    if config.truncate and "truncate" in {one.name for one in fields(plugins.metric(spec.metric).params)}:
         values["truncate"] = True
-    params = parse_params(metric.params, values, f"column {name}")
-    unknown = set(spec.splits) ^ set(metric.roles)
-    if unknown:
-        raise UserError(f"task column {name}: {spec.metric} needs the splits {', '.join(metric.roles)}")
-    for role, needed in metric.roles.items():
-        given = columns_of(spec.splits[role])
-        if not set(needed) <= set(given):
-            raise UserError(
-                f"task column {name}: {spec.metric} reads {', '.join(needed)} of {role}, "
-                f"but {spec.splits[role]} has {', '.join(given)}"
-            )
+    metric, params = plugins.column(name, spec, values)
     splits: Splits = data.roles(spec.splits)
     if config.limit is not None:
         splits = Limited(splits, config.limit, metric.few_shot)

@@ -3,15 +3,18 @@
 import ast
 import importlib
 import re
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import yaml
 
-from muse_eval.config import PresetSpec, TaskSpec, parse_task, read_text
+from muse_eval.config import ColumnSpec, PresetSpec, TaskSpec, parse_params, parse_task, read_text
 from muse_eval.errors import UserError, first_line, unknown_name
+from muse_eval.sources import columns_of
 from muse_eval.types import AnyMethod, LogitMixture, Metric
 
 RETAIN_TERMS = {"gdr": "nll", "klr": "kl"}
@@ -61,6 +64,27 @@ def metric(name: str) -> Metric:
         raise unknown_name("metric", name, metric_names())
     found: Metric = _load("muse_eval.metrics", name).METRIC
     return found
+
+
+def column(name: str, spec: ColumnSpec, values: Mapping[str, Any]) -> tuple[Metric, Any]:
+    """Load a column's metric and its parameters, with ``values`` in place of its defaults.
+
+    Raises:
+        UserError: a name is unknown, a value is out of bounds, or its splits are not those the metric reads.
+    """
+    found = metric(spec.metric)
+    params = parse_params(found.params, values, f"column {name}")
+    unknown = set(spec.splits) ^ set(found.roles)
+    if unknown:
+        raise UserError(f"task column {name}: {spec.metric} needs the splits {', '.join(found.roles)}")
+    for role, needed in found.roles.items():
+        given = columns_of(spec.splits[role])
+        if not set(needed) <= set(given):
+            raise UserError(
+                f"task column {name}: {spec.metric} reads {', '.join(needed)} of {role}, "
+                f"but {spec.splits[role]} has {', '.join(given)}"
+            )
+    return found, params
 
 
 def _forms() -> dict[str, str]:
@@ -182,7 +206,7 @@ def task(name: str) -> TaskSpec:
             }
         )
     if name.endswith((".yaml", ".yml")):
-        return parse_task(read_text(Path(name), "task file"), name)
+        return _beside(parse_task(read_text(Path(name), "task file"), name), Path(name).parent)
     if name not in task_names():
         raise unknown_name("task", name, task_names())
     file = resources.files("muse_eval.tasks") / f"{name}.yaml"
@@ -202,3 +226,17 @@ def mixture(name: str) -> LogitMixture:
     if not isinstance(found, LogitMixture):
         raise UserError(f"method {name} makes one model's weights; it does not combine two models")
     return found
+
+
+def _beside(task: TaskSpec, home: Path) -> TaskSpec:
+    """Return the task with its data folder, where it names one, found from the folder of its YAML file.
+
+    Raises:
+        UserError: its data come from elsewhere.
+    """
+    if task.data.folder is None:
+        return task
+    if task.data.source != "folder":
+        raise UserError(f"task {task.name}: data.folder goes with source: folder, not {task.data.source}")
+    folder = home / task.data.folder.expanduser()
+    return task.model_copy(update={"data": task.data.model_copy(update={"folder": folder})})

@@ -48,6 +48,11 @@ class TwoClasses:
         return np.asarray((high > low) + 0.5 * (high == low))
 
 
+def auc_interval(scores: TwoClasses, *, seed: int, resamples: int) -> tuple[float, float]:
+    """Return the 95 % percentile-bootstrap interval of the AUC, resampling the texts of both classes."""
+    return _percentiles(_resampled_auc(scores, seed, resamples))
+
+
 def relative_auc_interval(
     scores: TwoClasses, reference: TwoClasses | float, *, seed: int, resamples: int
 ) -> tuple[float, float] | None:
@@ -57,17 +62,21 @@ def relative_auc_interval(
     the model's own, so its uncertainty, and its correlation, are in the interval; a published one is
     a constant. None where a resampled reference AUC is 0, since the ratio then has no interval.
     """
+    if isinstance(reference, float):
+        base = np.full(resamples, reference)
+    else:
+        base = _resampled_auc(reference, seed, resamples)
+    if not (base > 0).all():
+        return None
+    return _percentiles(_resampled_auc(scores, seed, resamples) / base - 1)
+
+
+def _resampled_auc(scores: TwoClasses, seed: int, resamples: int) -> Floats:
+    """Return (resamples,): the AUC of each resample; one seed draws the same texts."""
     low = _counts(len(scores.negatives), seed, resamples)
     high = _counts(len(scores.positives), seed + 1, resamples)
     pairs = len(scores.negatives) * len(scores.positives)
-
-    def resampled(classes: TwoClasses) -> Floats:
-        return np.asarray(((low @ classes.wins()) * high).sum(axis=1) / pairs)
-
-    base = np.full(resamples, reference) if isinstance(reference, float) else resampled(reference)
-    if not (base > 0).all():
-        return None
-    return _percentiles(resampled(scores) / base - 1)
+    return np.asarray(((low @ scores.wins()) * high).sum(axis=1) / pairs)
 
 
 def _counts(n: int, seed: int, resamples: int) -> Floats:

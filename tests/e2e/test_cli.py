@@ -328,15 +328,57 @@ def test_data_exported_reads_back_equal() -> None:
         assert len(rows.splitlines()) > 50
 
     args = ["data", "verify", "--task", "muse_mini", "--data-dir", "copy"]
-    fine = muse(*args)
-    assert fine.exit_code == 0
-    assert all(line.split()[1] == "ok" for line in fine.stdout.splitlines())
+    fine = muse(*args, "--strict")
+    assert (fine.exit_code, fine.stderr) == (0, "")
+    *verdicts, apart = fine.stdout.splitlines()
+    assert all(line.split()[1] == "ok" for line in verdicts)
+    assert apart.startswith("privleak/holdout told from privleak/forget without a model: AUC 0.")
     Path("copy/verbmem/forget.json").write_text('[{"prompt": "The owl", "gt": "said"}]', encoding="utf-8")
     Path("copy/train/forget.json").unlink()
     wrong = muse(*args)
     assert wrong.exit_code == 1
     assert "verbmem/forget: differs 1 rows, 19 bytes (expected 100 rows, " in wrong.stdout
     assert "train/forget: missing" in wrong.stdout
+
+
+@pytest.mark.usefixtures("here")
+def test_what_is_suspicious_in_the_data_is_a_warning() -> None:
+    """The village is three texts a side: few, cut short, and two of the retain texts are forget texts."""
+    args = ["data", "verify", "--task", "village.yaml", "--data-dir", "data"]
+    done = muse(*args)
+    assert done.exit_code == 0
+    assert "raw/forget: not pinned 4 rows, " in done.stdout
+    assert done.stdout.splitlines()[-1].endswith("without a model: too few texts to compare")
+    warnings = done.stderr.splitlines()
+    assert all(line.startswith("muse-eval: warning: ") for line in warnings)
+    assert (
+        "muse-eval: warning: verbmem/forget: only 3 rows: under 20 an interval says little; add rows"
+        in warnings
+    )
+    assert any("privleak/retain: the same text as the forget side in rows 0 (" in line for line in warnings)
+
+    strict = muse(*args, "--strict")
+    assert (strict.exit_code, strict.stdout, strict.stderr) == (1, done.stdout, done.stderr)
+
+    machine = muse(*args, "--json")
+    assert (machine.exit_code, machine.stderr) == (0, "")
+    told = json.loads(machine.stdout)
+    assert [f"{one['split']}: {one['what']}; {one['do']}" for one in told["suspicions"]] == [
+        line.removeprefix("muse-eval: warning: ") for line in warnings
+    ]
+    assert {one["split"]: one["found"]["rows"] for one in told["splits"]}["raw/forget"] == 4
+    assert [(one["column"], one["length"], one["words"]) for one in told["shifts"]] == [
+        ("privleak", None, None)
+    ]
+
+    Path("data/raw/forget.json").unlink()
+    gone = muse(*args)
+    assert gone.exit_code == 0
+    assert "raw/forget: missing" in gone.stdout.splitlines()
+    assert "warning: raw/forget: is not there, named by unlearn.forget; add raw/forget.json" in gone.stderr
+    Path("data/privleak/holdout.json").unlink()
+    assert muse(*args).exit_code == 1
+    assert muse(*args, "--json").exit_code == 1
 
 
 @pytest.mark.usefixtures("here")

@@ -14,6 +14,7 @@ from muse_eval.data import Data, Split, export, open_data, verify
 from muse_eval.errors import UserError
 from muse_eval.sources import BuiltinWorld, Hub, LocalFolder, columns_of
 
+ROOT = Path(__file__).parents[2]
 QA = [{"question": "Who?", "answer": "Ada"}, {"question": "Où?", "answer": "à Oru"}]
 
 
@@ -193,6 +194,31 @@ def test_a_folder_goes_before_the_task_s_own_source(folder: Path) -> None:
         open_data(task, folder / "nowhere")
 
 
+def test_a_task_may_name_a_folder_beside_its_file(folder: Path, tmp_path: Path) -> None:
+    text = (ROOT / "tasks" / "muse_mini.yaml").read_text(encoding="utf-8")
+    builtin = "data: {source: builtin, seed: 0}"
+    home = tmp_path / "home"
+    home.mkdir()
+
+    def task(data: str) -> TaskSpec:
+        (home / "mine.yaml").write_text(text.replace(builtin, f"data: {data}"), encoding="utf-8")
+        return plugins.task(str(home / "mine.yaml"))
+
+    there = task("{source: folder, folder: ..}")
+    assert open_data(there).split("privleak/forget").rows == ({"text": "one"}, {"text": "two"})
+    assert open_data(task(f"{{source: folder, folder: {folder}}}")).names() == open_data(there).names()
+    # A result holds the task as it is dumped: the same data elsewhere are the same data.
+    assert "folder" not in there.model_dump(mode="json")["data"]
+    put(home / "other", "privleak/forget", ["three"])
+    assert open_data(there, home / "other").split("privleak/forget").rows == ({"text": "three"},)
+    with pytest.raises(UserError, match=r"task muse_mini: data\.folder .*none is not a folder"):
+        open_data(task("{source: folder, folder: none}"))
+    with pytest.raises(UserError, match=r"task muse_mini has no data\.folder; add it, or give --data-dir"):
+        open_data(task("{source: folder}"))
+    with pytest.raises(UserError, match=r"data\.folder goes with source: folder, not hub"):
+        task("{source: hub, folder: ..}")
+
+
 @pytest.fixture
 def small() -> TaskSpec:
     return TaskSpec.model_validate(
@@ -226,6 +252,7 @@ def test_verify_tells_every_split_s_state(folder: Path, small: TaskSpec) -> None
         "privleak/forget": "ok",
         "raw/forget": "ok",
         "raw/holdout": "missing",
+        "raw/retain1": "missing",
         "verbmem/forget": "not pinned",
     }
     assert verdicts["knowmem/forget_qa"].found == SplitFingerprint(rows=2, num_bytes=33)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from muse_eval.stats import TwoClasses, auc, mean_interval, relative_auc_interval
+from muse_eval.stats import TwoClasses, auc, auc_interval, mean_interval, relative_auc_interval
 
 # Few distinct values, so that ties are common.
 scores = st.lists(st.sampled_from([-2.5, -1.0, 0.0, 0.25, 3.0]), min_size=1, max_size=12)
@@ -125,6 +125,13 @@ def test_a_published_reference_is_a_constant() -> None:
 def test_a_saturated_auc_has_no_spread() -> None:
     apart = TwoClasses([5.0, 6.0, 7.0], [1.0, 2.0])
     assert relative_auc_interval(apart, 0.4, seed=0, resamples=100) == (-1.0, -1.0)
+
+
+def test_an_auc_s_interval_is_that_relative_to_one_and_one_more() -> None:
+    low, high = relative_auc_interval(OWN, 1.0, seed=3, resamples=200) or (0.0, 0.0)
+    assert auc_interval(OWN, seed=3, resamples=200) == pytest.approx((low + 1, high + 1))
+    assert auc_interval(TwoClasses([1.0, 2.0], [3.0]), seed=0, resamples=50) == (1.0, 1.0)
+    assert auc_interval(TwoClasses([1.0], [1.0]), seed=0, resamples=50) == (0.5, 0.5)
 
 
 def test_no_interval_where_a_resampled_reference_is_zero() -> None:

@@ -1,0 +1,156 @@
+"""What is suspicious in single examples, by the metric that scores them; the noun for it."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from muse_eval.config import ColumnSpec
+from muse_eval.passages import normal, words
+from muse_eval.types import Row
+
+SHOWN = 5
+"""Rows that a line names; the rest are counted (``--json`` has them all)."""
+WORDS_PER_TOKEN = 0.5
+"""Fewer than any tokenizer makes of prose (MUSE-News: 128 Llama tokens are 73 to 99 words), to be sure."""
+READABLE = 0.5
+"""Share of letters and digits that ROUGE must be able to read."""
+
+
+@dataclass(frozen=True)
+class Suspicion:
+    """Something in the data that may make a score mean something else than it says."""
+
+    kind: str
+    """``missing``, ``repeated``, ``shared-passage`` …"""
+    split: str
+    rows: tuple[int, ...]
+    """Rows concerned, from 0; empty where it is the whole split."""
+    what: str
+    do: str
+    others: tuple[str, ...] = ()
+    """The places that the rows are held against (``raw/forget[3]``), one a row; or a split."""
+
+    def __str__(self) -> str:
+        """Return it as one line: where, what, and what to do."""
+        return f"{self.split}: {self.what}; {self.do}"
+
+
+def listed(noun: str, items: Sequence[object]) -> str:
+    """Name some of the items and count the rest: ``rows 3, 7 and 9``."""
+    shown = [str(item) for item in items[:SHOWN]]
+    if len(items) > SHOWN:
+        shown.append(f"{len(items) - SHOWN} more")
+    head = ", ".join(shown[:-1])
+    return f"{noun}{'s' if len(items) > 1 else ''} {f'{head} and ' if head else ''}{shown[-1]}"
+
+
+def check(spec: ColumnSpec, params: Any, splits: Mapping[str, Sequence[Row]]) -> list[Suspicion]:
+    """Return what is suspicious in the examples of a column, as far as its splits are there.
+
+    Args:
+        spec: the column; only MUSE's own metrics are known here.
+        params: the metric's parameters.
+        splits: name to rows.
+    """
+    rows = {role: splits[split] for role, split in spec.splits.items() if split in splits}
+    return list(_CHECKS[spec.metric](spec, params, rows)) if spec.metric in _CHECKS else []
+
+
+def _suspicions(kind: str, split: str, rows: Iterable[int], what: str, do: str) -> Iterator[Suspicion]:
+    """Yield one suspicion of all rows, none where there is no row; ``{}`` in ``what`` becomes their list."""
+    chosen = tuple(rows)
+    if chosen:
+        yield Suspicion(kind, split, chosen, what.format(listed("row", chosen)), do)
+
+
+def _knowmem(spec: ColumnSpec, params: Any, rows: Mapping[str, Sequence[Row]]) -> Iterator[Suspicion]:
+    from muse_eval.metrics.knowmem import cut_answer
+
+    pairs, split = rows.get("icl", ())[: params.shots], spec.splits["icl"]
+    if "icl" in rows and len(pairs) < params.shots:
+        what = f"{len(pairs)} in-context pairs, the column asks {params.shots}"
+        yield Suspicion("few-pairs", split, (), what, f"add some, or set params: {{shots: {len(pairs)}}}")
+    shown = {normal(pair["question"]) for pair in pairs}
+    split = spec.splits["qa"]
+    asked = [(index, row["question"], row["answer"]) for index, row in enumerate(rows.get("qa", ()))]
+    yield from _suspicions(
+        "own-pair",
+        split,
+        (i for i, question, _ in asked if normal(question) in shown),
+        f"{{}} also in {spec.splits['icl']}: the prompt holds the answer",
+        "drop them from one of the two",
+    )
+    yield from _suspicions(
+        "long-answer",
+        split,
+        (i for i, _, answer in asked if len(words(answer)) > params.max_tokens),
+        f"answers of more than {params.max_tokens} words in {{}}: the model may only give that many tokens",
+        "shorten them, or raise the column's params: {max_tokens: …}",
+    )
+    yield from _suspicions(
+        "cut-answer",
+        split,
+        (i for i, _, answer in asked if cut_answer(answer.strip()) != answer.strip()),
+        "an empty line or 'Question:' in the answers of {}: a model's answer ends there",
+        "write each answer as one paragraph",
+    )
+    yield from _unreadable(split, {i: answer for i, _, answer in asked})
+
+
+def _verbmem(spec: ColumnSpec, params: Any, rows: Mapping[str, Sequence[Row]]) -> Iterator[Suspicion]:
+    split, examples = spec.splits["forget"], list(enumerate(rows.get("forget", ())))
+    enough = WORDS_PER_TOKEN * params.max_tokens
+    yield from _suspicions(
+        "short-truth",
+        split,
+        (i for i, row in examples if len(words(row["gt"])) < enough),
+        f"truths of under {enough:g} words in {{}}: a model goes on for {params.max_tokens} tokens, and "
+        "what is beyond the truth lowers the score",
+        "lengthen them, or lower the column's params: {max_tokens: …}",
+    )
+    yield from _suspicions(
+        "prompt-in-truth",
+        split,
+        (i for i, row in examples if normal(row["gt"]).startswith(normal(row["prompt"]))),
+        "the truth begins with its own prompt in {}: a model is to continue it, not to repeat it",
+        "cut the prompt off gt",
+    )
+    yield from _unreadable(split, {i: row["gt"] for i, row in examples})
+
+
+def _privleak(spec: ColumnSpec, params: Any, rows: Mapping[str, Sequence[Row]]) -> Iterator[Suspicion]:
+    for role in ("forget", "holdout", *(("retain",) if params.retain else ())):
+        yield from _suspicions(
+            "short-text",
+            spec.splits[role],
+            (
+                i
+                for i, row in enumerate(rows.get(role, ()))
+                if int(params.k * (len(words(row["text"])) - 1)) < 1
+            ),
+            f"too few words for Min-{100 * params.k:g}% in {{}}: one such text makes the column n/a",
+            "lengthen them or drop them",
+        )
+
+
+def _unreadable(split: str, truths: Mapping[int, str]) -> Iterator[Suspicion]:
+    yield from _suspicions(
+        "unreadable",
+        split,
+        (i for i, truth in truths.items() if _readable(truth) < READABLE),
+        "mostly letters other than a–z and 0–9 in the truths of {}: ROUGE, as published, reads nothing else",
+        "score them with a metric of your own",
+    )
+
+
+def _readable(text: str) -> float:
+    """Return the share of letters and digits that are ASCII, 0 where there is none."""
+    kept = [letter.isascii() for letter in text if letter.isalnum()]
+    return sum(kept) / len(kept) if kept else 0.0
+
+
+_CHECKS: dict[str, Callable[[ColumnSpec, Any, Mapping[str, Sequence[Row]]], Iterator[Suspicion]]] = {
+    "knowmem": _knowmem,
+    "verbmem": _verbmem,
+    "privleak": _privleak,
+}

@@ -1,0 +1,265 @@
+"""What is missing or suspicious in a task's data, found before a model is trained or scored on them."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+from muse_eval import example_checks, plugins
+from muse_eval.config import ColumnSpec, TaskSpec
+from muse_eval.data import Data
+from muse_eval.example_checks import Suspicion, listed
+from muse_eval.passages import ANCHOR, Match, Passages, repeats, shared, strangers
+from muse_eval.shift import Told, told_by_length, told_by_words
+from muse_eval.sources import MissingSplit, columns_of
+from muse_eval.types import Metric, Row
+
+FEW = 20
+"""Examples below which a 95 % interval says little: at 20 texts a side, half of an AUC's is about 0.18."""
+SIDES = ("forget", "holdout", "retain")
+APART = {
+    ("holdout", "forget"): "the target has read it, so it is no holdout text",
+    ("retain", "forget"): "retrain reads it too, and what is to be forgotten is to be kept",
+    ("holdout", "retain"): "every model reads it, so it is no holdout text",
+}
+"""Sides that must share no text, the one that is told first; and what it means where they do."""
+
+Rows = Mapping[str, Sequence[Row]]
+"""The splits that are there: name to rows."""
+
+
+@dataclass(frozen=True)
+class Shift:
+    """How well a PrivLeak column's holdout texts are told from its forget texts without any model."""
+
+    column: str
+    forget: str
+    holdout: str
+    length: Told | None
+    """By the number of characters; None where there are too few texts."""
+    words: Told | None
+    """By a bag of words; None where there are too few texts, or none has a word."""
+
+    def __str__(self) -> str:
+        """Return it as one line."""
+        told = [
+            f"{told.auc:.2f} ({told.ci[0]:.2f}–{told.ci[1]:.2f}) by {kind}"
+            for kind, told in (("length", self.length), ("words", self.words))
+            if told is not None
+        ]
+        apart = f"AUC {', '.join(told)}; 0.5 is no difference" if told else "too few texts to compare"
+        return f"{self.holdout} told from {self.forget} without a model: {apart}"
+
+
+def read(task: TaskSpec, data: Data) -> Rows:
+    """Read every split that the task scores, unlearns or pins and, but for the hub's, every ``raw`` one.
+
+    Raises:
+        UserError: a split is there but cannot be read.
+    """
+    names = {*_users(task), *task.fingerprints}
+    if data.describe()["source"] != "hub":
+        names |= {name for name in data.names() if name.startswith("raw/")}
+    found = {}
+    for name in sorted(names):
+        try:
+            found[name] = data.split(name).rows
+        except MissingSplit:
+            continue
+    return found
+
+
+def differences(task: TaskSpec, splits: Rows, seed: int = 0) -> tuple[Shift, ...]:
+    """Return how far forget and holdout texts differ without a model, of every column that compares them.
+
+    Args:
+        task: the task.
+        splits: as ``read`` returns them.
+        seed: of the classifiers' folds and of the intervals.
+    """
+    found = []
+    for name, column in task.columns.items():
+        forget, holdout = (column.splits.get(side, "") for side in ("forget", "holdout"))
+        if forget in splits and holdout in splits:
+            texts = _texts(forget, splits[forget]), _texts(holdout, splits[holdout])
+            by_length, by_words = told_by_length(*texts, seed), told_by_words(*texts, seed)
+            found.append(Shift(name, forget, holdout, by_length, by_words))
+    return tuple(found)
+
+
+def examine(task: TaskSpec, splits: Rows, shifts: Iterable[Shift] = ()) -> tuple[Suspicion, ...]:
+    """Return what is suspicious in the splits that are there, each told once.
+
+    Args:
+        task: the task; its columns and its ``unlearn`` section say what each split is for.
+        splits: as ``read`` returns them.
+        shifts: as ``differences`` returns them.
+
+    Raises:
+        UserError: a column names what there is not.
+    """
+    columns = {name: (spec, *plugins.column(name, spec, spec.params)) for name, spec in task.columns.items()}
+    found = [
+        *_missing(task, splits),
+        *_both_sides(task),
+        *_repeated(splits),
+        *_overlaps(task, splits),
+        *_unread(task, splits),
+        *_asked_on_both_sides(columns, splits),
+    ]
+    for spec, metric, params in columns.values():
+        found += _few(spec, metric, params, splits)
+        found += example_checks.check(spec, params, splits)
+    found += [suspicion for shift in shifts for suspicion in _told_apart(shift)]
+    return tuple(dict.fromkeys(found))
+
+
+# ── what is there, and for what ──────────────────────────────────────────────────────────────────
+def _users(task: TaskSpec) -> dict[str, list[str]]:
+    """Return who names each split: columns, and the roles of ``unlearn``."""
+    users: dict[str, list[str]] = {}
+    for name, column in task.columns.items():
+        for split in column.splits.values():
+            users.setdefault(split, []).append(f"column {name}")
+    users.setdefault(task.unlearn.forget, []).append("unlearn.forget")
+    users.setdefault(task.unlearn.retain, []).append("unlearn.retain")
+    return users
+
+
+def _missing(task: TaskSpec, splits: Rows) -> Iterator[Suspicion]:
+    for split, users in _users(task).items():
+        if split not in splits:
+            what = f"is not there, named by {' and '.join(dict.fromkeys(users))}"
+            yield Suspicion(
+                "missing", split, (), what, f"add {split}.json to the data, or name another split"
+            )
+
+
+def _roles(task: TaskSpec) -> dict[str, set[str]]:
+    """Return the sides on which a task's columns and its ``unlearn`` section put each split."""
+    roles: dict[str, set[str]] = {task.unlearn.forget: {"forget"}}
+    roles.setdefault(task.unlearn.retain, set()).add("retain")
+    for column in task.columns.values():
+        for role, split in column.splits.items():
+            if role in SIDES:
+                roles.setdefault(split, set()).add(role)
+    return roles
+
+
+def _both_sides(task: TaskSpec) -> Iterator[Suspicion]:
+    for split, sides in _roles(task).items():
+        if len(sides) > 1:
+            what = f"stands for {' and for '.join(sorted(sides))}"
+            yield Suspicion("both-sides", split, (), what, "name a split of its own for each")
+
+
+def _sides(task: TaskSpec, splits: Rows) -> dict[str, dict[str, list[str]]]:
+    """Return each side's splits with their texts: by role where the task gives one, else by name.
+
+    A split that stands for several sides is told apart from here on by the first.
+    """
+    roles = _roles(task)
+    sides: dict[str, dict[str, list[str]]] = {side: {} for side in SIDES}
+    for split, rows in splits.items():
+        tail = split.rpartition("/")[2]
+        for side in SIDES:
+            if side in roles.get(split, ()) or (split not in roles and tail.startswith(side)):
+                if "question" not in columns_of(split):
+                    sides[side][split] = _texts(split, rows)
+                break
+    return sides
+
+
+def _texts(split: str, rows: Sequence[Row]) -> list[str]:
+    """Return what is compared of each row: the question, else all of its columns."""
+    columns = columns_of(split)
+    kept = columns[:1] if "question" in columns else columns
+    return ["".join(row[column] for column in kept) for row in rows]
+
+
+# ── the same text in two places ──────────────────────────────────────────────────────────────────
+def _repeated(splits: Rows) -> Iterator[Suspicion]:
+    for split, rows in splits.items():
+        found = repeats(_texts(split, rows))
+        if found:
+            kind = "question" if "question" in columns_of(split) else "text"
+            pairs = [f"{row} (as {of})" for row, of in found.items()]
+            what = f"the same {kind} again in {listed('row', pairs)}"
+            others = tuple(f"{split}[{of}]" for of in found.values())
+            yield Suspicion(
+                "repeated", split, tuple(found), what, "drop the copies, they count twice", others
+            )
+
+
+def _overlaps(task: TaskSpec, splits: Rows) -> Iterator[Suspicion]:
+    sides = {side: Passages(texts) for side, texts in _sides(task, splits).items()}
+    for (one, other), meaning in APART.items():
+        matches = shared(sides[one], sides[other])
+        for split in dict.fromkeys(match.place.split for match in matches):
+            own = [match for match in matches if match.place.split == split]
+            same, parts = [m for m in own if not m.words], [m for m in own if m.words]
+            for kind, chosen in (("same-text", same), ("shared-passage", parts)):
+                if chosen:
+                    yield _overlap(kind, split, chosen, other, meaning)
+
+
+def _overlap(kind: str, split: str, matches: list[Match], other: str, meaning: str) -> Suspicion:
+    told = [f"{m.place.row} ({m.other}{f', {m.words} words' if m.words else ''})" for m in matches]
+    what = "the same text as" if kind == "same-text" else "a passage of"
+    return Suspicion(
+        kind,
+        split,
+        tuple(match.place.row for match in matches),
+        f"{what} the {other} side in {listed('row', told)}: {meaning}",
+        "take it out of one of the two",
+        tuple(str(match.other) for match in matches),
+    )
+
+
+def _unread(task: TaskSpec, splits: Rows) -> Iterator[Suspicion]:
+    """Tell of scored forget texts that are no part of what is to be unlearned."""
+    home = task.unlearn.forget
+    scored = {c.splits["forget"] for c in task.columns.values() if "forget" in c.splits} - {home}
+    if home not in splits:
+        return
+    whole = Passages({home: _texts(home, splits[home])})
+    for split in sorted(scored & splits.keys()):
+        rows = [place.row for place in strangers(Passages({split: _texts(split, splits[split])}), whole)]
+        if rows:
+            what = f"no {ANCHOR} words in a row of {home} in {listed('row', rows)}: nothing unlearns them"
+            yield Suspicion("unread", split, tuple(rows), what, f"add them to {home}, or drop them")
+
+
+def _asked_on_both_sides(
+    columns: Mapping[str, tuple[ColumnSpec, Metric, Any]], splits: Rows
+) -> Iterator[Suspicion]:
+    names = [spec.splits["qa"] for spec, _, _ in columns.values() if spec.metric == "knowmem"]
+    there = [name for name in dict.fromkeys(names) if name in splits]
+    for one, other in combinations(there, 2):
+        sides = [Passages({name: _texts(name, splits[name])}) for name in (one, other)]
+        same = [match for match in shared(*sides) if not match.words]
+        if same:
+            told = [f"{match.place.row} ({match.other})" for match in same]
+            what = f"{other} asks the same in {listed('row', told)}: to forget is then to lose utility"
+            rows, others = tuple(m.place.row for m in same), tuple(str(m.other) for m in same)
+            yield Suspicion("asked-twice", one, rows, what, "drop it from one of the two", others)
+
+
+# ── too few, or too different ────────────────────────────────────────────────────────────────────
+def _few(spec: ColumnSpec, metric: Metric, params: Any, splits: Rows) -> Iterable[Suspicion]:
+    for role, split in spec.splits.items():
+        asked = role not in metric.few_shot and (role != "retain" or getattr(params, "retain", True))
+        if asked and 0 < len(splits.get(split, ())) < FEW:
+            what = f"only {len(splits[split])} rows: under {FEW} an interval says little"
+            yield Suspicion("few", split, (), what, "add rows")
+
+
+def _told_apart(shift: Shift) -> Iterator[Suspicion]:
+    for kind, told in (("length", shift.length), ("words", shift.words)):
+        if told is not None and told.suspicious:
+            what = (
+                f"{kind} alone tell{'s' if kind == 'length' else ''} it from {shift.forget} "
+                f"(AUC {told.auc:.2f}): {shift.column} may measure that instead of membership"
+            )
+            do = "draw both at random from one source, or trust it only beside a measured --retrain model"
+            yield Suspicion(f"told-by-{kind}", shift.holdout, (), what, do, (shift.forget,))
