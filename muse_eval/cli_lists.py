@@ -97,7 +97,7 @@ def _engines() -> list[dict[str, str]]:
 def _models() -> list[dict[str, str]]:
     from muse_eval import plugins
 
-    tasks = [plugins.task(name) for name in plugins.task_names()]
+    tasks = [task for name in plugins.task_names() if (task := plugins.task(name)).base is None]
     return [
         {"task": task.name, "role": role, "model": ref.repo, "revision": ref.revision or ""}
         for task in tasks
@@ -137,6 +137,7 @@ def show(
             print(json.dumps(dict(row), ensure_ascii=False))
         return
     scored = {name for column in spec.columns.values() for name in column.splits.values()}
+    folds = spec.folds.forget if spec.folds else []
     lines = []
     for name in _names(data, data_dir):
         found = data.split(name)
@@ -146,7 +147,7 @@ def show(
                 "rows": f"{len(found.rows)} rows",
                 "bytes": f"{found.fingerprint.num_bytes} bytes",
                 "sha256": found.sha256[:12],
-                "use": "scored" if name in scored else "",
+                "use": "scored" if name in scored else "fold" if name in folds else "",
             }
         )
     _print_columns(lines)
@@ -156,14 +157,13 @@ def show(
 def verify(task: TaskName, data_dir: DataOption = None) -> None:
     """Compare a task's data with its published fingerprints: exit 0 all there, 1 something differs.
 
-    A split that no column scores may be missing.
+    A split that is neither scored nor a fold to forget may be missing.
 
     Example: `muse-eval data verify --task muse_news --data-dir data/news`
     """
     from muse_eval.data import verify as compare
 
     spec, data = _open(task, data_dir)
-    scored = {name for column in spec.columns.values() for name in column.splits.values()}
     verdicts = compare(spec, data)
     for verdict in verdicts:
         found, expected = verdict.found, verdict.expected
@@ -172,7 +172,9 @@ def verify(task: TaskName, data_dir: DataOption = None) -> None:
         if verdict.status == "differs" and expected is not None:
             wanted = f" (expected {expected.rows} rows, {expected.num_bytes} bytes)"
         print(f"{verdict.split}: {verdict.status} {sizes}{wanted}".rstrip())
-    wrong = [v for v in verdicts if v.status == "differs" or (v.status == "missing" and v.split in scored)]
+    wrong = [
+        v for v in verdicts if v.status == "differs" or (v.status == "missing" and v.split in spec.needed)
+    ]
     if wrong:
         raise typer.Exit(1)
 

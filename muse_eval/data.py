@@ -134,14 +134,13 @@ class Verdict:
 
 
 def verify(task: TaskSpec, data: Data) -> list[Verdict]:
-    """Compare every split that a task scores or pins with its published fingerprint.
+    """Compare every split that a task needs or pins with its published fingerprint.
 
     Raises:
         UserError: a split is there but cannot be read.
     """
-    scored = {name for column in task.columns.values() for name in column.splits.values()}
     verdicts = []
-    for name in sorted(scored | set(task.fingerprints)):
+    for name in sorted(task.needed | set(task.fingerprints)):
         expected = task.fingerprints.get(name)
         try:
             found = data.split(name).fingerprint

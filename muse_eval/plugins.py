@@ -96,20 +96,36 @@ def task(name: str) -> TaskSpec:
     """
     world = re.fullmatch(r"(?P<base>.+)-seed(?P<seed>\d+)", name)
     if world and world["base"] in task_names():
-        base, seed = task(world["base"]), int(world["seed"])
-        if base.data.source != "builtin":
-            raise UserError(f"task {base.name} has no seed: its data are given; use {base.name}")
-        return base.model_copy(
-            update={
-                "name": name,
-                "title": f"{base.title}, seed {seed}",
-                "data": base.data.model_copy(update={"seed": seed}),
-                "fingerprints": {},
-            }
-        )
-    if name.endswith((".yaml", ".yml")):
-        return parse_task(read_text(Path(name), "task file"), name)
-    if name not in task_names():
+        return _reseeded(task(world["base"]), int(world["seed"]), name)
+    return _read_task(name)
+
+
+def _reseeded(base: TaskSpec, seed: int, name: str) -> TaskSpec:
+    """Return a task of the built-in world as it is in the world of another seed."""
+    if base.data.source != "builtin":
+        raise UserError(f"task {base.name} has no seed: its data are given; use {base.name}")
+    return base.model_copy(
+        update={
+            "name": name,
+            "title": f"{base.title}, seed {seed}",
+            "base": f"{base.base}-seed{seed}" if base.base else None,
+            "data": base.data.model_copy(update={"seed": seed}),
+            "fingerprints": {},
+        }
+    )
+
+
+def _read_task(name: str, is_base: bool = False) -> TaskSpec:
+    """Read a task's YAML; a base named there as a file lies beside it, and is a whole task itself."""
+    by_file = name.endswith((".yaml", ".yml"))
+    if not by_file and name not in task_names():
         raise unknown_name("task", name, task_names())
+
+    def find(base: str) -> TaskSpec:
+        beside = by_file and base.endswith((".yaml", ".yml"))
+        return _read_task(str(Path(name).parent / base) if beside else base, is_base=True)
+
+    if by_file:
+        return parse_task(read_text(Path(name), "task file"), name, None if is_base else find)
     file = resources.files("muse_eval.tasks") / f"{name}.yaml"
-    return parse_task(file.read_text(encoding="utf-8"), f"tasks/{name}.yaml")
+    return parse_task(file.read_text(encoding="utf-8"), f"tasks/{name}.yaml", None if is_base else find)
