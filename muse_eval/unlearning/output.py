@@ -8,7 +8,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,16 @@ CARD = "unlearn.json"
 CHECKPOINTS = "checkpoints"
 COMPLETE = "complete"
 """Marker in a checkpoint: it was written to its end."""
+TRAINING_STATE = (
+    "optimizer*",
+    "scheduler.pt",
+    "scaler.pt",
+    "rng_state*",
+    "trainer_state.json",
+    "training_args.bin",
+)
+"""What a checkpoint holds only so that training can go on from it; for AdamW twice the weights' size."""
+WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 
 
 def partial(out: Path) -> Path:
@@ -167,7 +177,7 @@ def step_of(checkpoint: Path) -> int:
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """List the checkpoints in a partial folder, oldest first."""
+    """List the checkpoints in a partial or a finished folder, oldest first."""
     return sorted((folder / CHECKPOINTS).glob("checkpoint-*"), key=step_of)
 
 
@@ -178,6 +188,31 @@ def complete(checkpoint: Path, drop_older: bool) -> None:
         for older in checkpoints(checkpoint.parent.parent):
             if step_of(older) < step_of(checkpoint):
                 shutil.rmtree(older)
+
+
+def drop_training_state(checkpoint: Path) -> None:
+    """Leave of a checkpoint the model alone."""
+    _remove(checkpoint, TRAINING_STATE)
+
+
+def drop_weights(checkpoint: Path) -> None:
+    """Leave of a checkpoint its place, configuration and tokenizer, not the model."""
+    # First of all, so that what is half removed is taken for gone.
+    (checkpoint / COMPLETE).unlink(missing_ok=True)
+    _remove(checkpoint, WEIGHTS)
+
+
+def has_weights(folder: Path) -> bool:
+    """Tell whether a checkpoint's weights, or those of a finished model, are there in full."""
+    return (folder / COMPLETE).exists() or (folder / CARD).exists()
+
+
+def _remove(folder: Path, patterns: Iterable[str]) -> None:
+    for path in [path for pattern in patterns for path in folder.glob(pattern)]:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def append_line(path: Path, line: Mapping[str, Any]) -> None:
@@ -203,6 +238,8 @@ def appear(out: Path, keep_checkpoints: bool) -> None:
     folder = partial(out)
     if not keep_checkpoints and (folder / CHECKPOINTS).exists():
         shutil.rmtree(folder / CHECKPOINTS)
+    for checkpoint in checkpoints(folder):
+        drop_training_state(checkpoint)
     (folder / RECIPE).unlink(missing_ok=True)
     if out.exists():
         shutil.rmtree(out)

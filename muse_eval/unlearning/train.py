@@ -158,6 +158,7 @@ def write_card(
         **recipe,
         "config": config.model_dump(mode="json", by_alias=True),
         "rows": {"forget": len(pairs.forget), "retain": len(pairs.retain)},
+        "tokens": {"forget": sum(map(len, pairs.forget)), "retain": sum(map(len, pairs.retain))},
         "steps": trainer.state.global_step,
         "batches": {
             "micro": args.per_device_train_batch_size,
