@@ -79,6 +79,7 @@ def unlearn(
     method: str,
     out: str | Path,
     *,
+    forget: str | None = None,
     data_dir: str | Path | None = None,
     overwrite: bool = False,
     keep_checkpoints: bool = False,
@@ -93,6 +94,7 @@ def unlearn(
         task: name of a task or a YAML file; its ``unlearn`` section holds the defaults.
         method: ``simnpo``, ``simnpo_gdr``, ``npo_klr`` … (``plugins.method_names()``).
         out: the folder to make; returned at once where the same recipe was carried out before.
+        forget: the split to forget; None: the task's. A task with several forget sets needs one named.
         data_dir: the task's data in the layout of MUSE's own loader.
         overwrite: replace what another recipe left in ``out``.
         keep_checkpoints: leave each epoch's model in ``out/checkpoints``.
@@ -110,6 +112,11 @@ def unlearn(
     from muse_eval.unlearning.train import unlearn as train
 
     spec = plugins.task(task)
+    if spec.folds is not None and forget is None:
+        raise UserError(
+            f"task {spec.name} has {len(spec.folds.forget)} forget sets; muse-eval pipeline unlearns them, "
+            "or take a task with one"
+        )
     config = configure(spec.unlearn, method=method, model=str(model), task=spec.name, **options)
     data = open_data(spec, None if data_dir is None else Path(data_dir))
     _, form, term = plugins.method(method)
@@ -119,7 +126,7 @@ def unlearn(
 
     return train(
         config,
-        texts(spec.unlearn.forget),
+        texts(forget or spec.unlearn.forget),
         texts(spec.unlearn.retain) if uses_retain(form, term) else [],
         Path(out),
         fallbacks=spec.tokenizers,

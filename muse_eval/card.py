@@ -17,7 +17,9 @@ def task_of(model: str) -> TaskSpec:
     Raises:
         UserError: none of them tells; the error lists the tasks.
     """
-    tasks = {name: plugins.task(name) for name in plugins.task_names()}
+    every = {name: plugins.task(name) for name in plugins.task_names()}
+    # A task with a base shares its data: a card or a name can only mean the base.
+    tasks = {name: task for name, task in every.items() if task.base is None}
     for dataset in _card_datasets(model):
         for task in tasks.values():
             if task.data.repo is not None and dataset.lower() == task.data.repo.lower():

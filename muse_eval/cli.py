@@ -4,13 +4,13 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 import muse_eval
-from muse_eval import cli_data, cli_lists, cli_sweep, cli_unlearn
+from muse_eval import cli_data, cli_lists, cli_pipeline, cli_sweep, cli_unlearn
 from muse_eval.cli_options import (
     BaseUrlOption,
     CodeOption,
@@ -30,6 +30,9 @@ from muse_eval.cli_options import (
     warn,
 )
 from muse_eval.errors import UserError, unknown_name
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 class Verbs(TyperGroup):
@@ -161,93 +164,6 @@ def run(
 
 
 @app.command()
-def pipeline(
-    task: Annotated[str, typer.Option(help="Task name or YAML file.")] = "muse_mini",
-    methods: Annotated[
-        str | None, typer.Option(help="Comma-separated; else ga, npo, simnpo, each also _gdr.")
-    ] = None,
-    target: Annotated[str | None, typer.Option(help="Target model; else the task's own.")] = None,
-    retrain: Annotated[str | None, typer.Option(help="Retrain model; else the task's own.")] = None,
-    seeds: Annotated[
-        str | None, typer.Option(help="Seeds of the built-in world, comma-separated: a table for each.")
-    ] = None,
-    data_dir: DataOption = None,
-    tokenizer: TokenizerOption = None,
-    results: ResultsOption = Path("results"),
-    engine: Annotated[str, typer.Option(help="`auto` or one of `muse-eval list engines`.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    lr: Annotated[float | None, typer.Option(help="Learning rate of unlearning.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Epochs of unlearning.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Forget rows a step.")] = None,
-    lambda_: Annotated[float | None, typer.Option("--lambda", help="λ, weight of the retain term.")] = None,
-    settings: SetOption = None,
-    truncate: TruncateOption = False,
-    overwrite: OverwriteOption = False,
-    allow_pickle: PickleOption = False,
-    trust_remote_code: CodeOption = False,
-    quiet: QuietOption = False,
-) -> None:
-    """Target → unlearn with each method → score all → table; what is there is not done again.
-
-    Example: `muse-eval pipeline --task muse_mini --methods simnpo_gdr,npo_gdr`
-    """
-    from muse_eval.config import build, parse_settings
-    from muse_eval.pipeline import METHODS, PipelineConfig
-    from muse_eval.pipeline import check as check_pipeline
-    from muse_eval.pipeline import pipeline as whole
-    from muse_eval.progress import display
-
-    configs = [
-        build(
-            PipelineConfig,
-            "pipeline",
-            task=name,
-            methods=split(methods, "--methods") or METHODS,
-            target=target,
-            retrain=retrain,
-            data_dir=data_dir,
-            tokenizer=tokenizer,
-            results=results,
-            engine=engine,
-            dtype=dtype,
-            lr=lr,
-            epochs=epochs,
-            batch_size=batch_size,
-            lambda_=lambda_,
-            settings=parse_settings(settings or []),
-            truncate=truncate,
-            overwrite=overwrite,
-            allow_pickle=allow_pickle,
-            trust_remote_code=trust_remote_code,
-        )
-        for name in _worlds(task, seeds)
-    ]
-    for config in configs:
-        check_pipeline(config)
-    folders: list[Path] = []
-    for config in configs:
-        with display(quiet) as progress:
-            made = whole(config, stage=progress.stage, progress=progress, warn=warn)
-        print_table(made)
-        folders += made
-    if len(configs) > 1:
-        print_table(folders, over_seeds=True)
-    print(f"evidence: {folders[0].parent}/NAME/result.json and records.jsonl; models: {results}/models")
-
-
-def _worlds(task: str, seeds: str | None) -> list[str]:
-    """Return the task's name for each seed, once; seed 0 is the plain name."""
-    from muse_eval import plugins
-
-    numbers = split(seeds, "--seeds")
-    if not all(number.isdecimal() for number in numbers):
-        raise UserError(f"--seeds {seeds}: give whole numbers, comma-separated")
-    chosen = dict.fromkeys(int(number) for number in numbers)
-    names = [f"{task}-seed{seed}" if seed else task for seed in chosen] or [task]
-    return [plugins.task(name).name if numbers else name for name in names]
-
-
-@app.command()
 def leaderboard(
     results: ResultsOption = Path("results"),
     out: Annotated[
@@ -312,6 +228,7 @@ def check(
 
 
 app.command()(cli_unlearn.unlearn)
+app.command()(cli_pipeline.pipeline)
 app.command()(cli_sweep.sweep)
 app.command("list")(cli_lists.list_things)
 app.add_typer(cli_data.data_app, name="data")
@@ -320,21 +237,25 @@ app.add_typer(cli_lists.cache_app, name="cache")
 
 def print_table(folders: list[Path], over_seeds: bool = False) -> None:
     """Print runs as a table in the published shape."""
-    from rich.console import Console
-
     from muse_eval.leaderboard import draw, grid, headings, rows, task_spec
     from muse_eval.results import load
     from muse_eval.seeds import over_seeds as summarise
 
     found = rows(stored for folder in folders if (stored := load(folder)) is not None)
     columns = headings(found[0]["task"], found)
-    console = Console(width=None if sys.stdout.isatty() else 120)
     if over_seeds:
-        console.print(draw(summarise(columns, found)))
+        console().print(draw(summarise(columns, found)))
     else:
         spec = task_spec(found[0]["task"])
         print(f"{spec.title if spec else found[0]['task']} (± half of the 95 % interval)")
-        console.print(draw(grid(columns, found)))
+        console().print(draw(grid(columns, found)))
+
+
+def console() -> "Console":
+    """Return the terminal, or where there is none a page wide enough for a table."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 120)
 
 
 def main() -> None:

@@ -49,6 +49,7 @@ def show(
             print(json.dumps(dict(row), ensure_ascii=False))
         return
     scored = {name for column in spec.columns.values() for name in column.splits.values()}
+    folds = spec.folds.forget if spec.folds else []
     lines = []
     for name in _names(data, data_dir):
         found = data.split(name)
@@ -58,7 +59,7 @@ def show(
                 "rows": f"{len(found.rows)} rows",
                 "bytes": f"{found.fingerprint.num_bytes} bytes",
                 "sha256": found.sha256[:12],
-                "use": "scored" if name in scored else "",
+                "use": "scored" if name in scored else "fold" if name in folds else "",
             }
         )
     print_columns(lines)
@@ -95,8 +96,9 @@ def verify(
         print("\n".join([*map(_verdict_line, verdicts), *map(str, shifts)]))
         for suspicion in found:
             warn(str(suspicion))
-    scored = {name for column in spec.columns.values() for name in column.splits.values()}
-    wrong = [v for v in verdicts if v.status == "differs" or (v.status == "missing" and v.split in scored)]
+    wrong = [
+        v for v in verdicts if v.status == "differs" or (v.status == "missing" and v.split in spec.needed)
+    ]
     if wrong or (strict and found):
         raise typer.Exit(1)
 

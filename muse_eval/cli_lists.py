@@ -114,7 +114,7 @@ def _engines() -> list[dict[str, str]]:
 def _models() -> list[dict[str, str]]:
     from muse_eval import plugins
 
-    tasks = [plugins.task(name) for name in plugins.task_names()]
+    tasks = [task for name in plugins.task_names() if (task := plugins.task(name)).base is None]
     return [
         {"task": task.name, "role": role, "model": ref.repo, "revision": ref.revision or ""}
         for task in tasks

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -96,6 +96,18 @@ class PresetSpec(Spec):
     """What to know before comparing with the published numbers."""
 
 
+class FoldsSpec(Spec):
+    """Several forget sets instead of one (MUSE, section 3: scalability, sustainability)."""
+
+    mode: Literal["nested", "sequential"]
+    """``nested``: each is forgotten from the target, the next holding the one before (scalability).
+    ``sequential``: one after the other, each from the model that forgot the one before (sustainability)."""
+    forget: Annotated[list[str], Field(min_length=1)]
+    """The splits to forget, in order."""
+    note: str = ""
+    """How they relate to the splits that are scored; printed below the table."""
+
+
 class TaskSpec(Spec):
     """A task: its data, the columns scored on it, its published models and numbers."""
 
@@ -103,6 +115,8 @@ class TaskSpec(Spec):
     title: str
     source: str
     """Paper and section that define it."""
+    base: str | None = None
+    """The task whose target and retrain model it shares, and whatever else it does not say itself."""
     data: DataSpec
     columns: Annotated[dict[str, ColumnSpec], Field(min_length=1)]
     models: dict[Literal["target", "retrain"], HubRef] = {}
@@ -111,7 +125,20 @@ class TaskSpec(Spec):
     retrain_auc: dict[str, Fraction] = {}
     """The retrain model's published AUC, forget against holdout, by attack."""
     unlearn: UnlearnSpec = UnlearnSpec()
+    folds: FoldsSpec | None = None
+    """Forget sets that the pipeline unlearns in the place of ``unlearn.forget``."""
     fingerprints: dict[str, SplitFingerprint] = {}
+
+    @property
+    def needed(self) -> set[str]:
+        """The splits without which it cannot be run: those scored, and the forget sets of its folds."""
+        scored = {name for column in self.columns.values() for name in column.splits.values()}
+        return scored | set(self.folds.forget if self.folds else ())
+
+    @property
+    def trained(self) -> set[str]:
+        """The splits that unlearning reads."""
+        return {self.unlearn.retain, *(self.folds.forget if self.folds else [self.unlearn.forget])}
 
 
 def canonical_json(value: Any) -> str:
@@ -136,8 +163,15 @@ def explain(error: ValidationError, where: str, known: Mapping[str, Any] | None 
     return UserError(f"{where}: {key or 'value'}: {message} (got {first['input']!r})")
 
 
-def parse_task(text: str, where: str) -> TaskSpec:
-    """Parse a task's YAML.
+def parse_task(text: str, where: str, find: Callable[[str], TaskSpec] | None = None) -> TaskSpec:
+    """Parse a task's YAML; what it does not say itself it has from its ``base``.
+
+    Mappings of the base (``columns``, ``unlearn`` …) are taken over key by key.
+
+    Args:
+        text: the YAML.
+        where: what errors call it.
+        find: looks up the task that ``base`` names; None: it may name none.
 
     Raises:
         UserError: the YAML is broken (with its line), or a key is unknown, missing or of a wrong kind.
@@ -150,10 +184,23 @@ def parse_task(text: str, where: str) -> TaskSpec:
         raise UserError(f"{where}{line}: not valid YAML: {getattr(error, 'problem', error)}") from None
     if not isinstance(raw, dict):
         raise UserError(f"{where}: a task must be a mapping of keys to values")
+    if "base" in raw:
+        if find is None:
+            raise UserError(f"{where} has a base itself; name a whole task as base")
+        raw = _inherit(find(str(raw["base"])), raw)
     try:
         return TaskSpec.model_validate(raw)
     except ValidationError as error:
         raise explain(error, where, TaskSpec.model_fields) from None
+
+
+def _inherit(base: TaskSpec, raw: dict[str, Any]) -> dict[str, Any]:
+    """Return a task's values over those of its base, mappings merged one level deep."""
+    whole = base.model_dump(by_alias=True, exclude_unset=True)
+    for key, value in raw.items():
+        known = whole.get(key)
+        whole[key] = {**known, **value} if isinstance(known, dict) and isinstance(value, dict) else value
+    return {**whole, "base": base.name}
 
 
 def parse_params(kind: type, values: Mapping[str, Any], where: str) -> Any:

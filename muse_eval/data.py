@@ -142,14 +142,13 @@ class Verdict:
 
 
 def verify(task: TaskSpec, data: Data) -> list[Verdict]:
-    """Compare every split that a task scores, unlearns or pins with its published fingerprint.
+    """Compare every split that a task needs, unlearns or pins with its published fingerprint.
 
     Raises:
         UserError: a split is there but cannot be read.
     """
-    scored = {name for column in task.columns.values() for name in column.splits.values()}
     verdicts = []
-    for name in sorted({*scored, *task.fingerprints, task.unlearn.forget, task.unlearn.retain}):
+    for name in sorted({*task.needed, *task.fingerprints, *task.trained}):
         expected = task.fingerprints.get(name)
         try:
             found = data.split(name).fingerprint

@@ -66,6 +66,10 @@ class RunRow(TypedDict):
     reference: str
     """What PrivLeak divides by: ``measured``, ``published``, ``none``, or empty where that is not stored."""
     seed: int | None
+    forgot: str
+    """Which of a task's several forget sets; empty where it has one. Only runs of one set compete."""
+    notes: dict[str, str]
+    """What the row has to be read with: ``fold`` (its forget set) and ``selection`` (its epoch)."""
 
 
 # ── rows ─────────────────────────────────────────────────────────────────────────────────────────
@@ -102,6 +106,8 @@ def _row(result: StoredResult) -> RunRow:
         "auc": auc if isinstance(auc, float | int) else None,
         "reference": str(reference.get("source", "")) or _flagged_reference(result.columns),
         "seed": seed if isinstance(seed, int) else None,
+        "forgot": str(_mapping(_mapping(result.config, "made"), "fold").get("split", "")),
+        "notes": {key: str(note) for key, note in _mapping(result.extras, "notes").items()},
     }
 
 
@@ -166,7 +172,7 @@ def to_csv(rows: Iterable[RunRow], published: Iterable[Mapping[str, str]] = ()) 
     lines += [_published_line(line, names) for line in published if line["task"] in tasks]
     header = ["task", "name", "model", "revision", "digest"]
     header += [f"{name}{part}" for name in names for part in ("", "_low", "_high", "_n", "_flags")]
-    header += ["auc", "reference", "seed", "source"]
+    header += ["auc", "reference", "seed", "notes", "source"]
     # Cells are text already, so pandas cannot print a number in its own way.
     return pd.DataFrame(lines, columns=header, dtype=str).to_csv(index=False, lineterminator="\n")
 
@@ -181,14 +187,14 @@ def _csv_line(row: RunRow, names: Iterable[str]) -> list[str]:
         low, high = column.ci or (None, None)
         cells += [_number(column.value), _number(low), _number(high), str(column.n), ";".join(column.flags)]
     seed = "" if row["seed"] is None else str(row["seed"])
-    return [*cells, _number(row["auc"], 4), row["reference"], seed, ""]
+    return [*cells, _number(row["auc"], 4), row["reference"], seed, "; ".join(row["notes"].values()), ""]
 
 
 def _published_line(line: Mapping[str, str], names: Iterable[str]) -> list[str]:
     cells = [line["task"], line["method"], line["base_model"], "", ""]
     for name in names:
         cells += [line.get(name, ""), "", "", "", ""]
-    return [*cells, "", "", "", f"{line['source']}, {line['locator']}"]
+    return [*cells, "", "", "", "", f"{line['source']}, {line['locator']}"]
 
 
 def _number(value: float | None, places: int = 2) -> str:
@@ -221,13 +227,18 @@ class Grid:
 def grid(columns: Mapping[str, Heading], rows: Sequence[RunRow]) -> Grid:
     """Lay out one task's rows: the best unlearned models marked, flags and gaps as numbered notes."""
     notes: dict[str, int] = {}
-    best = {name: _best(name, heading.goal, rows) for name, heading in columns.items()}
+    rivals = {row["forgot"]: [other for other in rows if other["forgot"] == row["forgot"]] for row in rows}
+    best = {
+        (name, forgot): _best(name, heading.goal, group)
+        for forgot, group in rivals.items()
+        for name, heading in columns.items()
+    }
     lines = []
     for row in rows:
-        cells = [Cell(row["name"])]
+        cells = [Cell(row["name"], mark(row["notes"].values(), notes))]
         for name, heading in columns.items():
             badness = _badness(row, name, heading.goal)
-            is_best = badness is not None and badness == best[name]
+            is_best = badness is not None and badness == best[name, row["forgot"]]
             cells.append(_cell(row["columns"].get(name), is_best, notes))
         lines.append(cells)
     header = ["model", *(f"{heading.title}{ARROWS[heading.goal]}" for heading in columns.values())]

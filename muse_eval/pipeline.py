@@ -1,57 +1,112 @@
 """Target → unlearn → score → table: every stage is skipped where its result is there."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import Field
+from typing import Any
 
 from muse_eval import plugins
 from muse_eval.api import unlearn
-from muse_eval.config import Positive, PositiveInt, RunConfig, Spec, TaskSpec, build
+from muse_eval.config import TaskSpec
+from muse_eval.data import Data, open_data
+from muse_eval.epochs import Choice, select_epoch
 from muse_eval.errors import UserError
-from muse_eval.plan import plan
-from muse_eval.results import run_folder
-from muse_eval.run import Progress, check_writable, ignore, run
+from muse_eval.folds import FoldRuns, collect, to_csv
+from muse_eval.made import Fold, Made
+from muse_eval.pipeline_config import PipelineConfig, check, fold_name, method_params, run_config
+from muse_eval.results import StoredResult, load, run_folder, write_files
+from muse_eval.run import Progress, ignore, run
+from muse_eval.selection import check_retrain
 from muse_eval.store import Warn
+from muse_eval.trajectory import scores
+from muse_eval.unlearning import output
 
-METHODS = ("ga", "npo", "simnpo", "ga_gdr", "npo_gdr", "simnpo_gdr")
-"""What a pipeline unlearns with unless told otherwise."""
-
+Log = Callable[[Mapping[str, Any]], None]
+"""Called with each optimiser step's line of ``log.jsonl``."""
 Stage = Callable[[str], None]
 """Called with the name of each stage as it begins."""
 
 
-class PipelineConfig(Spec):
-    """A whole comparison: one task, its target and retrain model, some methods."""
+@dataclass(frozen=True)
+class _Pipeline:
+    """One pipeline under way: what it was asked, its two given models, and who is told of it."""
 
-    task: str
-    methods: tuple[str, ...] = METHODS
-    target: str | None = None
-    """The target model; None: the built-in world's own, or the task's."""
-    retrain: str | None = None
-    """The retrain model; None: the built-in world's own, or the task's."""
-    data_dir: Path | None = None
-    tokenizer: str | None = None
-    results: Path = Path("results")
-    engine: str = "auto"
-    dtype: str = "auto"
-    lr: Positive | None = None
-    epochs: PositiveInt | None = None
-    batch_size: PositiveInt | None = None
-    lambda_: Annotated[float, Field(ge=0)] | None = None
-    settings: dict[str, Any] = Field(default_factory=dict)
-    seed: int = 0
-    truncate: bool = False
-    overwrite: bool = False
-    allow_pickle: bool = False
-    trust_remote_code: bool = False
+    config: PipelineConfig
+    task: TaskSpec
+    data: Data
+    models: dict[str, str]
+    stage: Stage
+    progress: Progress
+    log: Log
+    warn: Warn
+
+    def score(self, model: str, name: str, folder: Path | None = None, made: Made | None = None) -> Path:
+        """Score a model, unless the very same result is there; return its run's folder."""
+        self.stage(f"score {name}")
+        wanted = run_config(self.config, self.task, model, self.models["retrain"], name)
+        done = run(wanted, progress=self.progress, warn=self.warn, reuse=True, folder=folder, made=made)
+        return done.folder
+
+    def unlearn(self, method: str, start: str, name: str, split: str | None = None) -> Path:
+        """Unlearn with a method from a model, unless that was done; return the unlearned model's folder."""
+        self.stage(f"unlearn with {method}" + (f": {split}" if split else ""))
+        config = self.config
+        return unlearn(
+            start,
+            config.task,
+            method,
+            config.results / "models" / self.task.name / name,
+            forget=split,
+            data_dir=config.data_dir,
+            overwrite=config.overwrite,
+            keep_checkpoints=(config.scores_epochs or config.keep_checkpoints)
+            and plugins.leaves_epochs(method),
+            progress=self.progress,
+            log=self.log,
+            tokenizer=config.tokenizer,
+            lr=config.lr,
+            epochs=config.epochs,
+            batch_size=config.batch_size,
+            lambda_=config.lambda_ if plugins.split_method(method)[1] else None,
+            seed=self.task.data.seed,
+            params=method_params(config, method),
+            allow_pickle=config.allow_pickle,
+            trust_remote_code=config.trust_remote_code,
+        )
+
+    def finish(self, out: Path, name: str, made: Made, start: Path) -> tuple[Path, Path]:
+        """Score an unlearned model, or select among its epochs; return the run's folder and the model's.
+
+        Args:
+            out: the unlearned model's folder.
+            name: its run's name.
+            made: how it was made.
+            start: the run of the model that it was made from.
+        """
+        if not self.config.scores_epochs:
+            return self.score(str(out), name, made=made), out
+        folder = run_folder(self.config.results, self.task.name, name)
+        choice = Choice(self.config.select, self.config.ranked_by, self.config.keep_checkpoints)
+        retrain = _load(run_folder(self.config.results, self.task.name, "retrain"))
+
+        def score(model: Path, name: str, folder: Path, made: Made) -> None:
+            self.score(str(model), name, folder, made)
+
+        return folder, select_epoch(out, folder, _load(start), retrain, made, choice, score)
 
 
 def pipeline(
-    config: PipelineConfig, *, stage: Stage = ignore, progress: Progress = ignore, warn: Warn = ignore
+    config: PipelineConfig,
+    *,
+    stage: Stage = ignore,
+    progress: Progress = ignore,
+    log: Log = ignore,
+    warn: Warn = ignore,
 ) -> list[Path]:
     """Make or find target and retrain, unlearn with each method, score all; return the runs' folders.
+
+    A task with several forget sets has a run for each method and set, named ``<method>-<number>``, and a
+    CSV and a figure of them in the folder of its runs.
 
     Raises:
         UserError: something that the user can mend; what is finished stays, and is not done again.
@@ -59,45 +114,74 @@ def pipeline(
     check(config)
     task = plugins.task(config.task)
     models = _references(config, task, stage, progress)
-
-    def score(model: str, name: str) -> Path:
-        stage(f"score {name}")
-        wanted = _run_config(config, model, models["retrain"], name)
-        return run(wanted, progress=progress, warn=warn, reuse=True).folder
-
-    folders = [score(models[name], name) for name in ("retrain", "target")]
+    data = open_data(task, config.data_dir)
+    work = _Pipeline(config, task, data, models, stage, progress, log, warn)
+    retrain, target = (work.score(models[name], name) for name in ("retrain", "target"))
+    if config.scores_epochs:
+        check_retrain(config.select, scores(_load(retrain)))
+    folders = [retrain, target]
     for method in config.methods:
-        stage(f"unlearn with {method}")
-        out = config.results / "models" / task.name / method
-        unlearned = _unlearn(config, task, models["target"], method, out, progress)
-        folders.append(score(str(unlearned), method))
+        folders += _folds(work, method, target) if task.folds else [_plain(work, method, target)]
+    if task.folds:
+        write_folds(collect(task, [_load(folder) for folder in folders]), target.parent)
     return folders
 
 
-def check(config: PipelineConfig) -> None:
-    """Find what is wrong with methods, task, data, settings or folders before a model is made.
-
-    Raises:
-        UserError: something is.
-    """
-    for method in config.methods:
-        plugins.method(method)
-    task = plan(_run_config(config, "target", "retrain", "target")).task
-    check_writable(config.results)
-    for name in ("retrain", "target", *config.methods):
-        run_folder(config.results, task.name, name)
+def _plain(work: _Pipeline, method: str, target: Path) -> Path:
+    out = work.unlearn(method, work.models["target"], method)
+    folder, _ = work.finish(out, method, Made(_card(out)["fingerprint"]), target)
+    return folder
 
 
+def _folds(work: _Pipeline, method: str, target: Path) -> list[Path]:
+    """Forget one set after the other, each from the target (nested) or from the last result (sequential)."""
+    folds = work.task.folds
+    assert folds is not None
+    model, start, folders = work.models["target"], target, []
+    for number, split in enumerate(folds.forget, 1):
+        name = fold_name(method, number)
+        out = work.unlearn(method, model, name, split)
+        card, texts = _card(out), len(work.data.split(split).rows)
+        tokens = card.get("tokens", {}).get("forget")
+        fold = Fold(method, split, number, len(folds.forget), folds.mode, texts, tokens)
+        folder, unlearned = work.finish(out, name, Made(card["fingerprint"], fold), start)
+        folders.append(folder)
+        if folds.mode == "sequential":
+            model, start = str(unlearned), folder
+    return folders
+
+
+def write_folds(runs: FoldRuns, folder: Path) -> None:
+    """Write the CSV and the figure of several forget sets, unless they are there already."""
+    text, table, figure = to_csv(runs), folder / f"{runs.file}.csv", folder / f"{runs.file}.png"
+    if table.is_file() and figure.is_file() and table.read_text(encoding="utf-8") == text:
+        return
+    from muse_eval.figures import draw_folds
+
+    write_files(folder, {figure.name: draw_folds(runs), table.name: text})
+
+
+def _load(folder: Path) -> StoredResult:
+    stored = load(folder)
+    assert stored is not None
+    return stored
+
+
+def _card(out: Path) -> dict[str, Any]:
+    card: dict[str, Any] = output.read_json(out / output.CARD)
+    return card
+
+
+# ── models ───────────────────────────────────────────────────────────────────────────────────────
 def _references(config: PipelineConfig, task: TaskSpec, stage: Stage, progress: Progress) -> dict[str, str]:
     """Return target and retrain: those given, else trained now (built-in world), else the task's."""
     given = {"target": config.target, "retrain": config.retrain}
     if task.data.source == "builtin" and None in given.values():
         from muse_eval.mini.train import make_models
-        from muse_eval.unlearning.output import writing
 
         stage("make target and retrain")
-        home = config.results / "models" / task.name
-        with writing(home):
+        home = config.results / "models" / (task.base or task.name)
+        with output.writing(home):
             made = make_models(home, task.data.seed, progress)
         return {name: given[name] or str(made[name]) for name in given}
     models = {}
@@ -107,48 +191,3 @@ def _references(config: PipelineConfig, task: TaskSpec, stage: Stage, progress: 
             raise UserError(f"task {task.name} names no {name} model; give --{name}")
         models[name] = model or (f"{ref.repo}@{ref.revision}" if ref else "")
     return models
-
-
-def _run_config(config: PipelineConfig, model: str, retrain: str, name: str) -> RunConfig:
-    wanted: RunConfig = build(
-        RunConfig,
-        "pipeline",
-        model=model,
-        task=config.task,
-        retrain=retrain,
-        name=name,
-        data_dir=config.data_dir,
-        tokenizer=config.tokenizer,
-        engine=config.engine,
-        dtype=config.dtype,
-        settings=config.settings,
-        results=config.results,
-        seed=config.seed,
-        truncate=config.truncate,
-        overwrite=config.overwrite,
-        allow_pickle=config.allow_pickle,
-        trust_remote_code=config.trust_remote_code,
-    )
-    return wanted
-
-
-def _unlearn(
-    config: PipelineConfig, task: TaskSpec, target: str, method: str, out: Path, progress: Progress
-) -> Path:
-    return unlearn(
-        target,
-        config.task,
-        method,
-        out,
-        data_dir=config.data_dir,
-        overwrite=config.overwrite,
-        progress=progress,
-        tokenizer=config.tokenizer,
-        lr=config.lr,
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        lambda_=config.lambda_,
-        seed=task.data.seed,
-        allow_pickle=config.allow_pickle,
-        trust_remote_code=config.trust_remote_code,
-    )

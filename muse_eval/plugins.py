@@ -19,7 +19,9 @@ from muse_eval.types import AnyMethod, LogitMixture, Metric
 
 RETAIN_TERMS = {"gdr": "nll", "klr": "kl"}
 """Suffix of a method's published name to its retain term (MUSE, section 4.1)."""
-ALONE = {"ActivationMethod", "WeightMethod", "LogitMixture"}
+MADE_LAST = {"WeightMethod", "LogitMixture"}
+"""Forms whose model is made once training is over: no epoch before the last leaves one."""
+ALONE = {"ActivationMethod", *MADE_LAST}
 """Forms that take no retain term: what they do to retain text is part of the method."""
 RELEASED = "_released"
 """How the file of a published code's own behaviour ends."""
@@ -150,6 +152,11 @@ def method(name: str) -> tuple[str, AnyMethod, str | None]:
     return stem, found, term
 
 
+def leaves_epochs(name: str) -> bool:
+    """Say whether each epoch of a method leaves a model that can be scored."""
+    return _forms()[split_method(name)[0]] not in MADE_LAST
+
+
 def method_summary(name: str) -> str:
     """Return the first line of a method's docstring, read without importing torch."""
     stem, _ = split_method(name)
@@ -194,23 +201,40 @@ def task(name: str) -> TaskSpec:
     """
     world = re.fullmatch(r"(?P<base>.+)-seed(?P<seed>\d+)", name)
     if world and world["base"] in task_names():
-        base, seed = task(world["base"]), int(world["seed"])
-        if base.data.source != "builtin":
-            raise UserError(f"task {base.name} has no seed: its data are given; use {base.name}")
-        return base.model_copy(
-            update={
-                "name": name,
-                "title": f"{base.title}, seed {seed}",
-                "data": base.data.model_copy(update={"seed": seed}),
-                "fingerprints": {},
-            }
-        )
-    if name.endswith((".yaml", ".yml")):
-        return _beside(parse_task(read_text(Path(name), "task file"), name), Path(name).parent)
-    if name not in task_names():
+        return _reseeded(task(world["base"]), int(world["seed"]), name)
+    return _read_task(name)
+
+
+def _reseeded(base: TaskSpec, seed: int, name: str) -> TaskSpec:
+    """Return a task of the built-in world as it is in the world of another seed."""
+    if base.data.source != "builtin":
+        raise UserError(f"task {base.name} has no seed: its data are given; use {base.name}")
+    return base.model_copy(
+        update={
+            "name": name,
+            "title": f"{base.title}, seed {seed}",
+            "base": f"{base.base}-seed{seed}" if base.base else None,
+            "data": base.data.model_copy(update={"seed": seed}),
+            "fingerprints": {},
+        }
+    )
+
+
+def _read_task(name: str, is_base: bool = False) -> TaskSpec:
+    """Read a task's YAML; a base named there as a file lies beside it, and is a whole task itself."""
+    by_file = name.endswith((".yaml", ".yml"))
+    if not by_file and name not in task_names():
         raise unknown_name("task", name, task_names())
+
+    def find(base: str) -> TaskSpec:
+        beside = by_file and base.endswith((".yaml", ".yml"))
+        return _read_task(str(Path(name).parent / base) if beside else base, is_base=True)
+
+    if by_file:
+        task = parse_task(read_text(Path(name), "task file"), name, None if is_base else find)
+        return _beside(task, Path(name).parent)
     file = resources.files("muse_eval.tasks") / f"{name}.yaml"
-    return parse_task(file.read_text(encoding="utf-8"), f"tasks/{name}.yaml")
+    return parse_task(file.read_text(encoding="utf-8"), f"tasks/{name}.yaml", None if is_base else find)
 
 
 def mixture(name: str) -> LogitMixture:

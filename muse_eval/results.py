@@ -142,8 +142,8 @@ def save(result: Result, folder: Path) -> None:
     write_files(folder, {RECORDS: records, RESULT: f"{text}\n"})
 
 
-def write_files(folder: Path, files: Mapping[str, str]) -> None:
-    """Write files atomically: all of them to temporaries first, then renamed in the order given.
+def write_files(folder: Path, files: Mapping[str, str | bytes]) -> None:
+    """Write texts or bytes atomically: all of them to temporaries first, then renamed in the order given.
 
     Raises:
         UserError: the folder cannot be made or written; what it held before is then untouched.
@@ -152,9 +152,9 @@ def write_files(folder: Path, files: Mapping[str, str]) -> None:
     temporaries = {name: folder / f".{name}.{mark}.tmp" for name in files}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in files.items():
+        for name, content in files.items():
             with temporaries[name].open("xb") as file:
-                file.write(_encode(text))
+                file.write(content if isinstance(content, bytes) else _encode(content))
                 file.flush()
                 os.fsync(file.fileno())
         for name, temporary in temporaries.items():

@@ -12,6 +12,7 @@ from muse_eval import provenance, results
 from muse_eval.config import RunConfig, fingerprint
 from muse_eval.engines import ModelSource, open_engine
 from muse_eval.errors import UserError
+from muse_eval.made import Made, reselected
 from muse_eval.plan import Plan, PlannedColumn, plan
 from muse_eval.store import Answers, Store, Warn
 from muse_eval.types import Context, Engine, Reference, Result, Score
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 SCORING_CODE = ("*.py", "metrics/*.py", "engines/*.py")
 """What a stored result must have been made by to be taken for a new one."""
+
+UNSCORED = {"base", "unlearn", "folds", "models", "fingerprints"}
+"""Fields of a task that change no score."""
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, what is done of it and its whole."""
@@ -52,6 +56,8 @@ def run(
     warn: Warn = ignore,
     note: Note = ignore,
     reuse: bool = False,
+    folder: Path | None = None,
+    made: Made | None = None,
 ) -> Outcome:
     """Score a model on a task and write ``result.json`` and ``records.jsonl``.
 
@@ -64,6 +70,8 @@ def run(
         warn: told, in one line, of what is odd but not fatal.
         note: told, in one line, what the engine decided.
         reuse: keep a stored result of the very same settings and code instead of scoring again.
+        folder: where the result goes; None: ``runs/<task>/<name>`` in the results folder.
+        made: how the pipeline made the model; part of the result's settings and notes.
 
     Raises:
         UserError: something that the user can mend; nothing half-written is left.
@@ -80,11 +88,11 @@ def run(
     )
     retrain = _open_retrain(config, planned, progress, note)
     name = config.name or str(engine.provenance["model"]).rsplit("/", 1)[-1]
-    folder = results.run_folder(config.results, planned.task.name, name)
+    folder = folder or results.run_folder(config.results, planned.task.name, name)
     used = str(engine.provenance["engine"])
     chosen = f"{used} ({planned.engine.why if used == planned.engine.name else 'vLLM will not do for it'})"
-    settings = _settings(config, planned, engine, retrain)
-    stored = _stored(folder, settings, config.overwrite, warn)
+    settings = _settings(config, planned, engine, retrain, made)
+    stored = _stored(folder, settings, config.overwrite, made, warn)
     origin = _origin(engine, retrain)
     if reuse and stored and _same_origin(stored.provenance, origin):
         return Outcome(folder, None, chosen)
@@ -95,11 +103,12 @@ def run(
     with retrain or nullcontext():
         contexts = _context(config, planned, retrain, store, progress)
     result = _score(config, planned, answers, contexts)
-    model = engine.provenance
+    model, notes = engine.provenance, made.notes() if made else {}
     result = replace(
         result,
         name=name,
         columns=_pinned(result.columns, planned, engine, retrain),
+        extras={**result.extras, **({"notes": notes} if notes else {})},
         model={"id": model["model"], "revision": model["revision"], "digest": model["weights"]},
         config=settings,
         provenance=origin,
@@ -151,7 +160,9 @@ def _open_retrain(config: RunConfig, planned: Plan, progress: Progress, note: No
     )
 
 
-def _settings(config: RunConfig, planned: Plan, engine: Engine, retrain: Engine | None) -> dict[str, Any]:
+def _settings(
+    config: RunConfig, planned: Plan, engine: Engine, retrain: Engine | None, made: Made | None
+) -> dict[str, Any]:
     """Describe what was asked of whom; two runs of one name must agree in it."""
 
     def identity(one: Engine) -> dict[str, Any]:
@@ -159,7 +170,8 @@ def _settings(config: RunConfig, planned: Plan, engine: Engine, retrain: Engine 
         quantized = one.provenance.get("quantization")
         return known if quantized is None else {**known, "quantization": quantized}
 
-    task = planned.task.model_dump(mode="json", exclude={"unlearn", "models", "fingerprints"})
+    task = planned.task.model_dump(mode="json", exclude=UNSCORED)
+    known = made.settings() if made else {}
     settings = {
         "task": task,
         "data": planned.data.describe(),
@@ -168,6 +180,7 @@ def _settings(config: RunConfig, planned: Plan, engine: Engine, retrain: Engine 
         "columns": {column.name: asdict(column.params) for column in planned.columns},
         "limit": config.limit,
         "seed": config.seed,
+        **({"made": known} if known else {}),
     }
     return {**settings, "fingerprint": fingerprint(settings)}
 
@@ -189,9 +202,12 @@ def _same_origin(stored: Mapping[str, Any], origin: Mapping[str, Any]) -> bool:
 
 
 def _stored(
-    folder: Path, settings: Mapping[str, Any], overwrite: bool, warn: Warn
+    folder: Path, settings: Mapping[str, Any], overwrite: bool, made: Made | None, warn: Warn
 ) -> results.StoredResult | None:
-    """Return what the run's folder holds already, refusing a result of other settings."""
+    """Return what the run's folder holds already, refusing a result of other settings.
+
+    Another checkpoint of the same unlearning may take the place of the one selected before.
+    """
     try:
         stored = results.load(folder)
     except results.CorruptResult as error:
@@ -199,20 +215,20 @@ def _stored(
         return None
     if stored is None or overwrite:
         return None
-    if stored.config.get("fingerprint") != settings["fingerprint"]:
-        changed = [
-            key for key in settings if stored.config.get(key) != settings[key] and key != "fingerprint"
-        ]
-        engines = [(one.get("model") or {}).get("engine") for one in (stored.config, settings)]
-        if engines[0] != engines[1]:
-            changed = [f"engine {engines[0]}, now {engines[1]}"]
-        former = (stored.provenance.get("retrain") or {}).get("path")
-        hint = f"; it was scored with --retrain {former}" if former and "retrain" in changed else ""
-        raise UserError(
-            f"{folder} holds a run with other settings ({', '.join(changed) or 'unknown'}){hint}; "
-            "give --name for a new one (in a sweep NAME=MODEL), or --overwrite"
-        )
-    return stored
+    if stored.config.get("fingerprint") == settings["fingerprint"]:
+        return stored
+    if made is not None and reselected(stored.config, settings, made.recipe):
+        return None
+    changed = [key for key in settings if stored.config.get(key) != settings[key] and key != "fingerprint"]
+    engines = [(one.get("model") or {}).get("engine") for one in (stored.config, settings)]
+    if engines[0] != engines[1]:
+        changed = [f"engine {engines[0]}, now {engines[1]}"]
+    former = (stored.provenance.get("retrain") or {}).get("path")
+    hint = f"; it was scored with --retrain {former}" if former and "retrain" in changed else ""
+    raise UserError(
+        f"{folder} holds a run with other settings ({', '.join(changed) or 'unknown'}){hint}; "
+        "give --name for a new one (in a sweep NAME=MODEL), or --overwrite"
+    )
 
 
 def _ask(store: Store, engine: Engine, column: PlannedColumn, progress: Progress, of: str = "") -> Answers:

@@ -13,10 +13,18 @@ def over_seeds(columns: Mapping[str, Heading], rows: Sequence[RunRow]) -> Grid:
     """
     notes: dict[str, int] = {}
     names = dict.fromkeys(row["name"] for row in rows)
-    lines = [[Cell(name), *(_cell(name, column, rows, notes) for column in columns)] for name in names]
+    lines = [
+        [_name(name, rows, notes), *(_cell(name, column, rows, notes) for column in columns)]
+        for name in names
+    ]
     header = ["model", *(f"{heading.title}{ARROWS[heading.goal]}" for heading in columns.values())]
     count = len({row["task"] for row in rows})
     return Grid(header, lines, [f"mean ± standard deviation over {count} seeds", *numbered(notes)])
+
+
+def _name(name: str, rows: Sequence[RunRow], notes: dict[str, int]) -> Cell:
+    texts = dict.fromkeys(text for row in rows if row["name"] == name for text in row["notes"].values())
+    return Cell(name, mark(texts, notes))
 
 
 def _cell(name: str, column: str, rows: Sequence[RunRow], notes: dict[str, int]) -> Cell:

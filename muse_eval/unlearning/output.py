@@ -8,7 +8,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ TRAINING_ONLY = (
     "*_fsdp.bin",
 )
 ADAPTERS_ONLY = ("adapter_*", "README.md")
+WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 
 
 def partial(out: Path) -> Path:
@@ -183,7 +184,7 @@ def step_of(checkpoint: Path) -> int:
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """List the checkpoints in a partial folder, oldest first."""
+    """List the checkpoints in a partial or a finished folder, oldest first."""
     return sorted((folder / CHECKPOINTS).glob("checkpoint-*"), key=step_of)
 
 
@@ -212,6 +213,26 @@ def shed(checkpoint: Path) -> None:
         for path in merged.iterdir():
             path.replace(checkpoint / path.name)
         merged.rmdir()
+
+
+def drop_weights(checkpoint: Path) -> None:
+    """Leave of a checkpoint its place, configuration and tokenizer, not the model."""
+    # First of all, so that what is half removed is taken for gone.
+    (checkpoint / COMPLETE).unlink(missing_ok=True)
+    _remove(checkpoint, WEIGHTS)
+
+
+def has_weights(folder: Path) -> bool:
+    """Tell whether a checkpoint's weights, or those of a finished model, are there in full."""
+    return (folder / COMPLETE).exists() or (folder / CARD).exists()
+
+
+def _remove(folder: Path, patterns: Iterable[str]) -> None:
+    for path in [path for pattern in patterns for path in folder.glob(pattern)]:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def append_line(path: Path, line: Mapping[str, Any]) -> None:

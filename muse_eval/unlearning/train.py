@@ -210,6 +210,7 @@ def write_card(
         **recipe,
         "config": config.model_dump(mode="json", by_alias=True),
         "rows": {"forget": len(pairs.forget), "retain": len(pairs.retain)},
+        "tokens": {"forget": sum(map(len, pairs.forget)), "retain": sum(map(len, pairs.retain))},
         "steps": trainer.state.global_step,
         "batches": {
             "micro": args.per_device_train_batch_size,
@@ -270,7 +271,7 @@ def unlearn(
     main = args.process_index == 0
     told = progress if main else None
     _, method, _ = plugins.method(config.method)
-    if keep_checkpoints and isinstance(method, REINFORCED):
+    if keep_checkpoints and not plugins.leaves_epochs(config.method):
         raise UserError(f"{config.method} makes its model after the last epoch; leave --keep-checkpoints out")
     with output.writing(folder):
         with processes.together():

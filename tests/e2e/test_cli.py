@@ -16,7 +16,7 @@ from typer.main import get_command
 from muse_eval import __version__, evaluate
 from muse_eval.cli import app
 from muse_eval.errors import UserError
-from muse_eval.pipeline import PipelineConfig
+from muse_eval.pipeline_config import PipelineConfig
 from muse_eval.results import save
 from muse_eval.types import Result, Score
 from tests.e2e import COLUMNS, SCRIPT, files, muse, other_model, process, write_data, write_task

@@ -15,11 +15,13 @@ PACKAGE = ROOT / "muse_eval"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("types", "errors"),
-    ("config", "stats", "plugins", "sources", "data", "provenance", "composites"),
+    ("config", "stats", "plugins", "sources", "data", "provenance", "composites", "selection", "made"),
     ("passages", "shift", "example_checks", "suspicions"),
     ("store", "engines", "unlearning", "mini", "leaderboard", "check", "results", "progress"),
-    ("card", "plan", "run", "api", "pipeline", "seeds", "worker", "sweep", "sweep_list", "sweep_ray"),
-    ("cli", "cli_data", "cli_lists", "cli_options", "cli_sweep", "cli_unlearn"),
+    ("trajectory", "folds", "figures"),
+    ("card", "plan", "run", "api", "seeds", "worker", "sweep", "sweep_list", "sweep_ray"),
+    ("epochs", "pipeline", "pipeline_config"),
+    ("cli", "cli_data", "cli_lists", "cli_options", "cli_pipeline", "cli_sweep", "cli_unlearn"),
 )
 """From the bottom up; a layer's modules may import its own and those below."""
 EXCEPTIONS = {"sources": {"mini.corpus", "mini.corpus.splits"}}

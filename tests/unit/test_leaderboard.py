@@ -124,9 +124,9 @@ def test_csv_to_the_letter() -> None:
         "verbmem_f,verbmem_f_low,verbmem_f_high,verbmem_f_n,verbmem_f_flags,"
         "knowmem_f,knowmem_f_low,knowmem_f_high,knowmem_f_n,knowmem_f_flags,"
         "privleak,privleak_low,privleak_high,privleak_n,privleak_flags,"
-        "knowmem_r,knowmem_r_low,knowmem_r_high,knowmem_r_n,knowmem_r_flags,auc,reference,seed,source\n"
+        "knowmem_r,knowmem_r_low,knowmem_r_high,knowmem_r_n,knowmem_r_flags,auc,reference,seed,notes,source\n"
         "muse_books,npo,org/npo,c0ffee,0123456789ab,"
-        "12.35,11.35,13.35,100,,,,,,,,,,100,no-reference,,,,,,0.3333,none,0,\n"
+        "12.35,11.35,13.35,100,,,,,,,,,,100,no-reference,,,,,,0.3333,none,0,,\n"
     )
 
 
@@ -144,7 +144,7 @@ def test_csv_joins_flags() -> None:
 
 
 def test_csv_of_no_runs_is_its_header() -> None:
-    assert to_csv([]) == "task,name,model,revision,digest,auc,reference,seed,source\n"
+    assert to_csv([]) == "task,name,model,revision,digest,auc,reference,seed,notes,source\n"
 
 
 def test_csv_quotes_what_needs_it() -> None:

@@ -98,6 +98,63 @@ def test_a_world_of_another_seed_is_a_task_of_its_own() -> None:
         plugins.task("muse_mine-seed3")
 
 
+@pytest.mark.parametrize("name", ["muse_mini_scal", "muse_mini_sust", "muse_news_scal", "muse_news_sust"])
+def test_a_task_of_several_forget_sets_is_its_base_otherwise(name: str) -> None:
+    task = plugins.task(name)
+    base = plugins.task(name.rpartition("_")[0])
+    assert task.base == base.name
+    assert task.folds is not None
+    group = name.rpartition("_")[2]
+    assert task.folds.forget == [f"{group}/forget_{number}" for number in (1, 2, 3, 4)]
+    assert task.folds.mode == {"scal": "nested", "sust": "sequential"}[group]
+    own = {"name", "title", "source", "base", "folds", "fingerprints"}
+    assert task.model_dump(exclude=own) == base.model_dump(exclude=own)
+    assert base.fingerprints.items() <= task.fingerprints.items()
+    assert task.needed == base.needed | set(task.folds.forget)
+    assert task.needed <= set(task.fingerprints)
+
+
+def test_folds_are_as_large_as_muse_says() -> None:
+    """Nested: 889, 1778, 2667, 3554 texts. Disjoint: 889, 889, 889, 887, and the bytes of the nested sums."""
+    scal, sust = (plugins.task(f"muse_news_{kind}").fingerprints for kind in ("scal", "sust"))
+    rows = bytes_ = 0
+    for number, nested in zip((1, 2, 3, 4), (889, 1778, 2667, 3554), strict=True):
+        one = sust[f"sust/forget_{number}"]
+        rows, bytes_ = rows + one.rows, bytes_ + (one.num_bytes or 0)
+        whole = scal[f"scal/forget_{number}"]
+        assert (whole.rows, whole.num_bytes) == (rows, bytes_)
+        assert whole.rows == nested
+
+
+def test_a_seed_reseeds_the_base_too() -> None:
+    task = plugins.task("muse_mini_sust-seed3")
+    assert (task.name, task.base, task.data.seed) == ("muse_mini_sust-seed3", "muse_mini-seed3", 3)
+    with pytest.raises(UserError, match="task muse_news_scal has no seed"):
+        plugins.task("muse_news_scal-seed3")
+
+
+def test_a_base_is_a_whole_task_by_name_or_beside_the_file(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("name: mine\ntitle: Mine\nsource: me\nbase: muse_mini\nunlearn: {lr: 0.01}\n", "utf-8")
+    task, base = plugins.task(str(mine)), plugins.task("muse_mini")
+    assert (task.name, task.base, task.unlearn.lr) == ("mine", "muse_mini", 0.01)
+    assert task.unlearn.epochs == base.unlearn.epochs
+    assert task.columns == base.columns
+
+    (tmp_path / "child.yaml").write_text("name: child\ntitle: C\nsource: me\nbase: mine.yaml\n", "utf-8")
+    with pytest.raises(UserError, match=r"mine\.yaml has a base itself; name a whole task as base"):
+        plugins.task(str(tmp_path / "child.yaml"))
+    (tmp_path / "self.yaml").write_text("name: s\ntitle: S\nsource: me\nbase: self.yaml\n", "utf-8")
+    with pytest.raises(UserError, match=r"self\.yaml has a base itself"):
+        plugins.task(str(tmp_path / "self.yaml"))
+    mine.write_text("name: mine\ntitle: Mine\nsource: me\nbase: muse_mni\n", "utf-8")
+    with pytest.raises(UserError, match="no task 'muse_mni'; did you mean 'muse_mini'"):
+        plugins.task(str(mine))
+    mine.write_text("name: mine\ntitle: M\nsource: me\nbase: muse_mini\nfolds: {mode: nest, forget: [a]}\n")
+    with pytest.raises(UserError, match=r"mine\.yaml: folds\.mode"):
+        plugins.task(str(mine))
+
+
 def test_a_task_may_be_a_file_of_the_user_s(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     text = (ROOT / "tasks" / "muse_news.yaml").read_text(encoding="utf-8")

@@ -58,3 +58,17 @@ def test_the_flags_of_every_world_are_numbered_notes() -> None:
         "[2] odd",
         f"[3] saturated: {FLAGS['saturated']}",
     ]
+
+
+def test_what_a_worlds_row_is_to_be_read_with_is_a_note_of_the_name() -> None:
+    note = {"extras": {"notes": {"selection": "epoch 2 of 4"}}}
+    found = rows(
+        [
+            stored("muse_mini", "npo", 2.0),
+            stored("muse_mini-seed1", "npo", 2.0).model_copy(update=note),
+            stored("muse_mini", "ga", 2.0),
+        ]
+    )
+    laid = over_seeds({"verbmem_f": PlainHeading("VerbMem Df", "lower")}, found)
+    assert [line[0].value + line[0].spread for line in laid.lines] == ["ga", "npo [1]"]
+    assert laid.notes[1:] == ["[1] epoch 2 of 4"]

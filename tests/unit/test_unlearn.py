@@ -147,6 +147,8 @@ def test_card_holds_the_recipe(target: Path, tmp_path: Path) -> None:
     assert card["config"]["task"] == "some_task"
     assert card["steps"] == 6  # 3 epochs of 6 rows in batches of 4
     assert card["rows"] == {"forget": 6, "retain": 4}
+    # 6 texts of 12 words and 4 of 9, each with BOS.
+    assert card["tokens"] == {"forget": 78, "retain": 40}
     assert {"muse-eval", "torch", "transformers", "accelerate"} <= set(card["versions"])
     assert card["seconds"] > 0
     assert len(card["data"]["forget"]["sha256"]) == len(card["data"]["retain"]["sha256"]) == 64

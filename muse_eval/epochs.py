@@ -1,0 +1,143 @@
+"""Every epoch of an unlearning scored, one of them selected, the trajectory kept beside the selected run."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from muse_eval.errors import UserError
+from muse_eval.made import Epoch, Made, but_the_checkpoint
+from muse_eval.results import StoredResult, load, write_files
+from muse_eval.selection import select, selectable
+from muse_eval.trajectory import Trajectory, scores, to_csv
+from muse_eval.unlearning import output
+
+EPOCHS = "epochs"
+CSV, FIGURE = "trajectory.csv", "trajectory.png"
+
+Score = Callable[[Path, str, Path, Made], None]
+"""Scores a model, given its folder, the run's name and folder, and how the model was made."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How one of an unlearning's epochs is to be selected."""
+
+    rule: str
+    composite: str
+    keep_checkpoints: bool
+    """Keep the weights of all epochs, not only of those that some rule selects."""
+
+
+def models_by_epoch(out: Path) -> list[Path]:
+    """Return the folder of each epoch's model; the last epoch's is ``out`` itself.
+
+    A method that leaves no checkpoints has one epoch.
+
+    Raises:
+        UserError: some epoch left no checkpoint.
+    """
+    found = output.checkpoints(out)
+    epochs = output.read_json(out / output.CARD)["config"]["epochs"]
+    if found and len(found) != epochs:
+        raise UserError(
+            f"{out} holds checkpoints of {len(found)} of its {epochs} epochs, as it was begun without "
+            "keeping them; --overwrite makes it again"
+        )
+    return [*found[:-1], out]
+
+
+def select_epoch(
+    out: Path, run: Path, start: StoredResult, retrain: StoredResult, made: Made, choice: Choice, score: Score
+) -> Path:
+    """Score every epoch, then the selected one under the method's name; return the selected model's folder.
+
+    Args:
+        out: the unlearned model's folder, with its checkpoints.
+        run: the folder of the run named after the method; ``epochs/<n>``, the CSV and the figure go there.
+        start: the scores of the model that was unlearned.
+        retrain: the retrain model's scores.
+        made: recipe and fold.
+        choice: the rule, and what becomes of the other epochs' weights.
+        score: scores a model; it asks nothing that was answered before.
+
+    Raises:
+        UserError: the rule needs a score that is undefined, or weights that are gone.
+    """
+    models = models_by_epoch(out)
+    folders = [run / EPOCHS / str(number) for number in range(1, len(models) + 1)]
+    for number, (model, folder) in enumerate(zip(models, folders, strict=True), 1):
+        if output.has_weights(model):
+            name = f"{run.name}-epoch{number}"
+            score(model, name, folder, replace(made, epoch=Epoch(number, len(models))))
+    epochs = _load_epochs(models, folders)
+    values, against = [scores(epoch) for epoch in epochs], scores(retrain)
+    selection = select(choice.rule, values, against, choice.composite)
+    chosen = models[selection.epoch - 1]
+    if not output.has_weights(chosen):
+        raise _gone(chosen, selection.epoch)
+    score(chosen, run.name, run, replace(made, selection=selection))
+    title = str(start.config["task"]["title"])
+    write(run, Trajectory(run.name, title, start, epochs, retrain, selection, choice.composite))
+    if not choice.keep_checkpoints:
+        _drop_weights(out, {models[epoch - 1] for epoch in selectable(values, against)})
+    _drop_stale(run / EPOCHS, len(models))
+    return chosen
+
+
+def _load_epochs(models: list[Path], folders: list[Path]) -> list[StoredResult]:
+    """Read every epoch's scores; those whose weights are gone must be of the settings and code of now.
+
+    Raises:
+        UserError: they are not, or were never taken.
+    """
+    last = load(folders[-1])
+    assert last is not None
+    found = []
+    for number, (model, folder) in enumerate(zip(models, folders, strict=True), 1):
+        stored = load(folder)
+        if stored is None or not (output.has_weights(model) or _same_but_the_weights(stored, last)):
+            raise _gone(model, number)
+        found.append(stored)
+    return found
+
+
+def _same_but_the_weights(one: StoredResult, other: StoredResult) -> bool:
+    """Tell whether two epochs' scores are of one unlearning, asked and computed in the same way."""
+    recipes = [result.config.get("made", {}).get("recipe") for result in (one, other)]
+    alike = [[result.provenance.get(key) for key in ("versions", "code")] for result in (one, other)]
+    same_settings = but_the_checkpoint(one.config) == but_the_checkpoint(other.config)
+    return same_settings and recipes[0] == recipes[1] and alike[0] == alike[1]
+
+
+def _gone(model: Path, epoch: int) -> UserError:
+    return UserError(
+        f"{model} no longer holds the weights of epoch {epoch}, which have to be scored again; --overwrite "
+        "makes them again, and with --keep-checkpoints they stay"
+    )
+
+
+def write(folder: Path, trajectory: Trajectory) -> None:
+    """Write the trajectory's CSV and figure, unless they are there already."""
+    text = to_csv(trajectory)
+    table, figure = folder / CSV, folder / FIGURE
+    if table.is_file() and figure.is_file() and table.read_text(encoding="utf-8") == text:
+        return
+    from muse_eval.figures import draw_trajectory
+
+    write_files(folder, {FIGURE: draw_trajectory(trajectory), CSV: text})
+
+
+def _drop_weights(out: Path, selectable_models: set[Path]) -> None:
+    """Remove the weights that no rule selects, so that another rule needs no unlearning."""
+    for checkpoint in output.checkpoints(out):
+        if checkpoint not in selectable_models:
+            output.drop_weights(checkpoint)
+
+
+def _drop_stale(folder: Path, epochs: int) -> None:
+    """Remove the scores that a longer unlearning left."""
+    known = {str(number) for number in range(1, epochs + 1)}
+    for left in folder.iterdir():
+        if left.name not in known:
+            shutil.rmtree(left)

@@ -1,0 +1,93 @@
+"""How the pipeline made a model: by which recipe, at which epoch, from which of several forget sets."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from muse_eval.config import fingerprint
+from muse_eval.selection import Selection, explain
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One of a task's several forget sets, forgotten by a method."""
+
+    method: str
+    split: str
+    number: int
+    """Counted from 1."""
+    of: int
+    mode: str
+    """``nested`` or ``sequential``, as in ``config.FoldsSpec``."""
+    texts: int
+    """Rows of the split."""
+    tokens: int | None
+    """Tokens of the rows trained on, an epoch; None where the method's recipe does not count them."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """The place of a checkpoint in its trajectory."""
+
+    number: int
+    """Counted from 1."""
+    of: int
+
+
+@dataclass(frozen=True)
+class Made:
+    """How a model was made, beyond the method that its run is named after."""
+
+    recipe: str
+    """Fingerprint of the unlearning's recipe (``unlearn.json``)."""
+    fold: Fold | None = None
+    epoch: Epoch | None = None
+    """Of a checkpoint that is scored for the trajectory."""
+    selection: Selection | None = None
+    """Of the run named after the method; None where no trajectory was scored to select from."""
+
+    def settings(self) -> dict[str, Any]:
+        """Return what of it is part of a run's settings: nothing for a method's plain result."""
+        parts = {"fold": self.fold, "epoch": self.epoch, "selection": self.selection}
+        known: dict[str, Any] = {name: asdict(part) for name, part in parts.items() if part is not None}
+        return {**known, "recipe": self.recipe} if self.epoch or self.selection else known
+
+    def notes(self) -> dict[str, str]:
+        """Return what the run's row has to be read with: its forget set, the epoch selected."""
+        found = {}
+        if self.fold is not None:
+            fold = self.fold
+            alone = fold.mode == "nested" or fold.number == 1
+            start = "from the target" if alone else "from the model that forgot the fold before"
+            found["fold"] = f"forgets {fold.split}, fold {fold.number} of {fold.of}, {start}"
+        if self.selection is not None and self.selection.rule != "last":
+            found["selection"] = explain(self.selection)
+        return found
+
+
+def reselected(stored: Mapping[str, Any], settings: Mapping[str, Any], recipe: str) -> bool:
+    """Tell whether a run only scores another checkpoint of the unlearning that a stored one selected from.
+
+    Args:
+        stored: the settings of the run that is there.
+        settings: those of the run that is to take its place.
+        recipe: the fingerprint of the unlearning behind the new run.
+    """
+    made = _part(stored, "made")
+    return (
+        "selection" in made
+        and made.get("recipe") == recipe
+        and but_the_checkpoint(stored) == but_the_checkpoint(settings)
+    )
+
+
+def but_the_checkpoint(config: Mapping[str, Any]) -> str:
+    """Return the fingerprint of a run's settings but for what tells an unlearning's checkpoints apart."""
+    rest = {key: value for key, value in config.items() if key != "fingerprint"}
+    model = {key: value for key, value in _part(config, "model").items() if key != "weights"}
+    return fingerprint({**rest, "model": model, "made": {"fold": _part(config, "made").get("fold")}})
+
+
+def _part(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found = config.get(key)
+    return found if isinstance(found, dict) else {}

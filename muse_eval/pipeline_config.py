@@ -1,0 +1,155 @@
+"""What a pipeline is asked to do, checked before a model is made."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from muse_eval import plugins
+from muse_eval.config import Positive, PositiveInt, RunConfig, Spec, TaskSpec, build, parse_params
+from muse_eval.errors import UserError, unknown_name
+from muse_eval.plan import plan
+from muse_eval.results import run_folder
+from muse_eval.run import check_writable
+from muse_eval.selection import check_rule
+from muse_eval.sources import columns_of
+from muse_eval.unlearning.recipe import configure
+
+METHODS = ("ga", "npo", "simnpo", "ga_gdr", "npo_gdr", "simnpo_gdr")
+"""What a pipeline unlearns with unless told otherwise."""
+
+
+class PipelineConfig(Spec):
+    """A whole comparison: one task, its target and retrain model, some methods."""
+
+    task: str
+    methods: tuple[str, ...] = METHODS
+    target: str | None = None
+    """The target model; None: the built-in world's own, or the task's."""
+    retrain: str | None = None
+    """The retrain model; None: the built-in world's own, or the task's."""
+    data_dir: Path | None = None
+    tokenizer: str | None = None
+    results: Path = Path("results")
+    engine: str = "auto"
+    dtype: str = "auto"
+    lr: Positive | None = None
+    epochs: PositiveInt | None = None
+    batch_size: PositiveInt | None = None
+    lambda_: Annotated[float, Field(ge=0)] | None = None
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """``--set``: ``engine.NAME``, ``COLUMN.PARAMETER`` or ``METHOD.PARAMETER`` to value."""
+    select: str = "last"
+    """The rule (``selection.RULES``) for the epoch that counts; ``last`` alone needs no other scored."""
+    composite: str | None = None
+    """What the rule ``best`` and the trajectory rank by; None: ``balance``."""
+    trajectory: bool = False
+    """Score every epoch, whatever the rule."""
+    keep_checkpoints: bool = False
+    """Keep the weights of every epoch, not only of those that some rule selects."""
+    seed: int = 0
+    truncate: bool = False
+    overwrite: bool = False
+    allow_pickle: bool = False
+    trust_remote_code: bool = False
+
+    @property
+    def scores_epochs(self) -> bool:
+        """Whether every epoch is scored."""
+        return self.trajectory or self.select != "last"
+
+    @property
+    def ranked_by(self) -> str:
+        """The composite that epochs are ranked by."""
+        return self.composite or "balance"
+
+
+def fold_name(method: str, number: int) -> str:
+    """Return the name of a method's run on one of several forget sets."""
+    return f"{method}-{number}"
+
+
+def check(config: PipelineConfig) -> None:
+    """Find what is wrong with methods, task, data, settings or folders before a model is made.
+
+    Raises:
+        UserError: something is.
+    """
+    task = plugins.task(config.task)
+    _check_groups(config, task)
+    for method in config.methods:
+        _, kind, _ = plugins.method(method)
+        params = configure(task.unlearn, method=method, model="target", params=method_params(config, method))
+        parse_params(kind.params, params.params, f"method {method}")
+    check_rule(config.select, config.ranked_by, list(task.columns))
+    if config.composite is not None and not config.scores_epochs:
+        raise UserError("--composite ranks epochs; it goes with --select best, or with --trajectory")
+    planned = plan(run_config(config, task, "target", "retrain", "target"))
+    names = list(config.methods)
+    if task.folds:
+        names = [
+            fold_name(method, number + 1) for method in names for number in range(len(task.folds.forget))
+        ]
+        for split in task.folds.forget:
+            if columns_of(split) != ("text",):
+                raise UserError(f"task {task.name}: the fold {split} is no split of texts")
+            planned.data.split(split)
+    check_writable(config.results)
+    for name in ("retrain", "target", *names):
+        run_folder(config.results, task.name, name)
+
+
+def method_params(config: PipelineConfig, method: str) -> dict[str, Any]:
+    """Return what ``--set`` gives a method: what its loss is given, and over that what it is itself."""
+    loss, _, _ = plugins.method(method)
+    groups = [_group(config, name) for name in dict.fromkeys((loss, method))]
+    return {name: value for group in groups for name, value in group.items()}
+
+
+def _group(config: PipelineConfig, group: str) -> dict[str, Any]:
+    start = f"{group}."
+    return {key.removeprefix(start): value for key, value in config.settings.items() if key.startswith(start)}
+
+
+def _check_groups(config: PipelineConfig, task: TaskSpec) -> None:
+    """Refuse a ``--set`` that no engine, column or method of this pipeline would heed.
+
+    Raises:
+        UserError: there is one.
+    """
+    used = {name for method in config.methods for name in (method, plugins.method(method)[0])}
+    others = {name for method in plugins.method_names() for name in (method, plugins.method(method)[0])}
+    known = {"engine", *task.columns, *used}
+    for key in config.settings:
+        group = key.partition(".")[0]
+        if group not in known and group in others:
+            raise UserError(
+                f"--set {group}.…: --methods leaves {group} out; add it there or drop the setting"
+            )
+        if group not in known:
+            raise UserError(f"--set {group}.…: {unknown_name('group', group, known)}")
+
+
+def run_config(config: PipelineConfig, task: TaskSpec, model: str, retrain: str, name: str) -> RunConfig:
+    """Return what it takes to score one of the pipeline's models."""
+    scored = {"engine", *task.columns}
+    wanted: RunConfig = build(
+        RunConfig,
+        "pipeline",
+        model=model,
+        task=config.task,
+        retrain=retrain,
+        name=name,
+        data_dir=config.data_dir,
+        tokenizer=config.tokenizer,
+        engine=config.engine,
+        dtype=config.dtype,
+        settings={key: value for key, value in config.settings.items() if key.partition(".")[0] in scored},
+        results=config.results,
+        seed=config.seed,
+        truncate=config.truncate,
+        overwrite=config.overwrite,
+        allow_pickle=config.allow_pickle,
+        trust_remote_code=config.trust_remote_code,
+    )
+    return wanted

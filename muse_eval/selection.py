@@ -1,0 +1,146 @@
+"""Which epoch's checkpoint of an unlearning counts: the last, or the one that a published rule stops at."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from muse_eval.composites import COLUMNS, COMPOSITES, composite
+from muse_eval.errors import UserError, unknown_name
+
+Scores = Mapping[str, float | None]
+"""Column to value in percent; None where it is undefined."""
+
+RULES = {
+    "last": "the last epoch",
+    "paper": "the first epoch whose KnowMem Dr is below retrain's (MUSE, section 4)",
+    "released": "the first epoch whose KnowMem Df is at or below retrain's (MUSE's published code)",
+    "best": "the epoch with the highest composite",
+}
+"""What each rule selects."""
+NEVER = {
+    "paper": "KnowMem Dr never fell below retrain's",
+    "released": "KnowMem Df never came down to retrain's",
+    "best": "the composite is defined in no epoch",
+}
+"""Why a rule selected nothing, so that the last epoch stands in."""
+COMPARED = {"paper": "knowmem_r", "released": "knowmem_f"}
+"""The column in which a rule compares an epoch with the retrain model."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The epoch that a rule came to."""
+
+    epoch: int
+    """Counted from 1."""
+    of: int
+    rule: str
+    fired: bool = True
+    """Whether the rule selected it; else it is the last epoch, in the place of one."""
+    composite: str | None = None
+    """What the rule ``best`` ranked by."""
+
+
+def check_rule(rule: str, name: str, columns: Sequence[str]) -> None:
+    """Refuse a rule or a composite that does not exist, or that a task's columns are not enough for.
+
+    Raises:
+        UserError: so it is.
+    """
+    if rule not in RULES:
+        raise unknown_name("selection rule", rule, RULES)
+    composite(name, dict.fromkeys(COLUMNS))
+    needed = COLUMNS if rule == "best" else (COMPARED[rule],) if rule in COMPARED else ()
+    absent = [column for column in needed if column not in columns]
+    if absent:
+        raise UserError(
+            f"--select {rule} needs the columns {', '.join(absent)}, which the task does not have"
+        )
+
+
+def check_retrain(rule: str, retrain: Scores) -> None:
+    """Refuse a rule that compares with a score of the retrain model's that is undefined.
+
+    Raises:
+        UserError: so it is.
+    """
+    column = COMPARED.get(rule)
+    if column is not None and retrain[column] is None:
+        raise UserError(
+            f"--select {rule} compares with retrain's {column}, which is undefined; use another rule"
+        )
+
+
+def select(rule: str, epochs: Sequence[Scores], retrain: Scores, name: str = "balance") -> Selection:
+    """Return the epoch that a rule selects; where it selects none, the last one, saying so.
+
+    Values are compared as they are, unrounded. An epoch whose deciding value is undefined is never selected
+    by it. Of equal composites the earliest epoch's counts: it took the least training.
+
+    Args:
+        rule: one of ``RULES``.
+        epochs: each epoch's scores, from the first on; at least one.
+        retrain: the retrain model's scores.
+        name: the composite that ``best`` ranks by.
+
+    Raises:
+        UserError: the rule or the composite does not exist, or a value that it compares with is undefined.
+    """
+    check_rule(rule, name, list(epochs[0]))
+    check_retrain(rule, retrain)
+    found = _SELECTED[rule](epochs, retrain, name)
+    ranked = name if rule == "best" else None
+    return Selection(found or len(epochs), len(epochs), rule, found is not None, ranked)
+
+
+def selectable(epochs: Sequence[Scores], retrain: Scores) -> set[int]:
+    """Return the epochs that some rule, with whatever composite, selects; the last is always one."""
+    found = set()
+    for rule in RULES:
+        for name in COMPOSITES if rule == "best" else ("balance",):
+            try:
+                found.add(select(rule, epochs, retrain, name).epoch)
+            except UserError:
+                # The task, or its retrain model, lacks what the rule compares.
+                continue
+    return found
+
+
+def _paper(epochs: Sequence[Scores], retrain: Scores, _name: str) -> int | None:
+    return _first(epochs, "knowmem_r", lambda value: value < _known(retrain["knowmem_r"]))
+
+
+def _released(epochs: Sequence[Scores], retrain: Scores, _name: str) -> int | None:
+    return _first(epochs, "knowmem_f", lambda value: value <= _known(retrain["knowmem_f"]))
+
+
+def _best(epochs: Sequence[Scores], _retrain: Scores, name: str) -> int | None:
+    ranks = [composite(name, scores) for scores in epochs]
+    highest = max((rank for rank in ranks if rank is not None), default=None)
+    return None if highest is None else ranks.index(highest) + 1
+
+
+def _first(epochs: Sequence[Scores], column: str, holds: Callable[[float], bool]) -> int | None:
+    values = [scores[column] for scores in epochs]
+    return next((at for at, value in enumerate(values, 1) if value is not None and holds(value)), None)
+
+
+def _known(value: float | None) -> float:
+    assert value is not None
+    return value
+
+
+_SELECTED: Mapping[str, Callable[[Sequence[Scores], Scores, str], int | None]] = {
+    "last": lambda epochs, _retrain, _name: len(epochs),
+    "paper": _paper,
+    "released": _released,
+    "best": _best,
+}
+
+
+def explain(selection: Selection) -> str:
+    """Say in one line which epoch was selected and why, or that the rule selected none."""
+    where = f"epoch {selection.epoch} of {selection.of}"
+    if not selection.fired:
+        return f"{where}, the last: the rule {selection.rule!r} selected none, as {NEVER[selection.rule]}"
+    ranked = f" {selection.composite!r}" if selection.composite else ""
+    return f"{where}, selected by the rule {selection.rule!r}: {RULES[selection.rule]}{ranked}"

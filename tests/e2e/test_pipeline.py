@@ -1,0 +1,457 @@
+"""The pipeline's epochs and folds, end to end on a tiny model: selected, kept, resumed, refused."""
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from contextlib import chdir
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from muse_eval.composites import composite
+from muse_eval.pipeline import pipeline
+from muse_eval.pipeline_config import PipelineConfig
+from muse_eval.results import StoredResult, load
+from tests.e2e import COLUMNS, SPLITS, TEXTS, files, muse, other_model, write_data, write_task
+
+FOLDS = {
+    "scal": {"scal/forget_1": TEXTS[:2], "scal/forget_2": TEXTS[:4]},
+    "sust": {"sust/forget_1": TEXTS[:2], "sust/forget_2": TEXTS[2:4]},
+}
+MODES = {"scal": "nested", "sust": "sequential"}
+RUNS = Path("results/runs/village")
+
+
+def make_world(home: Path, model: Path) -> None:
+    """Write the small task, its two tasks of several forget sets, its data and a second model."""
+    write_task(home / "village.yaml")
+    for kind, folds in FOLDS.items():
+        spec = {"name": f"village_{kind}", "title": f"Village {kind}", "source": "made up"}
+        own = {"base": "village.yaml", "folds": {"mode": MODES[kind], "forget": list(folds)}}
+        (home / f"{kind}.yaml").write_text(json.dumps({**spec, **own}), encoding="utf-8")
+        write_data(home / "data", folds)
+    write_data(home / "data", SPLITS)
+    other_model(model, home / "other")
+
+
+def call(
+    model: Path, *more: object, task: str = "village", methods: str = "simnpo_gdr"
+) -> tuple[object, ...]:
+    given = ("pipeline", "--task", f"{task}.yaml", "--methods", methods, "--data-dir", "data", "-q")
+    return (*given, "--target", model, "--retrain", "other", "--lr", 0.01, *more)
+
+
+@pytest.fixture(scope="module")
+def selected(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """Return a folder in which a pipeline has scored three epochs and selected by one rule."""
+    home = tmp_path_factory.mktemp("selected")
+    make_world(home, tiny_model)
+    with chdir(home):
+        done = muse(*call(tiny_model, "--epochs", 3, "--select", "released"))
+    assert done.exit_code == 0, done.output
+    return home
+
+
+@pytest.fixture
+def here(tmp_path: Path, selected: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of that folder as the working directory."""
+    copy = tmp_path / "here"
+    shutil.copytree(selected, copy)
+    monkeypatch.chdir(copy)
+    return copy
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory in which nothing was done."""
+    make_world(tmp_path, tiny_model)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def stored(folder: Path) -> StoredResult:
+    found = load(folder)
+    assert found is not None
+    return found
+
+
+def epoch(number: int, name: str = "simnpo_gdr") -> StoredResult:
+    return stored(RUNS / name / "epochs" / str(number))
+
+
+def values(result: StoredResult) -> dict[str, float | None]:
+    return {name: column.value for name, column in result.columns.items()}
+
+
+def known(result: StoredResult, column: str) -> float:
+    value = result.columns[column].value
+    assert value is not None
+    return value
+
+
+def weights() -> list[str]:
+    return [name for name in files(Path("results/models")) if name.endswith(".safetensors")]
+
+
+def times() -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in Path("results").rglob("*") if path.is_file()}
+
+
+# ── epochs ───────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.usefixtures("here")
+def test_every_epoch_is_scored_and_the_rules_first_is_the_run() -> None:
+    bar = known(stored(RUNS / "retrain"), "knowmem_f")
+    first = next(number for number in (1, 2, 3) if known(epoch(number), "knowmem_f") <= bar)
+    run = stored(RUNS / "simnpo_gdr")
+    chosen = run.config["made"]["selection"]
+    assert chosen == {"epoch": first, "of": 3, "rule": "released", "fired": True, "composite": None}
+    assert values(run) == values(epoch(chosen["epoch"]))
+    assert run.model["digest"] == epoch(chosen["epoch"]).model["digest"]
+    assert len({epoch(number).model["digest"] for number in (1, 2, 3)}) == 3
+    assert (run.name, epoch(2).name) == ("simnpo_gdr", "simnpo_gdr-epoch2")
+
+    with (RUNS / "simnpo_gdr" / "trajectory.csv").open(encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["epoch"] for line in lines] == ["0", "1", "2", "3"]
+    assert [bool(line["selected"]) for line in lines] == [number == chosen["epoch"] for number in range(4)]
+    shown = [
+        f"{known(one, 'verbmem_f'):.4f}" for one in (stored(RUNS / "target"), epoch(1), epoch(2), epoch(3))
+    ]
+    assert [line["verbmem_f"] for line in lines] == shown
+    ranks = [composite("balance", values(epoch(number))) or 0.0 for number in (1, 2, 3)]
+    assert [float(line["balance"]) for line in lines[1:]] == pytest.approx(ranks, abs=1e-4)
+    assert (RUNS / "simnpo_gdr" / "trajectory.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.usefixtures("here")
+def test_a_second_call_asks_nothing_and_writes_nothing(tiny_model: Path) -> None:
+    before = times()
+    done = muse(*call(tiny_model, "--epochs", 3, "--select", "released"))
+    assert done.exit_code == 0, done.output
+    assert times() == before
+    assert "│ simnpo_gdr [" in done.stdout
+    assert "epochs of simnpo_gdr: results/runs/village/simnpo_gdr/trajectory.csv" in done.stdout
+    assert "of 3, selected by the rule 'released'" in " ".join(done.stdout.split())
+
+
+@pytest.mark.usefixtures("here")
+def test_epochs_are_no_runs_of_their_own() -> None:
+    done = muse("leaderboard", "--out", "-")
+    lines = list(csv.DictReader(done.stdout.splitlines()))
+    assert [line["name"] for line in lines] == ["target", "retrain", "simnpo_gdr"]
+    assert [line["notes"][:6] for line in lines] == ["", "", "epoch "]
+
+
+@pytest.mark.usefixtures("here")
+def test_another_rule_needs_no_unlearning(tiny_model: Path) -> None:
+    """The weights of what any rule selects stayed, and no question is new."""
+    cached = files(Path("results/cache"))
+    models = {path: path.stat().st_mtime_ns for path in Path("results/models").rglob("*.safetensors")}
+    for rule, more in {"best": ["--composite", "harmonic"], "paper": [], "last": []}.items():
+        done = muse(*call(tiny_model, "--epochs", 3, "--select", rule, *more))
+        assert done.exit_code == 0, done.output
+        run = stored(RUNS / "simnpo_gdr")
+        if rule != "last":
+            chosen = run.config["made"]["selection"]
+            assert chosen["rule"] == rule
+            assert run.model["digest"] == epoch(chosen["epoch"]).model["digest"]
+        if rule == "paper":
+            # The tiny model's KnowMem Dr is 0 throughout, and nothing is below that.
+            assert (chosen["epoch"], chosen["fired"]) == (3, False)
+            assert "the last: the rule 'paper' selected none" in " ".join(done.stdout.split())
+    assert "made" not in run.config
+    assert run.model["digest"] == epoch(3).model["digest"]
+    assert files(Path("results/cache")) == cached
+    assert models == {p: p.stat().st_mtime_ns for p in Path("results/models").rglob("*.safetensors")}
+
+
+@pytest.mark.usefixtures("here")
+def test_other_settings_are_refused_all_the_same(tiny_model: Path) -> None:
+    done = muse(*call(tiny_model, "--epochs", 3, "--select", "best", "--set", "privleak.k=0.2"))
+    assert done.exit_code == 2
+    assert "holds a run with other settings" in done.stderr
+
+
+@pytest.mark.usefixtures("here")
+def test_checkpoints_hold_no_training_state() -> None:
+    left = {Path(name).name for name in files(Path("results/models/village/simnpo_gdr/checkpoints"))}
+    assert left <= {
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "complete",
+    }
+
+
+def test_weights_that_no_rule_selects_go_unless_asked_for(fresh: Path, tiny_model: Path) -> None:
+    """At lr 1e-9 all epochs are alike: rules take the first or the last, which is the model itself."""
+    small = ("--epochs", 3, "--lr", 1e-9, "--trajectory")
+    assert muse(*call(tiny_model, *small)).exit_code == 0
+    steps = ["village/simnpo_gdr/checkpoints/checkpoint-2/model.safetensors"]
+    assert set(weights()) - set(steps) == {"village/simnpo_gdr/model.safetensors"}
+    run = stored(RUNS / "simnpo_gdr")
+    assert run.config["made"]["selection"]["rule"] == "last"
+    assert run.extras.get("notes") is None
+    before = times()
+    assert muse(*call(tiny_model, *small)).exit_code == 0
+    assert times() == before
+
+    shutil.rmtree("results")
+    assert muse(*call(tiny_model, *small, "--keep-checkpoints")).exit_code == 0
+    assert len(weights()) == 4
+    assert fresh.exists()
+
+
+def lose(here: Path, number: int) -> Path:
+    """Drop an epoch's weights, as the pipeline does with those that no rule selects."""
+    checkpoint = here / f"results/models/village/simnpo_gdr/checkpoints/checkpoint-{2 * number}"
+    (checkpoint / "complete").unlink(missing_ok=True)
+    (checkpoint / "model.safetensors").unlink(missing_ok=True)
+    return checkpoint
+
+
+def test_scores_whose_weights_are_gone_must_be_of_this_code(here: Path, tiny_model: Path) -> None:
+    lose(here, 2)
+    path = RUNS / "simnpo_gdr" / "epochs" / "2" / "result.json"
+    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    result["provenance"]["code"] = "0" * 64
+    path.write_text(json.dumps(result), encoding="utf-8")
+    done = muse(*call(tiny_model, "--epochs", 3, "--select", "best"))
+    assert done.exit_code == 2
+    assert "no longer holds the weights of epoch 2" in done.stderr
+    assert "--overwrite makes them again" in done.stderr
+
+
+def test_a_selected_epoch_must_have_its_weights(here: Path, tiny_model: Path) -> None:
+    chosen = stored(RUNS / "simnpo_gdr").config["made"]["selection"]["epoch"]
+    assert chosen < 3
+    lose(here, chosen)
+    done = muse(*call(tiny_model, "--epochs", 3, "--select", "released"))
+    assert done.exit_code == 2
+    assert f"no longer holds the weights of epoch {chosen}" in done.stderr
+
+
+def test_an_epoch_without_a_checkpoint_is_missed(here: Path, tiny_model: Path) -> None:
+    shutil.rmtree(here / "results/models/village/simnpo_gdr/checkpoints/checkpoint-2")
+    done = muse(*call(tiny_model, "--epochs", 3, "--select", "paper"))
+    assert done.exit_code == 2
+    assert "holds checkpoints of 2 of its 3 epochs" in done.stderr
+
+
+@pytest.mark.usefixtures("here")
+def test_a_shorter_unlearning_leaves_no_longer_ones_epochs(tiny_model: Path) -> None:
+    done = muse(*call(tiny_model, "--epochs", 1, "--select", "best", "--overwrite"))
+    assert done.exit_code == 0, done.output
+    assert [path.name for path in (RUNS / "simnpo_gdr" / "epochs").iterdir()] == ["1"]
+    assert stored(RUNS / "simnpo_gdr").config["made"]["selection"]["of"] == 1
+    assert weights() == ["village/simnpo_gdr/model.safetensors"]
+
+
+def test_what_was_made_without_checkpoints_has_none_to_select(fresh: Path, tiny_model: Path) -> None:
+    assert muse(*call(tiny_model)).exit_code == 0
+    done = muse(*call(tiny_model, "--select", "paper"))
+    assert done.exit_code == 2
+    assert "was made without its checkpoints; --overwrite makes it again" in done.stderr
+    assert fresh.exists()
+
+
+# ── folds ────────────────────────────────────────────────────────────────────────────────────────
+def cards(kind: str, method: str = "simnpo_gdr") -> list[dict[str, Any]]:
+    home = Path(f"results/models/village_{kind}")
+    return [
+        json.loads((home / f"{method}-{number}" / "unlearn.json").read_text(encoding="utf-8"))
+        for number in (1, 2)
+    ]
+
+
+@pytest.mark.parametrize("kind", ["scal", "sust"])
+def test_several_forget_sets(kind: str, fresh: Path, tiny_model: Path) -> None:
+    done = muse(*call(tiny_model, task=kind, methods="simnpo_gdr,ga"))
+    assert done.exit_code == 0, done.output
+    rows = [line.split() for line in done.stdout.splitlines() if line.startswith("│")]
+    assert [row[1] for row in rows] == ["target", "retrain", "simnpo_gdr", "simnpo_gdr", "ga", "ga"]
+    sizes = {"scal": [2, 4], "sust": [2, 2]}[kind]
+    assert [int(row[5]) for row in rows[2:]] == sizes * 2
+    assert [row[3] for row in rows[2:4]] == list(FOLDS[kind])
+
+    home = Path(f"results/runs/village_{kind}")
+    assert sorted(path.name for path in home.iterdir() if path.is_dir()) == sorted(
+        ["target", "retrain", "simnpo_gdr-1", "simnpo_gdr-2", "ga-1", "ga-2"]
+    )
+    first, second = cards(kind)
+    assert [first["data"]["forget"]["texts"], second["data"]["forget"]["texts"]] == sizes
+    start = stored(home / ("target" if kind == "scal" else "simnpo_gdr-1"))
+    assert second["target"]["weights"] == start.model["digest"]
+    assert first["target"]["weights"] == stored(home / "target").model["digest"]
+    assert stored(home / "simnpo_gdr-2").config["made"]["fold"] == {
+        "method": "simnpo_gdr",
+        "split": f"{kind}/forget_2",
+        "number": 2,
+        "of": 2,
+        "mode": MODES[kind],
+        "texts": sizes[1],
+        "tokens": second["tokens"]["forget"],
+    }
+    name = {"scal": "scalability", "sust": "sustainability"}[kind]
+    assert len((home / f"{name}.csv").read_text(encoding="utf-8").splitlines()) == 7
+    assert (home / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert "against its retrain model" in " ".join(done.stdout.split())
+
+    before = times()
+    again = muse(*call(tiny_model, task=kind, methods="simnpo_gdr,ga"))
+    assert (again.stdout, times()) == (done.stdout, before)
+    assert fresh.exists()
+
+
+@pytest.mark.parametrize("kind", ["scal", "sust"])
+def test_what_was_stopped_between_and_within_folds_goes_on(kind: str, fresh: Path, tiny_model: Path) -> None:
+    """Stopped before the second fold, then in its second step of two epochs: nothing is done twice."""
+    config = PipelineConfig(
+        task=f"{kind}.yaml",
+        methods=("ga",),
+        target=str(tiny_model),
+        retrain="other",
+        data_dir=Path("data"),
+        epochs=2,
+        lr=0.001,
+        batch_size=4,
+    )
+    stages: list[str] = []
+    steps: list[tuple[str, str, int]] = []
+
+    def go(stop: Callable[[str, int], bool]) -> None:
+        def stage(name: str) -> None:
+            stages.append(name)
+            if stop(name, 0):
+                raise KeyboardInterrupt
+
+        def progress(step: str, done: int, _total: int) -> None:
+            steps.append((stages[-1], step, done))
+            if step == "unlearn" and stop(stages[-1], done):
+                raise KeyboardInterrupt
+
+        pipeline(config, stage=stage, progress=progress)
+
+    last = f"unlearn with ga: {kind}/forget_2"
+    with pytest.raises(KeyboardInterrupt):
+        go(lambda name, done: name == last and done == 0)
+    assert Path(f"results/models/village_{kind}/ga-1").is_dir()
+    steps.clear()
+    with pytest.raises(KeyboardInterrupt):
+        go(lambda name, done: name == last and done == 2)
+    assert [step for step in steps if step[1] == "unlearn"] == [(last, "unlearn", 1), (last, "unlearn", 2)]
+    steps.clear()
+    go(lambda *_: False)
+    assert {stage for stage, _, _ in steps} <= {last, "score ga-2"}
+    assert [done for _, step, done in steps if step == "unlearn"] == [2]
+    assert fresh.exists()
+
+
+@pytest.mark.usefixtures("fresh")
+def test_a_later_fold_starts_from_the_epoch_selected(tiny_model: Path) -> None:
+    done = muse(*call(tiny_model, "--epochs", 2, "--select", "best", task="sust"))
+    assert done.exit_code == 0, done.output
+    home = Path("results/runs/village_sust")
+    first = stored(home / "simnpo_gdr-1")
+    assert cards("sust")[1]["target"]["weights"] == first.model["digest"]
+    with (home / "simnpo_gdr-2" / "trajectory.csv").open(encoding="utf-8") as file:
+        start = next(csv.DictReader(file))
+    assert start["verbmem_f"] == f"{known(first, 'verbmem_f'):.4f}"
+    before = times()
+    assert muse(*call(tiny_model, "--epochs", 2, "--select", "best", task="sust")).exit_code == 0
+    assert times() == before
+
+
+def test_the_built_in_world_is_made_once_for_all_its_tasks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only where its models go and which world they are of is looked at: training them takes minutes."""
+    asked: list[tuple[Path, int]] = []
+
+    def stop(home: Path, seed: int, *_: object) -> dict[str, Path]:
+        asked.append((home, seed))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("muse_eval.mini.train.make_models", stop)
+    for task in ("muse_mini", "muse_mini_scal", "muse_mini_sust-seed2"):
+        with pytest.raises(KeyboardInterrupt):
+            pipeline(PipelineConfig(task=task, methods=("ga",), results=tmp_path))
+    models = tmp_path / "models"
+    assert asked == [(models / "muse_mini", 0), (models / "muse_mini", 0), (models / "muse_mini-seed2", 2)]
+
+
+# ── settings of methods ──────────────────────────────────────────────────────────────────────────
+@pytest.mark.usefixtures("fresh")
+def test_a_methods_own_setting_goes_before_its_losss(tiny_model: Path) -> None:
+    sets = ["--set", "simnpo.beta=0.5", "--set", "simnpo_gdr.beta=0.25", "--set", "simnpo.gamma=0.125"]
+    done = muse(*call(tiny_model, *sets, "--set", "privleak.k=0.2", methods="simnpo,simnpo_gdr"))
+    assert done.exit_code == 0, done.output
+    for method, beta in {"simnpo": 0.5, "simnpo_gdr": 0.25}.items():
+        card = json.loads(Path(f"results/models/village/{method}/unlearn.json").read_text(encoding="utf-8"))
+        assert card["method"]["params"] == {"beta": beta, "gamma": 0.125}
+    assert stored(RUNS / "simnpo").config["columns"]["privleak"]["k"] == 0.2
+
+
+# ── bad input ────────────────────────────────────────────────────────────────────────────────────
+BAD: dict[str, tuple[list[object], str]] = {
+    "rule": (["--select", "papr"], "no selection rule 'papr'; did you mean 'paper'?"),
+    "composite": (["--select", "best", "--composite", "balanse"], "no composite 'balanse'; did you mean"),
+    "idle composite": (["--composite", "harmonic"], "--composite ranks epochs; it goes with --select best"),
+    "method's parameter": (["--set", "simnpo.bta=1"], "method simnpo_gdr: no parameter 'bta'; did you mean"),
+    "method's value": (["--set", "simnpo_gdr.beta=-1"], "method simnpo_gdr: beta: input should be greater"),
+    "method left out": (["--set", "npo.beta=1"], "--set npo.…: --methods leaves npo out"),
+    "group": (["--set", "simnpo_gdt.beta=1"], "no group 'simnpo_gdt'; did you mean 'simnpo_gdr'?"),
+}
+
+
+@pytest.mark.parametrize(("more", "told"), BAD.values(), ids=BAD)
+def test_mistakes_are_found_before_anything_is_made(
+    more: list[object], told: str, fresh: Path, tiny_model: Path
+) -> None:
+    done = muse(*call(tiny_model, *more))
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert told in done.stderr
+    assert not (fresh / "results").exists()
+
+
+def test_a_rule_needs_its_columns(fresh: Path, tiny_model: Path) -> None:
+    write_task(fresh / "village.yaml", columns={"verbmem_f": COLUMNS["verbmem_f"]})
+    for rule, column in (("paper", "knowmem_r"), ("released", "knowmem_f"), ("best", "knowmem_f, privleak")):
+        done = muse(*call(tiny_model, "--select", rule))
+        assert done.exit_code == 2
+        assert f"--select {rule} needs the columns {column}" in done.stderr
+    done = muse(*call(tiny_model, "--trajectory", "--epochs", 2))
+    assert done.exit_code == 0, done.output
+    head = (RUNS / "simnpo_gdr" / "trajectory.csv").read_text(encoding="utf-8").splitlines()[0]
+    assert head == "epoch,verbmem_f,verbmem_f_low,verbmem_f_high,selected"
+
+
+def test_folds_must_be_there_and_be_texts(fresh: Path, tiny_model: Path) -> None:
+    (fresh / "data/scal/forget_2.json").unlink()
+    done = muse(*call(tiny_model, task="scal"))
+    assert done.exit_code == 2
+    assert "scal/forget_2.json does not exist" in done.stderr
+    verdicts = muse("data", "verify", "--task", "scal.yaml", "--data-dir", "data")
+    assert verdicts.exit_code == 1
+    assert "scal/forget_2: missing" in verdicts.stdout
+
+    spec = json.loads((fresh / "scal.yaml").read_text(encoding="utf-8"))
+    spec["folds"]["forget"] = ["knowmem/forget_qa"]
+    (fresh / "scal.yaml").write_text(json.dumps(spec), encoding="utf-8")
+    done = muse(*call(tiny_model, task="scal"))
+    assert done.exit_code == 2
+    assert "the fold knowmem/forget_qa is no split of texts" in done.stderr
+    assert not (fresh / "results").exists()
+
+
+@pytest.mark.usefixtures("fresh")
+def test_one_unlearning_has_one_forget_set(tiny_model: Path) -> None:
+    args = ["--model", tiny_model, "--task", "scal.yaml", "--data-dir", "data", "--out", "out", "-q"]
+    done = muse("unlearn", "--method", "ga", *args)
+    assert done.exit_code == 2
+    assert "task village_scal has 2 forget sets; muse-eval pipeline unlearns them" in done.stderr
+    assert not Path("out").exists()
