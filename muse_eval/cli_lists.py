@@ -3,30 +3,34 @@
 import json
 from importlib import resources
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from muse_eval.cli_options import JsonOption, ResultsOption, warn
 from muse_eval.errors import unknown_name
 
+if TYPE_CHECKING:
+    from muse_eval.config import PresetSpec
+
 cache_app = typer.Typer(no_args_is_help=True, help="Look at the stored answers, or delete them.")
 
 
 def list_things(
-    what: Annotated[str, typer.Argument(help="tasks, methods, metrics, engines, models or launch.")],
+    what: Annotated[str, typer.Argument(help="tasks, methods, presets, metrics, engines, models or launch.")],
     name: Annotated[
         str | None, typer.Argument(help="Only this one; with `launch`, its path alone.", show_default=False)
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List tasks, methods, metrics, engines, models, or the settings for `accelerate launch`.
+    """List tasks, methods, presets, metrics, engines, models, or the settings for `accelerate launch`.
 
     Example: `muse-eval list tasks`
     """
     lists = {
         "tasks": _tasks,
         "methods": _methods,
+        "presets": _presets,
         "metrics": _metrics,
         "engines": _engines,
         "models": _models,
@@ -86,6 +90,33 @@ def _methods() -> list[dict[str, str]]:
         for name in plugins.method_names()
         for _, term in [plugins.split_method(name)]
     ]
+
+
+def _presets() -> list[dict[str, str]]:
+    from muse_eval import plugins
+
+    return [
+        {
+            "name": name,
+            "methods": " ".join(preset.methods) or "any",
+            "values": _preset_values(preset),
+            "source": preset.source,
+            "note": preset.note,
+        }
+        for name, preset in plugins.presets().items()
+    ]
+
+
+def _preset_values(preset: "PresetSpec") -> str:
+    """Return a preset's values as they would be typed."""
+    known = preset.model_dump(
+        by_alias=True, exclude={"source", "methods", "params", "note"}, exclude_none=True
+    )
+    loose = [f"{name} {value}" for name, value in known.items()]
+    params = [
+        f"{stem}.{name} {value}" for stem, group in preset.params.items() for name, value in group.items()
+    ]
+    return ", ".join([*loose, *params])
 
 
 def _metrics() -> list[dict[str, str]]:

@@ -27,13 +27,20 @@ def unlearn(
     out: Annotated[Path, typer.Option(help="Folder to make for the unlearned model.")],
     data_dir: DataOption = None,
     tokenizer: TokenizerOption = None,
+    preset: Annotated[
+        str | None, typer.Option(help="One of `muse-eval list presets`; over the task's.")
+    ] = None,
     lr: Annotated[float | None, typer.Option(help="Constant learning rate; else the task's.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the forget set; else the task's.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Forget rows a step; else the task's.")] = None,
     micro_batch_size: Annotated[int | None, typer.Option(help="Rows in memory at a time.")] = None,
     max_len: Annotated[int | None, typer.Option(help="Tokens of a row; else the task's.")] = None,
-    beta: Annotated[float | None, typer.Option(help="β of NPO and SimNPO.")] = None,
-    gamma: Annotated[float | None, typer.Option(help="γ of SimNPO.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A parameter of the method: `beta=0.7`; repeatable (docs/methods.md)."),
+    ] = None,
+    beta: Annotated[float | None, typer.Option(help="Short for `--set beta=…`.")] = None,
+    gamma: Annotated[float | None, typer.Option(help="Short for `--set gamma=…`.")] = None,
     lambda_: Annotated[float | None, typer.Option("--lambda", help="λ, weight of the retain term.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the row order.")] = 0,
     dtype: Annotated[str, typer.Option(help="auto, float32, mixed or bfloat16.")] = "auto",
@@ -65,9 +72,13 @@ def unlearn(
     --out simnpo-books`
     """
     from muse_eval.api import unlearn as make
+    from muse_eval.config import parse_pairs
     from muse_eval.progress import display
 
-    params = {name: value for name, value in {"beta": beta, "gamma": gamma}.items() if value is not None}
+    short = {name: value for name, value in {"beta": beta, "gamma": gamma}.items() if value is not None}
+    params = parse_pairs(settings or [], "NAME=VALUE")
+    if twice := short.keys() & params.keys():
+        raise UserError(f"--set {min(twice)} is given twice; leave --{min(twice)} out")
     with one_voice(), display(quiet or rank() > 0) as progress:
         made = make(
             model,
@@ -78,7 +89,9 @@ def unlearn(
             overwrite=overwrite,
             keep_checkpoints=keep_checkpoints,
             progress=progress,
+            log=progress.losses,
             tokenizer=tokenizer,
+            preset=preset,
             lr=lr,
             epochs=epochs,
             batch_size=batch_size,
@@ -93,7 +106,7 @@ def unlearn(
             report_to=report_to,
             allow_pickle=allow_pickle,
             trust_remote_code=trust_remote_code,
-            params=params,
+            params=params | short,
         )
     if not rank():
         print(f"unlearned model: {made} (its recipe: {made}/unlearn.json)")

@@ -28,6 +28,10 @@ class HubRef(Spec):
     repo: str
     revision: str | None = None
 
+    def __str__(self) -> str:
+        """Return it as it is typed: ``repo``, or ``repo@revision``."""
+        return f"{self.repo}@{self.revision}" if self.revision else self.repo
+
 
 class DataSpec(Spec):
     """Where a task's splits come from: the hub, a folder, or the built-in world."""
@@ -275,20 +279,33 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
     """Parse ``--set`` pairs ``key=value``; a value is read as YAML, so numbers and booleans are such.
 
     Raises:
+        UserError: a pair has no ``=``, its key no group, or a key is given twice.
+    """
+    form = "engine.NAME=VALUE or COLUMN.PARAMETER=VALUE"
+    for pair in pairs:
+        if "." not in pair.partition("=")[0]:
+            raise UserError(f"--set {pair}: write it as {form}")
+    return parse_pairs(pairs, form)
+
+
+def parse_pairs(pairs: list[str], form: str) -> dict[str, Any]:
+    """Parse ``--set`` pairs; ``form`` is how the errors say they are written.
+
+    Raises:
         UserError: a pair has no ``=``, or a key is given twice.
     """
-    settings: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for pair in pairs:
         key, separator, value = pair.partition("=")
-        if not separator or "." not in key:
-            raise UserError(f"--set {pair}: write it as engine.NAME=VALUE or COLUMN.PARAMETER=VALUE")
-        if key in settings:
+        if not separator or not key:
+            raise UserError(f"--set {pair}: write it as {form}")
+        if key in found:
             raise UserError(f"--set {key} is given twice")
         try:
-            settings[key] = yaml.safe_load(value)
+            found[key] = yaml.safe_load(value)
         except yaml.YAMLError:
-            settings[key] = value
-    return settings
+            found[key] = value
+    return found
 
 
 def build(kind: type[Any], where: str, **values: Any) -> Any:

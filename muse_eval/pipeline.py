@@ -189,5 +189,5 @@ def _references(config: PipelineConfig, task: TaskSpec, stage: Stage, progress: 
         ref = next((ref for key, ref in task.models.items() if key == name), None)
         if model is None and ref is None:
             raise UserError(f"task {task.name} names no {name} model; give --{name}")
-        models[name] = model or (f"{ref.repo}@{ref.revision}" if ref else "")
+        models[name] = model or str(ref)
     return models
