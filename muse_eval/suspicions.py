@@ -255,11 +255,14 @@ def _few(spec: ColumnSpec, metric: Metric, params: Any, splits: Rows) -> Iterabl
 
 
 def _told_apart(shift: Shift) -> Iterator[Suspicion]:
-    for kind, told in (("length", shift.length), ("words", shift.words)):
+    remedies = {
+        "length": "cut both to about one length",
+        "words": "draw both at random from one source, or trust it only beside a measured --retrain model",
+    }
+    for (kind, do), told in zip(remedies.items(), (shift.length, shift.words), strict=True):
         if told is not None and told.suspicious:
             what = (
-                f"{kind} alone tell{'s' if kind == 'length' else ''} it from {shift.forget} "
-                f"(AUC {told.auc:.2f}): {shift.column} may measure that instead of membership"
+                f"told from {shift.forget} by {kind} alone (AUC {told.auc:.2f}): "
+                f"{shift.column} may measure that instead of membership"
             )
-            do = "draw both at random from one source, or trust it only beside a measured --retrain model"
             yield Suspicion(f"told-by-{kind}", shift.holdout, (), what, do, (shift.forget,))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,44 +16,11 @@ from muse_eval.errors import UserError
 from muse_eval.example_checks import Suspicion, listed
 from muse_eval.sources import LocalFolder
 from muse_eval.suspicions import FEW, Shift, differences, examine, read
+from tests.corpus import Splits, corpus, prose
 from tests.e2e import COLUMNS, write_data
 
-Splits = dict[str, list[dict[str, str]]]
 Spec = dict[str, Any]
 Change = Callable[[Splits, Spec], None]
-
-VOCABULARY = [head + tail for head in "bcdfghjklmnprstvwz" for tail in ("a", "e", "ing", "or", "urn", "ist")]
-
-
-def prose(name: str, count: int) -> str:
-    """Draw words from one vocabulary: two texts of other names share no thirteen in a row."""
-    return " ".join(random.Random(name).choices(VOCABULARY, k=count))
-
-
-def corpus() -> Splits:
-    """Make 20 texts of 90 words a side, and of each forget text a VerbMem example and a question."""
-    texts = {
-        side: [prose(f"{side} {row}", 90) for row in range(20)] for side in ("forget", "holdout", "retain")
-    }
-
-    def questions(side: str, rows: range) -> list[dict[str, str]]:
-        return [
-            {"question": f"What of {side} {row}?", "answer": prose(f"{side} answer {row}", 4)} for row in rows
-        ]
-
-    return {
-        **{f"privleak/{side}": [{"text": text} for text in texts[side]] for side in texts},
-        "verbmem/forget": [
-            {"prompt": text[: text.index(" ", 80)], "gt": text[text.index(" ", 80) :]}
-            for text in texts["forget"]
-        ],
-        "knowmem/forget_qa": questions("forget", range(20)),
-        "knowmem/forget_qa_icl": questions("forget", range(20, 30)),
-        "knowmem/retain_qa": questions("retain", range(20)),
-        "knowmem/retain_qa_icl": questions("retain", range(20, 30)),
-        "raw/forget": [{"text": text} for text in texts["forget"]],
-        "raw/retain1": [{"text": text} for text in texts["retain"]],
-    }
 
 
 def spec() -> Spec:
@@ -315,7 +281,7 @@ def test_lengths_that_tell_the_sides_apart() -> None:
             each["text"] += f" {prose(f'more {row}', 60)}"
 
     assert told(longer, shifts=True) == [("told-by-length", "privleak/holdout", ())]
-    assert "length alone tells it from privleak/forget (AUC 1.00): privleak may measure that" in line(
+    assert "told from privleak/forget by length alone (AUC 1.00): privleak may measure that" in line(
         longer, shifts=True
     )
 
@@ -331,7 +297,7 @@ def other_words(split: str) -> Change:
 def test_words_that_tell_the_sides_apart() -> None:
     holdout = other_words("privleak/holdout")
     assert told(holdout, shifts=True) == [("told-by-words", "privleak/holdout", ())]
-    assert "words alone tell it from privleak/forget (AUC " in line(holdout, shifts=True)
+    assert "told from privleak/forget by words alone (AUC " in line(holdout, shifts=True)
     # What is kept may differ from both as it likes.
     assert told(other_words("privleak/retain"), other_words("raw/retain1"), shifts=True) == []
 
