@@ -48,10 +48,8 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.fixture(scope="module")
-def target(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random Llama of 9 k parameters with a word tokenizer that puts BOS in front."""
-    folder = tmp_path_factory.mktemp("target")
+def make_target(folder: Path, tied: bool = False) -> Path:
+    """Save a random Llama of 9 k parameters with a word tokenizer that puts BOS in front."""
     vocabulary = {word: index for index, word in enumerate(["<s>", "</s>", "<unk>", *WORDS])}
     words = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
     words.pre_tokenizer = Whitespace()
@@ -69,6 +67,7 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Path:
         max_position_embeddings=64,
         bos_token_id=0,
         eos_token_id=1,
+        tie_word_embeddings=tied,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder
