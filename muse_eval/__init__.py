@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["evaluate", "unlearn"]
+__all__ = ["evaluate", "finetune", "unlearn"]
 
 if TYPE_CHECKING:
-    from muse_eval.api import evaluate, unlearn
+    from muse_eval.api import evaluate, finetune, unlearn
 
 
 def __getattr__(name: str) -> Any:

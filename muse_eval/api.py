@@ -1,15 +1,15 @@
-"""The Python interface: score a model, or make an unlearned one."""
+"""The Python interface: score a model, make an unlearned one, or the models to start from."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from muse_eval import plugins
 from muse_eval.config import RunConfig, build
 from muse_eval.data import open_data
-from muse_eval.errors import UserError
+from muse_eval.errors import UserError, unknown_name
 from muse_eval.run import Progress, ignore, run
 from muse_eval.store import Warn
 from muse_eval.types import Result
@@ -128,6 +128,60 @@ def unlearn(
         config,
         texts(forget or spec.unlearn.forget),
         texts(spec.unlearn.retain) if uses_retain(form, term) else [],
+        Path(out),
+        fallbacks=spec.tokenizers,
+        overwrite=overwrite,
+        keep_checkpoints=keep_checkpoints,
+        progress=progress,
+        log=log,
+    )
+
+
+def finetune(
+    model: str | Path,
+    task: str,
+    role: Literal["target", "retrain"],
+    out: str | Path,
+    *,
+    data_dir: str | Path | None = None,
+    overwrite: bool = False,
+    keep_checkpoints: bool = False,
+    progress: Progress = ignore,
+    log: Callable[[Mapping[str, Any]], None] = ignore,
+    **options: Any,
+) -> Path:
+    """Make a task's target or retrain model from a base model, and return its folder.
+
+    Args:
+        model: the base model: a hub id or a folder.
+        task: name of a task or a YAML file; its ``finetune`` section holds the defaults.
+        role: ``target`` reads the forget and the retain texts, ``retrain`` the retain texts alone.
+        out: the folder to make; returned at once where the same was made before.
+        data_dir: the task's data in the layout of MUSE's own loader.
+        overwrite: replace what was made otherwise in ``out``.
+        keep_checkpoints: leave each epoch's model in ``out/checkpoints``.
+        progress: told of every optimiser step.
+        log: told of every step's line of ``log.jsonl``.
+        options: any field of ``unlearning.recipe.UnlearnConfig`` but the method and its parameters.
+
+    Raises:
+        UserError: something that the caller can mend, in one line.
+    """
+    from muse_eval.unlearning.recipe import configure
+    from muse_eval.unlearning.train import unlearn as train
+
+    if role not in ("target", "retrain"):
+        raise unknown_name("role", role, ("target", "retrain"))
+    spec = plugins.task(task)
+    known = spec.finetune.model_dump(exclude={"target", "retrain"})
+    known |= {"rows": spec.unlearn.rows, "max_len": spec.unlearn.max_len}
+    given = known | {name: value for name, value in options.items() if value is not None}
+    config = configure(method=plugins.FINETUNE, model=str(model), task=spec.name, **given)
+    data = open_data(spec, None if data_dir is None else Path(data_dir))
+    return train(
+        config,
+        [row["text"] for split in spec.reads(role) for row in data.split(split).rows],
+        [],
         Path(out),
         fallbacks=spec.tokenizers,
         overwrite=overwrite,

@@ -61,10 +61,10 @@ def _card_datasets(model: str) -> list[str]:
 
 def _recipe_task(folder: Path) -> str | None:
     """Return the task that a model made by muse-eval was made for."""
-    for name in ("unlearn.json", "recipe.json"):
+    for name in ("unlearn.json", "finetune.json", "recipe.json"):
         try:
             recipe = json.loads((folder / name).read_text(encoding="utf-8"))
-            made_for = recipe["config"]["task"] if name == "unlearn.json" else recipe["task"]
+            made_for = recipe["task"] if name == "recipe.json" else recipe["config"]["task"]
         except (OSError, ValueError, KeyError, TypeError):
             continue
         if isinstance(made_for, str):

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 import muse_eval
-from muse_eval import cli_data, cli_lists, cli_pipeline, cli_sweep, cli_unlearn
+from muse_eval import cli_data, cli_finetune, cli_lists, cli_pipeline, cli_sweep, cli_unlearn
 from muse_eval.cli_options import (
     BaseUrlOption,
     CodeOption,
@@ -227,6 +227,7 @@ def check(
     raise typer.Exit(report.exit_code)
 
 
+app.command()(cli_finetune.finetune)
 app.command()(cli_unlearn.unlearn)
 app.command()(cli_pipeline.pipeline)
 app.command()(cli_sweep.sweep)

@@ -110,10 +110,7 @@ def unlearn(
         )
     if not rank():
         print(f"unlearned model: {made} (its recipe: {made}/unlearn.json)")
-    if several():
-        from muse_eval.unlearning.processes import leave
-
-        leave()
+    leave()
 
 
 def several() -> bool:
@@ -124,6 +121,14 @@ def several() -> bool:
 def rank() -> int:
     """Return which of them this is; 0 tells what all would."""
     return int(os.environ.get("RANK", "0")) if several() else 0
+
+
+def leave() -> None:
+    """End the processes' ties, where there are several."""
+    if several():
+        from muse_eval.unlearning import processes
+
+        processes.leave()
 
 
 @contextmanager

@@ -82,6 +82,18 @@ class UnlearnSpec(Spec):
     """Parameters of a method that differ from its own defaults."""
 
 
+class FinetuneSpec(Spec):
+    """How target and retrain model are made from a base model (MUSE, appendix B)."""
+
+    target: list[str] = []
+    """Splits that the target reads; empty: what is unlearned and what is retained."""
+    retrain: list[str] = []
+    """Splits that the retrain model reads; empty: what is retained."""
+    lr: Positive = 1e-5
+    epochs: PositiveInt = 5
+    batch_size: PositiveInt = 32
+
+
 class PresetSpec(Spec):
     """Published hyper-parameters of unlearning, by name; what is None is not published."""
 
@@ -129,6 +141,7 @@ class TaskSpec(Spec):
     retrain_auc: dict[str, Fraction] = {}
     """The retrain model's published AUC, forget against holdout, by attack."""
     unlearn: UnlearnSpec = UnlearnSpec()
+    finetune: FinetuneSpec = FinetuneSpec()
     folds: FoldsSpec | None = None
     """Forget sets that the pipeline unlearns in the place of ``unlearn.forget``."""
     fingerprints: dict[str, SplitFingerprint] = {}
@@ -138,6 +151,15 @@ class TaskSpec(Spec):
         """The splits without which it cannot be run: those scored, and the forget sets of its folds."""
         scored = {name for column in self.columns.values() for name in column.splits.values()}
         return scored | set(self.folds.forget if self.folds else ())
+
+    def reads(self, role: Literal["target", "retrain"]) -> list[str]:
+        """Return the splits that the target or the retrain model is fine-tuned on."""
+        forget = self.folds.forget if self.folds else [self.unlearn.forget]
+        by_role = {
+            "target": self.finetune.target or [*forget, self.unlearn.retain],
+            "retrain": self.finetune.retrain or [self.unlearn.retain],
+        }
+        return by_role[role]
 
     @property
     def trained(self) -> set[str]:

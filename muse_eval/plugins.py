@@ -23,6 +23,8 @@ MADE_LAST = {"WeightMethod", "LogitMixture"}
 """Forms whose model is made once training is over: no epoch before the last leaves one."""
 ALONE = {"ActivationMethod", *MADE_LAST}
 """Forms that take no retain term: what they do to retain text is part of the method."""
+FINETUNE = "finetune"
+"""What ``muse-eval finetune`` trains with; it is no method of unlearning, and not listed as one."""
 RELEASED = "_released"
 """How the file of a published code's own behaviour ends."""
 
@@ -147,6 +149,8 @@ def method(name: str) -> tuple[str, AnyMethod, str | None]:
     Raises:
         UserError: there is none of that name.
     """
+    if name == FINETUNE:
+        return name, _load("muse_eval.unlearning", name).METHOD, None
     stem, term = split_method(name)
     found: AnyMethod = _load("muse_eval.unlearning.methods", stem).METHOD
     return stem, found, term
@@ -154,7 +158,7 @@ def method(name: str) -> tuple[str, AnyMethod, str | None]:
 
 def leaves_epochs(name: str) -> bool:
     """Say whether each epoch of a method leaves a model that can be scored."""
-    return _forms()[split_method(name)[0]] not in MADE_LAST
+    return name == FINETUNE or _forms()[split_method(name)[0]] not in MADE_LAST
 
 
 def method_summary(name: str) -> str:

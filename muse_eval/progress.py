@@ -67,9 +67,10 @@ class Silence:
 
 def losses_text(line: Mapping[str, Any]) -> str:
     """Return a step's epoch, losses and speed: ``epoch 1.5, forget 0.41, retain 0.02, 1,234 tokens/s``."""
-    parts = [f"epoch {line['epoch']:.1f}", f"forget {line['forget_loss']:.3g}"]
+    losses = [f"loss {line['loss']:.3g}"]
     if line["retain_loss"] is not None:
-        parts.append(f"retain {line['retain_loss']:.3g}")
+        losses = [f"forget {line['forget_loss']:.3g}", f"retain {line['retain_loss']:.3g}"]
+    parts = [f"epoch {line['epoch']:.1f}", *losses]
     return ", ".join([*parts, f"{line['tokens_per_second']:,.0f} tokens/s"])
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SCORING_CODE = ("*.py", "metrics/*.py", "engines/*.py")
 """What a stored result must have been made by to be taken for a new one."""
 
-UNSCORED = {"base", "unlearn", "folds", "models", "fingerprints"}
+UNSCORED = {"base", "unlearn", "finetune", "folds", "models", "fingerprints"}
 """Fields of a task that change no score."""
 
 Progress = Callable[[str, int, int], None]

@@ -14,11 +14,11 @@ from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback
 
 from muse_eval.errors import UserError
 from muse_eval.types import AnyMethod
-from muse_eval.unlearning import adapters, objectives, output, rows, steps
+from muse_eval.unlearning import adapters, finetune, objectives, output, rows, steps
 from muse_eval.unlearning.logps import IGNORE, targets
 
 Progress = Callable[[str, int, int], None]
-"""Called after each optimiser step with ``unlearn``, the steps done and the steps in all."""
+"""Called after each optimiser step with ``unlearn`` or ``finetune``, the steps done and the steps in all."""
 Log = Callable[[Mapping[str, Any]], None]
 """Called after each optimiser step with its line of ``log.jsonl``."""
 
@@ -110,6 +110,7 @@ class Journal(TrainerCallback):
     ):
         self.trainer, self.folder, self.tokenizer = trainer, folder, tokenizer
         self.keep_checkpoints, self.progress, self.log = keep_checkpoints, progress, log
+        self.stage = "finetune" if trainer.method is finetune.METHOD else "unlearn"
         self.began = 0.0
         self.loss = self.forget_loss = self.retain_loss = self.tokens = 0.0
 
@@ -148,7 +149,7 @@ class Journal(TrainerCallback):
         if self.log:
             self.log(line)
         if self.progress:
-            self.progress("unlearn", state.global_step, state.max_steps)
+            self.progress(self.stage, state.global_step, state.max_steps)
 
     def check(self, value: float, what: str, step: int) -> None:
         """Raise ``UserError`` where a value is not finite."""

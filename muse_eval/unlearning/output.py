@@ -17,11 +17,13 @@ from safetensors import SafetensorError
 
 from muse_eval.config import fingerprint
 from muse_eval.errors import LocalError, UserError, first_line
+from muse_eval.plugins import FINETUNE
 
 RECIPE = "recipe.json"
 REFERENCE = "reference.json"
 LOG = "log.jsonl"
 CARD = "unlearn.json"
+FINETUNE_CARD = "finetune.json"
 CHECKPOINTS = "checkpoints"
 COMPLETE = "complete"
 """Marker in a checkpoint: it was written to its end."""
@@ -63,6 +65,17 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     temporary.replace(path)
 
 
+def card_name(recipe: Mapping[str, Any]) -> str:
+    """Return the name of the file that says how a recipe was carried out."""
+    return FINETUNE_CARD if recipe["method"]["loss"] == FINETUNE else CARD
+
+
+def read_card(folder: Path) -> Any:
+    """Read how a model was made; None where muse-eval did not make it, or not to its end."""
+    found = read_json(folder / CARD)
+    return read_json(folder / FINETUNE_CARD) if found is None else found
+
+
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
     """Turn a failure to write (disk full, not writable …) into a ``UserError``."""
@@ -85,9 +98,9 @@ def is_finished(out: Path, recipe: Mapping[str, Any], keep_checkpoints: bool) ->
     """
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return False
-    card = read_json(out / CARD)
+    card = read_card(out)
     if card is None:
-        raise UserError(f"{out} exists and was not made by unlearn; choose another --out")
+        raise UserError(f"{out} exists and was not made by muse-eval; choose another --out")
     if card.get("fingerprint") != fingerprint(recipe):
         raise UserError(f"{out} was made by another recipe; choose another --out or --overwrite")
     if keep_checkpoints and not (out / CHECKPOINTS).is_dir():
@@ -99,19 +112,19 @@ def check_replaceable(out: Path, model: str) -> None:
     """Refuse to overwrite what cannot be made again.
 
     Raises:
-        UserError: ``out`` is the model to start from, or was not made by unlearn.
+        UserError: ``out`` is the model to start from, or was not made by muse-eval.
     """
     if out.exists() and Path(model).exists() and out.samefile(model):
         raise UserError(f"--out {out} is the model to start from; choose another --out")
-    if out.is_dir() and any(out.iterdir()) and read_json(out / CARD) is None:
-        raise UserError(f"{out} was not made by unlearn and is not overwritten; choose another --out")
+    if out.is_dir() and any(out.iterdir()) and read_card(out) is None:
+        raise UserError(f"{out} was not made by muse-eval and is not overwritten; choose another --out")
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; choose another --out")
 
 
 def is_ready(out: Path, recipe: Mapping[str, Any]) -> bool:
     """Say whether the partial folder is complete, and a crash came only before it was renamed."""
-    card = read_json(partial(out) / CARD)
+    card = read_card(partial(out))
     return card is not None and bool(card["fingerprint"] == fingerprint(recipe))
 
 
@@ -148,7 +161,7 @@ def begin(folder: Path, recipe: Mapping[str, Any], overwrite: bool) -> Path | No
         UserError: another recipe was begun there.
     """
     begun = read_json(folder / RECIPE)
-    if (begun is not None and begun != recipe) or (folder / CARD).exists():
+    if (begun is not None and begun != recipe) or read_card(folder) is not None:
         if not overwrite:
             raise UserError(f"{folder} was begun with another recipe; choose another --out or --overwrite")
         empty(folder)
@@ -224,7 +237,7 @@ def drop_weights(checkpoint: Path) -> None:
 
 def has_weights(folder: Path) -> bool:
     """Tell whether a checkpoint's weights, or those of a finished model, are there in full."""
-    return (folder / COMPLETE).exists() or (folder / CARD).exists()
+    return (folder / COMPLETE).exists() or read_card(folder) is not None
 
 
 def _remove(folder: Path, patterns: Iterable[str]) -> None:

@@ -301,7 +301,9 @@ def unlearn(
                 save(trainer, start.tokenizer, folder)
                 if args.should_save:
                     assemble(method, recipe["method"]["loss"], trainer.params, folder, load)
-                    output.write_json(folder / output.CARD, write_card(config, recipe, trainer, folder))
+                    output.write_json(
+                        folder / output.card_name(recipe), write_card(config, recipe, trainer, folder)
+                    )
         if main:
             output.appear(out, keep_checkpoints)
         PartialState().wait_for_everyone()

@@ -557,7 +557,7 @@ FOLDERS: dict[str, Case] = {
     "out that is a file": (lambda w: w.unlearn(out=w.file("taken")), ("taken", "--out")),
     "out that holds something else": (
         lambda w: w.unlearn(out=w.file("void/x").parent if w.folder("void") else None),
-        ("void", "was not made by unlearn", "another --out"),
+        ("void", "was not made by muse-eval", "another --out"),
     ),
     "out that is the target": (
         lambda w: w.unlearn("--overwrite", out=w.copy(), model=w.root / "model"),

@@ -25,6 +25,7 @@ PUBLISHED = Path(__file__).parents[2] / "results" / "published.csv"
 VERBS = [
     ("run",),
     ("unlearn",),
+    ("finetune",),
     ("sweep",),
     ("pipeline",),
     ("leaderboard",),

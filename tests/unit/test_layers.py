@@ -21,7 +21,16 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("trajectory", "folds", "figures"),
     ("card", "plan", "run", "api", "seeds", "worker", "sweep", "sweep_list", "sweep_ray"),
     ("epochs", "pipeline", "pipeline_config"),
-    ("cli", "cli_data", "cli_lists", "cli_options", "cli_pipeline", "cli_sweep", "cli_unlearn"),
+    (
+        "cli",
+        "cli_data",
+        "cli_finetune",
+        "cli_lists",
+        "cli_options",
+        "cli_pipeline",
+        "cli_sweep",
+        "cli_unlearn",
+    ),
 )
 """From the bottom up; a layer's modules may import its own and those below."""
 EXCEPTIONS = {"sources": {"mini.corpus", "mini.corpus.splits"}}

@@ -210,7 +210,7 @@ def test_what_unlearn_did_not_make_is_never_overwritten(target: Path, tmp_path: 
     out.mkdir()
     (out / "chapter").write_text("precious")
     for overwrite in (False, True):
-        with pytest.raises(UserError, match="not made by unlearn"):
+        with pytest.raises(UserError, match="not made by muse-eval"):
             unlearn(config_for(target), FORGET, [], out, overwrite=overwrite)
     with pytest.raises(UserError, match="is the model to start from"):
         unlearn(config_for(target), FORGET, [], target, overwrite=True)

@@ -1,0 +1,85 @@
+"""The verb ``finetune``: target and retrain model from a base model."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from muse_eval.cli_options import (
+    CodeOption,
+    DataOption,
+    ModelOption,
+    OverwriteOption,
+    PickleOption,
+    QuietOption,
+    TokenizerOption,
+)
+from muse_eval.cli_unlearn import leave, one_voice, rank
+
+
+def finetune(
+    role: Annotated[str, typer.Option(help="target (forget and retain texts) or retrain (retain texts).")],
+    model: ModelOption,
+    task: Annotated[str, typer.Option(help="Task name or YAML file.")],
+    out: Annotated[Path, typer.Option(help="Folder to make for the model.")],
+    data_dir: DataOption = None,
+    tokenizer: TokenizerOption = None,
+    lr: Annotated[float | None, typer.Option(help="Constant learning rate; else the task's.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the texts; else the task's.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Rows a step; else the task's.")] = None,
+    micro_batch_size: Annotated[int | None, typer.Option(help="Rows in memory at a time.")] = None,
+    max_len: Annotated[int | None, typer.Option(help="Tokens of a row; else the task's.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the row order.")] = 0,
+    dtype: Annotated[str, typer.Option(help="auto, float32, mixed or bfloat16.")] = "auto",
+    gradient_checkpointing: Annotated[
+        bool, typer.Option("--gradient-checkpointing", help="Less memory for more time.")
+    ] = False,
+    lora: Annotated[str | None, typer.Option(help="Low-rank adapters, as for `unlearn`: `r=16`.")] = None,
+    optim: Annotated[str, typer.Option(help="adamw, or adamw_8bit (bitsandbytes): less memory.")] = "adamw",
+    report_to: Annotated[
+        str | None, typer.Option(help="Also send the log to tensorboard, trackio or wandb.")
+    ] = None,
+    keep_checkpoints: Annotated[
+        bool, typer.Option("--keep-checkpoints", help="Keep each epoch's model.")
+    ] = False,
+    overwrite: OverwriteOption = False,
+    allow_pickle: PickleOption = False,
+    trust_remote_code: CodeOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Make a task's target or retrain model from a base model.
+
+    Example: `muse-eval finetune --role target --model meta-llama/Llama-2-7b-hf --task muse_news --out target`
+    """
+    from muse_eval.api import finetune as make
+    from muse_eval.progress import display
+
+    with one_voice(), display(quiet or rank() > 0) as progress:
+        made = make(
+            model,
+            task,
+            role,  # type: ignore[arg-type]  # checked there
+            out,
+            data_dir=data_dir,
+            overwrite=overwrite,
+            keep_checkpoints=keep_checkpoints,
+            progress=progress,
+            log=progress.losses,
+            tokenizer=tokenizer,
+            lr=lr,
+            epochs=epochs,
+            batch_size=batch_size,
+            micro_batch_size=micro_batch_size,
+            max_len=max_len,
+            seed=seed,
+            dtype=dtype,
+            gradient_checkpointing=gradient_checkpointing,
+            lora=lora,
+            optim=optim,
+            report_to=report_to,
+            allow_pickle=allow_pickle,
+            trust_remote_code=trust_remote_code,
+        )
+    if not rank():
+        print(f"{role} model: {made} (its recipe: {made}/finetune.json)")
+    leave()
