@@ -8,6 +8,14 @@ class UserError(Exception):
     """A mistake or a circumstance that the user can mend; the command line prints it and exits 2."""
 
 
+class DivergedError(UserError):
+    """Training came to a number that is not finite: the same recipe would do so again."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(f"{what}; {remedy}")
+        self.what = what
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
     """Return the error for a name that does not exist, with the nearest one and all that do."""
     names = sorted(known)

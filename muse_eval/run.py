@@ -52,6 +52,7 @@ def run(
     warn: Warn = ignore,
     note: Note = ignore,
     reuse: bool = False,
+    folder: Path | None = None,
 ) -> Outcome:
     """Score a model on a task and write ``result.json`` and ``records.jsonl``.
 
@@ -64,6 +65,7 @@ def run(
         warn: told, in one line, of what is odd but not fatal.
         note: told, in one line, what the engine decided.
         reuse: keep a stored result of the very same settings and code instead of scoring again.
+        folder: where the result goes; None: the run's own folder, ``runs/TASK/NAME``.
 
     Raises:
         UserError: something that the user can mend; nothing half-written is left.
@@ -80,7 +82,7 @@ def run(
     )
     retrain = _open_retrain(config, planned, progress, note)
     name = config.name or str(engine.provenance["model"]).rsplit("/", 1)[-1]
-    folder = results.run_folder(config.results, planned.task.name, name)
+    folder = folder or results.run_folder(config.results, planned.task.name, name)
     used = str(engine.provenance["engine"])
     chosen = f"{used} ({planned.engine.why if used == planned.engine.name else 'vLLM will not do for it'})"
     settings = _settings(config, planned, engine, retrain)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback
 
-from muse_eval.errors import UserError
+from muse_eval.errors import DivergedError
 from muse_eval.types import Method, SeqLogps
 from muse_eval.unlearning import output, retain, rows
 from muse_eval.unlearning.logps import IGNORE, sequence_logps, targets
@@ -144,11 +144,12 @@ class Journal(TrainerCallback):
             self.progress("unlearn", state.global_step, state.max_steps)
 
     def check(self, value: float, what: str, step: int) -> None:
-        """Raise ``UserError`` where a value is not finite."""
+        """Raise ``DivergedError`` where a value is not finite."""
         if not math.isfinite(value):
-            kept = self.folder / output.CHECKPOINTS
-            hint = "try a smaller --lr; complete checkpoints are kept in"
-            raise UserError(f"the {what} is {value} at step {step}; {hint} {kept}")
+            remedy = "try a smaller --lr; complete checkpoints are kept in"
+            raise DivergedError(
+                f"the {what} is {value} at step {step}", f"{remedy} {self.folder / output.CHECKPOINTS}"
+            )
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         """Add the tokenizer, mark the checkpoint as complete and drop the older ones."""
