@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 import muse_eval
-from muse_eval import cli_lists, cli_sweep
+from muse_eval import cli_lists, cli_sweep, cli_tune
 from muse_eval.cli_options import (
     BaseUrlOption,
     CodeOption,
@@ -377,6 +377,7 @@ def check(
 
 
 app.command()(cli_sweep.sweep)
+app.command()(cli_tune.tune)
 app.command("list")(cli_lists.list_things)
 app.add_typer(cli_lists.data_app, name="data")
 app.add_typer(cli_lists.cache_app, name="cache")

@@ -26,6 +26,7 @@ VERBS = [
     ("run",),
     ("unlearn",),
     ("sweep",),
+    ("tune",),
     ("pipeline",),
     ("leaderboard",),
     ("check",),

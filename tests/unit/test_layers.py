@@ -18,12 +18,13 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("config", "stats", "plugins", "sources", "data", "provenance", "composites"),
     ("store", "engines", "unlearning", "mini", "leaderboard", "check", "results", "progress"),
     ("card", "plan", "run", "api", "pipeline", "seeds", "worker", "sweep", "sweep_list", "sweep_ray"),
-    ("cli", "cli_lists", "cli_options", "cli_sweep"),
+    ("tune", "tune_grid", "tune_plan", "tune_report", "tune_study"),
+    ("cli", "cli_lists", "cli_options", "cli_sweep", "cli_tune"),
 )
 """From the bottom up; a layer's modules may import its own and those below."""
 EXCEPTIONS = {"sources": {"mini.corpus", "mini.corpus.splits"}}
 """The built-in world is one of three sources of data; its corpus is text alone, and made when asked for."""
-HEAVY = {"torch", "transformers", "vllm", "accelerate"}
+HEAVY = {"torch", "transformers", "vllm", "accelerate", "optuna"}
 HEAVY_ROOMS = {"engines", "unlearning", "mini"}
 
 
