@@ -139,7 +139,8 @@ def _print_scored(tuned: "Tuned") -> None:
         "the best one's numbers are optimistic"
     )
     if tuned.best:
-        print(f"best model: {tuned.model or 'not kept, since another grid had a better one'}")
+        gone = "its weights are gone, dropped where another grid or composite ranked it lower"
+        print(f"best model: {tuned.model or gone}")
         print(f"to make it again: {tuned.command}")
     print(f"evidence: {tuned.folder}/TRIAL/result.json; all trials: {tuned.folder}/trials.csv")
     sys.stdout.flush()

@@ -183,12 +183,16 @@ class Tuner:
         return replace(tuned, model=kept, command=self._command(tuned.best))
 
     def take_stock(self, study: Study) -> Tuned:
-        """Write ``trials.csv``, and remove the weights of all trials but the best unless they are wanted."""
+        """Write ``trials.csv``; of the weights that are there keep the best ones, unless all are wanted."""
         tuned = self.so_far(study)
         write_files(self.folder, {TRIALS: to_csv(tuned)})
-        for trial in [] if self._config.keep_models else tuned.trials[1:]:
-            model = self._made / trial.name
-            if model.exists():
+        if self._config.keep_models:
+            return tuned
+        there = [self._made / trial.name for trial in tuned.trials if (self._made / trial.name).exists()]
+        # Not simply the best trial's: another grid or composite may have dropped those, and kept others.
+        best = next((model for model in there if (model / output.CARD).exists()), None)
+        for model in there:
+            if model != best:
                 with output.writing(model):
                     # First the card: without it what a kill leaves is taken by nothing for a finished model.
                     (model / output.CARD).unlink(missing_ok=True)

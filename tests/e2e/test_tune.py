@@ -201,11 +201,24 @@ def test_another_composite_or_grid_makes_only_what_is_new(
     done = tune("--grid", GRID, "--epochs", 2, "--composite", "harmonic")
     assert "harmonic ↑" in done.stdout
     assert made == []
-    assert len(weights()) == 1
     done = tune("--grid", "lr=2e-2:1e-3", "--grid", "epochs=2:1,beta=0.7")
     assert done.exit_code == 0, done.output
     assert [(one["lr"], one["epochs"]) for one in made] == [(2e-2, 1), (1e-3, 1)]
     assert len(trials()) == 4
+
+
+@pytest.mark.usefixtures("here")
+def test_weights_that_are_there_are_kept_where_the_best_ones_are_gone(whole: tuple[Path, Result]) -> None:
+    """By ``harmonic`` both trials come to 0, so the one tried first, whose weights were dropped, leads."""
+    shutil.copytree(whole[0] / "results", "results")
+    named = {(line["beta"], line["lr"]): line["trial"] for line in trials()}
+    (MODELS / weights()[0]).rename(MODELS / named["0.7", "0.001"])
+    done = tune("--grid", "lr=1e-3,beta=0.1:0.7", "--epochs", 2, "--composite", "harmonic")
+    assert [line["harmonic"] for line in trials()] == ["0.0", "0.0"]
+    assert trials()[0]["trial"] == named["0.1", "0.001"]
+    assert "best model: its weights are gone" in done.stdout
+    assert f"--out results/models/village/simnpo_gdr-{named['0.1', '0.001']}" in done.stdout
+    assert weights() == [named["0.7", "0.001"]]
 
 
 # ── killed ───────────────────────────────────────────────────────────────────────────────────────
