@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 import muse_eval
-from muse_eval import cli_data, cli_finetune, cli_lists, cli_pipeline, cli_sweep, cli_unlearn
+from muse_eval import cli_data, cli_finetune, cli_lists, cli_pipeline, cli_sweep, cli_tune, cli_unlearn
 from muse_eval.cli_options import (
     BaseUrlOption,
     CodeOption,
@@ -231,6 +231,7 @@ app.command()(cli_finetune.finetune)
 app.command()(cli_unlearn.unlearn)
 app.command()(cli_pipeline.pipeline)
 app.command()(cli_sweep.sweep)
+app.command()(cli_tune.tune)
 app.command("list")(cli_lists.list_things)
 app.add_typer(cli_data.data_app, name="data")
 app.add_typer(cli_lists.cache_app, name="cache")

@@ -12,6 +12,14 @@ class LocalError(UserError):
     """A ``UserError`` that befell one process of several, which alone can tell of it."""
 
 
+class DivergedError(UserError):
+    """Training came to a number that is not finite: the same recipe would do so again."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(f"{what}; {remedy}")
+        self.what = what
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
     """Return the error for a name that does not exist, with the nearest one and all that do."""
     names = sorted(known)

@@ -1,7 +1,7 @@
 """Stored results as rows, CSV, Markdown and a terminal table, in the shape of the published table."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict
@@ -266,10 +266,15 @@ def numbered(notes: Mapping[str, int]) -> list[str]:
 def _cell(column: StoredColumn | None, best: bool, notes: dict[str, int]) -> Cell:
     if column is None:
         return Cell("")
+    plain = plain_cell(column, best)
+    return replace(plain, spread=plain.spread + mark(remarks(column), notes))
+
+
+def plain_cell(column: StoredColumn, best: bool) -> Cell:
+    """Return a column's value and half of its interval, without the numbers of notes."""
     spread = ""
     if column.value is not None and column.ci is not None:
         spread = f" ± {_number((column.ci[1] - column.ci[0]) / 2)}"
-    spread += mark(remarks(column), notes)
     return Cell("n/a" if column.value is None else _number(column.value), spread, best)
 
 

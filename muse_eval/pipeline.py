@@ -113,7 +113,7 @@ def pipeline(
     """
     check(config)
     task = plugins.task(config.task)
-    models = _references(config, task, stage, progress)
+    models = references(config, task, stage, progress)
     data = open_data(task, config.data_dir)
     work = _Pipeline(config, task, data, models, stage, progress, log, warn)
     retrain, target = (work.score(models[name], name) for name in ("retrain", "target"))
@@ -173,7 +173,7 @@ def _card(out: Path) -> dict[str, Any]:
 
 
 # ── models ───────────────────────────────────────────────────────────────────────────────────────
-def _references(config: PipelineConfig, task: TaskSpec, stage: Stage, progress: Progress) -> dict[str, str]:
+def references(config: PipelineConfig, task: TaskSpec, stage: Stage, progress: Progress) -> dict[str, str]:
     """Return target and retrain: those given, else trained now (built-in world), else the task's."""
     given = {"target": config.target, "retrain": config.retrain}
     if task.data.source == "builtin" and None in given.values():

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback
 
-from muse_eval.errors import UserError
+from muse_eval.errors import DivergedError
 from muse_eval.types import AnyMethod
 from muse_eval.unlearning import adapters, finetune, objectives, output, rows, steps
 from muse_eval.unlearning.logps import IGNORE, targets
@@ -152,12 +152,13 @@ class Journal(TrainerCallback):
             self.progress(self.stage, state.global_step, state.max_steps)
 
     def check(self, value: float, what: str, step: int) -> None:
-        """Raise ``UserError`` where a value is not finite."""
+        """Raise ``DivergedError`` where a value is not finite."""
         if not math.isfinite(value):
-            rows_ = ", ".join(map(str, sorted(self.trainer.step_rows)))
-            raise UserError(
-                f"the {what} is {value} at step {step} (forget rows {rows_}); try a smaller --lr; "
-                f"complete checkpoints are kept in {self.folder / output.CHECKPOINTS}"
+            batch = ", ".join(map(str, sorted(self.trainer.step_rows)))
+            remedy = "try a smaller --lr; complete checkpoints are kept in"
+            raise DivergedError(
+                f"the {what} is {value} at step {step} (forget rows {batch})",
+                f"{remedy} {self.folder / output.CHECKPOINTS}",
             )
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002

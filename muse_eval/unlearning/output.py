@@ -149,7 +149,7 @@ def hold(handle: int, folder: Path) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise UserError(f"{folder} is in use by another run; wait for it or choose another --out") from None
+        raise UserError(f"{folder} is in use by another run; wait for it or choose another folder") from None
 
 
 def begin(folder: Path, recipe: Mapping[str, Any], overwrite: bool) -> Path | None:

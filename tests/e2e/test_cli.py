@@ -27,6 +27,7 @@ VERBS = [
     ("unlearn",),
     ("finetune",),
     ("sweep",),
+    ("tune",),
     ("pipeline",),
     ("leaderboard",),
     ("check",),

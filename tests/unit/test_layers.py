@@ -21,6 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("trajectory", "folds", "figures"),
     ("card", "plan", "run", "api", "seeds", "worker", "sweep", "sweep_list", "sweep_ray"),
     ("epochs", "pipeline", "pipeline_config"),
+    ("tune", "tune_grid", "tune_plan", "tune_report", "tune_study"),
     (
         "cli",
         "cli_data",
@@ -29,13 +30,14 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "cli_options",
         "cli_pipeline",
         "cli_sweep",
+        "cli_tune",
         "cli_unlearn",
     ),
 )
 """From the bottom up; a layer's modules may import its own and those below."""
 EXCEPTIONS = {"sources": {"mini.corpus", "mini.corpus.splits"}}
 """The built-in world is one of three sources of data; its corpus is text alone, and made when asked for."""
-HEAVY = {"torch", "transformers", "vllm", "accelerate"}
+HEAVY = {"torch", "transformers", "vllm", "accelerate", "optuna"}
 HEAVY_ROOMS = {"engines", "unlearning", "mini"}
 
 

@@ -1,0 +1,146 @@
+"""The verb ``tune``: many settings of one method, ranked."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from muse_eval.cli_options import (
+    CodeOption,
+    DataOption,
+    PickleOption,
+    QuietOption,
+    ResultsOption,
+    SetOption,
+    TokenizerOption,
+    TruncateOption,
+    note,
+    warn,
+)
+from muse_eval.errors import UserError
+
+if TYPE_CHECKING:
+    from muse_eval.tune_report import Tuned
+
+
+def tune(
+    method: Annotated[str, typer.Option(help="One of `muse-eval list methods`.")],
+    task: Annotated[str, typer.Option(help="Task name or YAML file.")],
+    grid: Annotated[
+        list[str],
+        typer.Option(
+            help="`NAME=V1:V2,NAME=V1:V2`, or `NAME=LOW..HIGH` with --trials: a parameter of the method, "
+            "lr, epochs, batch_size or lambda; repeatable."
+        ),
+    ],
+    model: Annotated[str | None, typer.Option(help="Target model; else the task's own.")] = None,
+    retrain: Annotated[str | None, typer.Option(help="Retrain model; else the task's own.")] = None,
+    composite: Annotated[str, typer.Option(help="What ranks the trials: balance or harmonic.")] = "balance",
+    trials: Annotated[
+        int | None, typer.Option(help="Sample so many settings (TPE) instead of the whole grid.")
+    ] = None,
+    data_dir: DataOption = None,
+    tokenizer: TokenizerOption = None,
+    results: ResultsOption = Path("results"),
+    engine: Annotated[str, typer.Option(help="`auto` or one of `muse-eval list engines`.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="Of scoring: auto, float32, bfloat16 or float16.")] = "auto",
+    lr: Annotated[float | None, typer.Option(help="Learning rate of every trial.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of every trial.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Forget rows a step, in every trial.")] = None,
+    lambda_: Annotated[
+        float | None, typer.Option("--lambda", help="λ, weight of the retain term, in every trial.")
+    ] = None,
+    micro_batch_size: Annotated[int | None, typer.Option(help="Rows in memory at a time.")] = None,
+    gradient_checkpointing: Annotated[
+        bool, typer.Option("--gradient-checkpointing", help="Less memory for more time.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the intervals and of --trials.")] = 0,
+    settings: SetOption = None,
+    truncate: TruncateOption = False,
+    keep_models: Annotated[
+        bool, typer.Option("--keep-models", help="Keep every trial's weights, not the best one's alone.")
+    ] = False,
+    allow_pickle: PickleOption = False,
+    trust_remote_code: CodeOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Unlearn with many settings of a method, score each, rank them; what is there is not done again.
+
+    Exit code 2 where every trial failed; one that fails is named, and the others go on.
+
+    Example: `muse-eval tune --method simnpo_gdr --task muse_mini --grid beta=0.1:0.7,lr=2e-4:5e-4`
+    """
+    from muse_eval.config import build, parse_settings
+    from muse_eval.progress import display
+    from muse_eval.tune import tune as search
+    from muse_eval.tune_plan import TuneConfig
+
+    config = build(
+        TuneConfig,
+        "tune",
+        method=method,
+        task=task,
+        grid=tuple(grid),
+        target=model,
+        retrain=retrain,
+        composite=composite,
+        trials=trials,
+        data_dir=data_dir,
+        tokenizer=tokenizer,
+        results=results,
+        engine=engine,
+        dtype=dtype,
+        lr=lr,
+        epochs=epochs,
+        batch_size=batch_size,
+        lambda_=lambda_,
+        micro_batch_size=micro_batch_size,
+        gradient_checkpointing=gradient_checkpointing,
+        seed=seed,
+        settings=parse_settings(settings or []),
+        truncate=truncate,
+        keep_models=keep_models,
+        allow_pickle=allow_pickle,
+        trust_remote_code=trust_remote_code,
+    )
+    with display(quiet) as progress:
+        tuned = search(config, stage=progress.stage, progress=progress, warn=warn)
+    _print(tuned)
+
+
+def _print(tuned: "Tuned") -> None:
+    """Print the trials that were scored, how to read and how to repeat them, and those that failed.
+
+    Raises:
+        UserError: none was scored.
+    """
+    from muse_eval.tune_grid import label
+
+    scored = [trial for trial in tuned.trials if trial.result is not None]
+    if scored:
+        _print_scored(tuned)
+    for trial in tuned.trials[len(scored) :]:
+        note(f"failed: {label(trial.point)}: {trial.failure}")
+    if not scored:
+        raise UserError(f"every trial failed; their logs are in {tuned.folder}")
+
+
+def _print_scored(tuned: "Tuned") -> None:
+    from rich.console import Console
+
+    from muse_eval.leaderboard import draw
+    from muse_eval.tune_report import table
+
+    print(f"{tuned.task.title} (± half of the 95 % interval)")
+    Console(width=None if sys.stdout.isatty() else 130).print(draw(table(tuned)))
+    print(
+        f"{tuned.composite} ranks on the evaluation data itself, which is selection on the test set: "
+        "the best one's numbers are optimistic"
+    )
+    if tuned.best:
+        gone = "its weights are gone, dropped where another grid or composite ranked it lower"
+        print(f"best model: {tuned.model or gone}")
+        print(f"to make it again: {tuned.command}")
+    print(f"evidence: {tuned.folder}/TRIAL/result.json; all trials: {tuned.folder}/trials.csv")
+    sys.stdout.flush()

@@ -1,0 +1,108 @@
+"""A tune made ready: its configuration, what is checked before a model is made, what decides its numbers."""
+
+import importlib.util
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from muse_eval import plugins, provenance
+from muse_eval.composites import composite
+from muse_eval.config import PositiveInt
+from muse_eval.errors import UserError
+from muse_eval.pipeline_config import PipelineConfig, run_config
+from muse_eval.plan import Plan, plan
+from muse_eval.results import run_folder
+from muse_eval.run import UNSCORED, Progress, check_writable
+from muse_eval.tune_grid import OPTIONS, Axis, read_axes, resolve
+
+CODE = ("unlearning/**/*.py", "engines/*.py", "metrics/*.py", "stats.py")
+"""What makes weights, answers and scores: a trial stands as long as none of it changes.
+
+Narrower than what a stored run must have been made by, since a trial's weights are gone and it would have to
+be trained again.
+"""
+
+
+class TuneConfig(PipelineConfig):
+    """One method's settings on one task, and what compares them; a pipeline's ``methods`` play no part."""
+
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Of the intervals, and of what is sampled."""
+    method: str
+    grid: Annotated[tuple[str, ...], Field(min_length=1)]
+    """As typed: ``NAME=V1:V2,NAME=LOW..HIGH``."""
+    composite: str = "balance"
+    trials: PositiveInt | None = None
+    """How many settings to sample; None: the whole grid, which then has no ranges."""
+    keep_models: bool = False
+    """Keep every trial's weights, not the best one's alone."""
+    micro_batch_size: PositiveInt | None = None
+    gradient_checkpointing: bool = False
+
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """What was given for all trials of that which can be tuned."""
+        named = {name: getattr(self, {"lambda": "lambda_"}.get(name, name)) for name in OPTIONS}
+        return {name: value for name, value in named.items() if value is not None}
+
+
+def check(config: TuneConfig) -> tuple[Plan, tuple[Axis, ...]]:
+    """Find what is wrong with grid, method, task, data, settings or folders before a model is made.
+
+    Raises:
+        UserError: something is, or Optuna is not installed.
+    """
+    if importlib.util.find_spec("optuna") is None:
+        raise UserError("tune needs optuna: pip install '.[tune]'")
+    if config.engine == "server":
+        raise UserError("engine server answers for one model, and every trial makes another; use auto")
+    task = plugins.task(config.task)
+    axes = read_axes(config.grid, task, config.method)
+    for axis in axes:
+        if axis.name in config.fixed:
+            raise UserError(f"{axis.name} is given both by --grid and by its own option; keep one of them")
+        if axis.span and config.trials is None:
+            raise UserError(f"--grid {axis.name} is a range: say how many settings to sample with --trials")
+    resolve(task, config.method, {}, **config.fixed)
+    composite(config.composite, dict.fromkeys(task.columns))
+    planned = plan(run_config(config, task, "target", "retrain", "target"))
+    check_writable(config.results)
+    run_folder(config.results, task.name, config.method)
+    return planned, axes
+
+
+def identity(config: TuneConfig, planned: Plan, models: dict[str, str], progress: Progress) -> dict[str, Any]:
+    """Describe what all trials have in common and what decides their numbers, down to code and versions."""
+    import torch
+
+    from muse_eval.engines.checkpoint import find_checkpoint
+    from muse_eval.engines.loading import load_tokenizer, tokenizer_digest
+    from muse_eval.unlearning.objectives import uses_retain
+
+    task, code = planned.task, config.trust_remote_code
+    _, method, term = plugins.method(config.method)
+    for split in (task.unlearn.forget, *((task.unlearn.retain,) if uses_retain(method, term) else ())):
+        planned.data.split(split)
+
+    def digests(model: str) -> list[str]:
+        found = find_checkpoint(
+            model, allow_pickle=config.allow_pickle, trust_remote_code=code, progress=progress
+        )
+        tokenizer = load_tokenizer(found, config.tokenizer, task.tokenizers, code)
+        return [found.digest, tokenizer_digest(tokenizer)]
+
+    return {
+        "method": config.method,
+        "models": {name: digests(model) for name, model in models.items()},
+        "task": task.model_dump(mode="json", exclude=UNSCORED),
+        "data": planned.data.describe()["sha256"],
+        "columns": {column.name: asdict(column.params) for column in planned.columns},
+        "engine": [planned.engine.name, getattr(planned.engine.settings, "quantization", None)],
+        "dtype": config.dtype,
+        "seed": config.seed,
+        "device": "cuda" if torch.cuda.is_available() else "cpu",
+        "versions": {name: one for name, one in provenance.versions().items() if name != "muse-eval"},
+        "code": provenance.code_digest(*CODE),
+    }

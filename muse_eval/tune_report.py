@@ -1,0 +1,118 @@
+"""What a tune came to: its trials, ranked, as a table for the terminal and as CSV."""
+
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from muse_eval.composites import composite
+from muse_eval.config import TaskSpec
+from muse_eval.leaderboard import ARROWS, Cell, Grid, plain_cell, remarks
+from muse_eval.results import StoredResult
+from muse_eval.tune_grid import Point, short
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One setting and what came of it."""
+
+    name: str
+    """Fingerprint of everything that decides its numbers; it names the trial's folders."""
+    point: Point
+    result: StoredResult | None
+    """None where it failed."""
+    seconds: float | None = None
+    """Spent on training and on the model's answers."""
+    failure: str = ""
+    final: bool = True
+    """Whether trying again would come to the same."""
+
+    def value(self, name: str) -> float | None:
+        """Return a composite of its scores; None where it failed or one of them is undefined."""
+        if self.result is None:
+            return None
+        return composite(name, {key: column.value for key, column in self.result.columns.items()})
+
+    @property
+    def flags(self) -> list[str]:
+        """What its numbers have to be read with, over all columns."""
+        columns = self.result.columns.values() if self.result else ()
+        return list(dict.fromkeys(flag for column in columns for flag in column.flags))
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a tune came to so far."""
+
+    task: TaskSpec
+    names: tuple[str, ...]
+    """What was tuned, in the order of the grid."""
+    composite: str
+    trials: list[Trial]
+    """From best to worst; then those without a composite, then those that failed."""
+    folder: Path
+    """Holds ``trials.csv``, and a folder of evidence for each trial."""
+    model: Path | None = None
+    """The best one's weights, where they are kept."""
+    command: str = ""
+    """What makes the best one's weights again."""
+
+    @property
+    def best(self) -> Trial | None:
+        """The first in rank, where there is any with a composite."""
+        first = next(iter(self.trials), None)
+        return first if first and first.value(self.composite) is not None else None
+
+
+def rank(trials: Iterable[Trial], name: str) -> list[Trial]:
+    """Order trials from the highest composite to the lowest, then those without one, then failed ones.
+
+    Among equals the one that was tried first goes first.
+    """
+
+    def key(trial: Trial) -> tuple[bool, bool, float]:
+        value = trial.value(name)
+        return trial.result is None, value is None, -(value or 0.0)
+
+    return sorted(trials, key=key)
+
+
+def table(tuned: Tuned) -> Grid:
+    """Lay out the trials that were scored: rank, setting, columns, composite and flags; the best marked."""
+    columns = tuned.task.columns
+    lines: list[list[Cell]] = []
+    notes: dict[str, None] = {}
+    for place, trial in enumerate((one for one in tuned.trials if one.result is not None), start=1):
+        assert trial.result is not None
+        found, value, best = trial.result.columns, trial.value(tuned.composite), trial is tuned.best
+        for column in found.values():
+            notes |= dict.fromkeys(
+                f"n/a: {text}" if column.value is None else text for text in remarks(column)
+            )
+        cells = [str(place), *(short(trial.point[name]) for name in tuned.names)]
+        numbers = [plain_cell(found[name], best) for name in columns]
+        last = ["n/a" if value is None else f"{value:.2f}", ", ".join(trial.flags)]
+        lines.append(
+            [*(Cell(text, best=best) for text in cells), *numbers, *(Cell(text, best=best) for text in last)]
+        )
+    titles = [f"{spec.title}{ARROWS[spec.goal]}" for spec in columns.values()]
+    return Grid(["rank", *tuned.names, *titles, f"{tuned.composite} ↑", "flags"], lines, list(notes))
+
+
+def to_csv(tuned: Tuned) -> str:
+    """Return a line for each trial, in the order of their ranks; numbers are unrounded."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    parts = ("", "_low", "_high", "_flags")
+    columns = [f"{name}{part}" for name in tuned.task.columns for part in parts]
+    writer.writerow(["rank", "trial", *tuned.names, *columns, tuned.composite, "seconds", "failure"])
+    for place, trial in enumerate(tuned.trials, start=1):
+        cells: list[object] = ["" if trial.result is None else place, trial.name]
+        cells += [trial.point[name] for name in tuned.names]
+        for name in tuned.task.columns:
+            column = trial.result.columns[name] if trial.result else None
+            low, high = (column and column.ci) or (None, None)
+            cells += [column and column.value, low, high, ";".join(column.flags) if column else ""]
+        writer.writerow([*cells, trial.value(tuned.composite), trial.seconds, trial.failure])
+    return text.getvalue()
