@@ -88,6 +88,7 @@ bench: .venv/.dev ## Measure speed and memory of every engine that is installed 
 	@.venv/bin/python -m benchmarks.speed $(BENCH)
 	@.venv/bin/python -m benchmarks.engines $(BENCH)
 	@.venv/bin/python -m benchmarks.memory
+	@.venv/bin/python -m benchmarks.training
 
 clean: ## Remove .venv, caches and build products; results stay
 	@rm -rf .venv build dist *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -131,6 +132,21 @@ def baseline_text(baseline: Baseline) -> str:
 
 
 # ── the comparison ───────────────────────────────────────────────────────────────────────────────
+def only(baseline: Baseline, patterns: Iterable[str]) -> Baseline:
+    """Return the part of a baseline whose runs match one of the patterns (``muse_mini/*``).
+
+    Raises:
+        UserError: a pattern matches none.
+    """
+    kept: dict[str, dict[str, Expected]] = {}
+    for pattern in patterns:
+        found = {key: columns for key, columns in baseline.runs.items() if fnmatchcase(key, pattern)}
+        if not found:
+            raise UserError(f"--only {pattern} matches no run of the baseline: {', '.join(baseline.runs)}")
+        kept |= found
+    return baseline.model_copy(update={"runs": dict(sorted(kept.items()))})
+
+
 def compare(results: Iterable[StoredResult], baseline: Baseline) -> Report:
     """Compare every column of the baseline with its result.
 

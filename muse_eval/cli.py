@@ -202,6 +202,12 @@ def leaderboard(
 def check(
     baseline: Annotated[Path, typer.Option(help="File of expected values.")] = Path("results/baseline.json"),
     results: ResultsOption = Path("results"),
+    only: Annotated[
+        str | None,
+        typer.Option(
+            help="Runs of the baseline to compare, comma-separated: `muse_mini/target,muse_mini/npo*`."
+        ),
+    ] = None,
     update: Annotated[bool, typer.Option("--update", help="Take what was measured as expected.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -214,12 +220,17 @@ def check(
 
     found = load_all(results, warn)
     if update:
+        if only is not None:
+            raise UserError("--only compares, --update takes over what was measured; leave one of them out")
         known = checking.load_baseline(baseline) if baseline.exists() else None
         made = checking.make_baseline(found, known=known)
         write_files(baseline.parent, {baseline.name: checking.baseline_text(made)})
         print(f"{baseline}: {len(made.runs)} runs")
         return
-    report = checking.compare(found, checking.load_baseline(baseline))
+    expected = checking.load_baseline(baseline)
+    if only is not None:
+        expected = checking.only(expected, split(only, "--only"))
+    report = checking.compare(found, expected)
     if as_json:
         print(json.dumps(checking.to_json(report), indent=2, ensure_ascii=False))
     else:

@@ -303,7 +303,11 @@ def test_a_trial_that_diverges_is_told_of_and_not_tried_again(made: list[dict[st
     assert done.stderr == "muse-eval: failed: lr=1e+30: the loss is nan at step 2 (forget rows 2, 3)\n"
     good, bad = trials()
     assert (good["lr"], good["rank"], good["failure"]) == ("0.001", "1", "")
-    assert (bad["lr"], bad["rank"], bad["failure"]) == ("1e+30", "", "the loss is nan at step 2 (forget rows 2, 3)")
+    assert (bad["lr"], bad["rank"], bad["failure"]) == (
+        "1e+30",
+        "",
+        "the loss is nan at step 2 (forget rows 2, 3)",
+    )
     assert files(HOME / bad["trial"]) == ["failed.json", "log.jsonl", "recipe.json"]
     assert [path.name for path in MODELS.iterdir()] == [good["trial"]]
     assert sorted(states()) == ["COMPLETE", "FAIL"]

@@ -14,6 +14,7 @@ from muse_eval.check import (
     lines,
     load_baseline,
     make_baseline,
+    only,
     summary,
     to_json,
 )
@@ -47,6 +48,23 @@ def flagged(result: StoredResult, **flags: tuple[str, ...]) -> StoredResult:
 def expecting(run: str = "muse_books/npo", **columns: tuple[float, float]) -> Baseline:
     cells = {name: {"value": value, "tolerance": tolerance} for name, (value, tolerance) in columns.items()}
     return Baseline.model_validate({"schema_version": 1, "runs": {run: cells}})
+
+
+# ── a part of the baseline ───────────────────────────────────────────────────────────────────────
+def test_only_some_runs_are_compared() -> None:
+    whole = Baseline.model_validate(
+        {
+            "schema_version": 1,
+            "runs": {
+                run: {"verbmem_f": {"value": 9.0, "tolerance": 1.0}}
+                for run in ("a/ga", "a/npo", "a/npo_gdr", "b/ga")
+            },
+        }
+    )
+    assert list(only(whole, ["a/npo*", "b/ga"]).runs) == ["a/npo", "a/npo_gdr", "b/ga"]
+    assert compare([stored("ga", "a", verbmem_f=9.0)], only(whole, ["a/ga"])).exit_code == 0
+    with pytest.raises(UserError, match=r"--only a/npa matches no run of the baseline: a/ga, a/npo"):
+        only(whole, ["a/ga", "a/npa"])
 
 
 # ── verdicts ─────────────────────────────────────────────────────────────────────────────────────
