@@ -1,8 +1,8 @@
 """Peak memory and speed of unlearning beside plain fine-tuning, on the same rows and from the same weights.
 
-Each is trained in a process of its own: on a CPU the peak is the process's largest resident size, on a GPU what
-torch allocated at most. Fine-tuning reads the forget rows alone, as SimNPO without a retain term does; a method
-that needs no second model must not need more memory than it.
+Each is trained in a process of its own: on a CPU the peak is the process's largest resident size, on a GPU
+what torch allocated at most. Fine-tuning reads the forget rows alone, as SimNPO without a retain term does;
+a method that needs no second model must not need more memory than it.
 """
 
 import argparse

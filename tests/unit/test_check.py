@@ -57,14 +57,18 @@ def test_only_some_runs_are_compared() -> None:
             "schema_version": 1,
             "runs": {
                 run: {"verbmem_f": {"value": 9.0, "tolerance": 1.0}}
-                for run in ("a/ga", "a/npo", "a/npo_gdr", "b/ga")
+                for run in ("muse_news/ga", "muse_news/npo", "muse_news/npo_gdr", "muse_books/ga")
             },
         }
     )
-    assert list(only(whole, ["a/npo*", "b/ga"]).runs) == ["a/npo", "a/npo_gdr", "b/ga"]
-    assert compare([stored("ga", "a", verbmem_f=9.0)], only(whole, ["a/ga"])).exit_code == 0
-    with pytest.raises(UserError, match=r"--only a/npa matches no run of the baseline: a/ga, a/npo"):
-        only(whole, ["a/ga", "a/npa"])
+    assert list(only(whole, ["muse_news/npo*", "muse_books/ga"]).runs) == [
+        "muse_news/npo",
+        "muse_news/npo_gdr",
+        "muse_books/ga",
+    ]
+    assert compare([stored("ga", "muse_news", verbmem_f=9.0)], only(whole, ["muse_news/ga"])).exit_code == 0
+    with pytest.raises(UserError, match=r"--only muse_news/npa matches no run of the baseline: muse_news/ga"):
+        only(whole, ["muse_news/ga", "muse_news/npa"])
 
 
 # ── verdicts ─────────────────────────────────────────────────────────────────────────────────────
