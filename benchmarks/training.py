@@ -24,7 +24,7 @@ from benchmarks.measure import matrix_rate
 from benchmarks.subject import SHAPES, random_checkpoint
 
 METHODS = ("finetune", "simnpo", "npo", "simnpo_gdr", "npo_gdr", "npo_klr")
-"""What is compared: the first is plain fine-tuning; with ``_gdr`` a retain row is run beside each forget row."""
+"""What is compared: first plain fine-tuning; with ``_gdr`` a retain row is run beside each forget row."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def elsewhere(method: str, model: Path, options: dict[str, Any]) -> Line:
 
 
 def utilisation(shape: str, line: Line, rate: float) -> float:
-    """Return the share of the machine's matrix rate: 6 operations a weight and token, none for recomputing."""
+    """Return the share of the machine's matrix rate: 6 operations a weight and token, no recomputing."""
     sizes = SHAPES[shape]
     layer = 4 * sizes.hidden**2 + 3 * sizes.hidden * sizes.inner
     weights = sizes.layers * layer + sizes.hidden * sizes.vocabulary

@@ -61,7 +61,7 @@ def test_only_some_runs_are_compared() -> None:
             },
         }
     )
-    assert list(only(whole, ["muse_news/npo*", "muse_books/ga"]).runs) == [
+    assert set(only(whole, ["muse_news/npo*", "muse_books/ga"]).runs) == {"muse_news/npo", "muse_news/npo_gdr", "muse_books/ga"}
         "muse_news/npo",
         "muse_news/npo_gdr",
         "muse_books/ga",
