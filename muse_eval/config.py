@@ -210,7 +210,7 @@ def parse_task(text: str, where: str, find: Callable[[str], TaskSpec] | None = N
         raise UserError(f"{where}{line}: not valid YAML: {getattr(error, 'problem', error)}") from None
     if not isinstance(raw, dict):
         raise UserError(f"{where}: a task must be a mapping of keys to values")
-    if "base" in raw:
+    if raw.get("base") is not None:
         if find is None:
             raise UserError(f"{where} has a base itself; name a whole task as base")
         raw = _inherit(find(str(raw["base"])), raw)

@@ -6,6 +6,7 @@ from dataclasses import is_dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 
 from muse_eval import plugins
 from muse_eval.errors import UserError
@@ -153,6 +154,13 @@ def test_a_base_is_a_whole_task_by_name_or_beside_the_file(tmp_path: Path) -> No
     mine.write_text("name: mine\ntitle: M\nsource: me\nbase: muse_mini\nfolds: {mode: nest, forget: [a]}\n")
     with pytest.raises(UserError, match=r"mine\.yaml: folds\.mode"):
         plugins.task(str(mine))
+
+
+@pytest.mark.parametrize("name", ["muse_mini", "muse_news_sust"])
+def test_a_task_written_as_yaml_reads_back_equal(name: str, tmp_path: Path) -> None:
+    task, path = plugins.task(name), tmp_path / "copy.yaml"
+    path.write_text(yaml.safe_dump(task.model_dump(mode="json", by_alias=True)), encoding="utf-8")
+    assert plugins.task(str(path)) == task
 
 
 def test_a_task_may_be_a_file_of_the_user_s(tmp_path: Path) -> None:
