@@ -125,8 +125,6 @@ def build(
     """Put the trainer together; where the method wants a reference, it is taken as training begins."""
     _, method, term = plugins.method(config.method)
     params = parse_params(method.params, config.params, f"method {config.method}")
-    if isinstance(method, ActivationMethod):
-        choose_weights(model, method, params, config.method)
     trainer = Unlearner(
         method=method,
         params=params,
@@ -143,14 +141,16 @@ def build(
     return trainer
 
 
-def choose_weights(model: PreTrainedModel, method: ActivationMethod, params: Any, name: str) -> None:
+def choose_weights(config: UnlearnConfig, model: PreTrainedModel, method: ActivationMethod) -> None:
     """Leave gradients to the weights that the method trains.
 
     Raises:
-        UserError: the model has no such layer, or none of these weights.
+        UserError: the model has no such layer, or none of these weights; or adapters are to be trained.
     """
-    if adapters.has_adapters(model):
+    name = config.method
+    if config.lora:
         raise UserError(f"method {name} trains weights of its own choice; leave --lora out")
+    params = parse_params(method.params, config.params, f"method {name}")
     layers = model.config.get_text_config().num_hidden_layers
     layer = method.layer(layers, params)
     if layer >= layers:
@@ -286,6 +286,8 @@ def unlearn(
             with ExitStack() as held:
                 with processes.together():
                     target = start.load(config, dtype)
+                    if isinstance(method, ActivationMethod):
+                        choose_weights(config, target, method)
                     used = retain if recipe["method"]["retain"] else None
                     pairs = make_pairs(config, forget, used, target, start.tokenizer)
                     newest = [begin(args, held, folder, recipe, overwrite)]

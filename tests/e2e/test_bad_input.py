@@ -538,6 +538,35 @@ NUMBERS: dict[str, Case] = {
     "gamma nan": (lambda w: w.unlearn(gamma="nan"), ("gamma",)),
     "beta of a method without": (lambda w: w.unlearn(method="ga", beta=0.1), ("no parameter 'beta'", "ga")),
     "lambda -1": (lambda w: w.unlearn(**{"lambda": -1}), ("lambda", "greater than or equal to 0")),
+    "set beta 0": (lambda w: w.unlearn("--set", "beta=0"), ("beta", "greater than 0")),
+    "set unknown": (lambda w: w.unlearn("--set", "bta=1"), ("did you mean 'beta'?",)),
+    "set without a value": (lambda w: w.unlearn("--set", "beta"), ("--set beta: write it as NAME=VALUE",)),
+    "set and option": (lambda w: w.unlearn("--set", "beta=1", beta=2), ("--set beta is given twice",)),
+    "preset unknown": (lambda w: w.unlearn(preset="card-book"), ("did you mean 'card-books'?",)),
+    "preset of another method": (
+        lambda w: w.unlearn(method="npo_gdr", preset="card-books"),
+        ("preset card-books is for simnpo_gdr, not for npo_gdr",),
+    ),
+    "lambda of nothing": (
+        lambda w: w.unlearn(method="ga", **{"lambda": 2}),
+        ("λ weighs a retain term, and ga takes none beside it; use ga_gdr",),
+    ),
+    "rmu's layer": (
+        lambda w: w.unlearn("--set", "layer=9", method="rmu"),
+        ("layer 9 of a model with 2", "--set layer=0"),
+    ),
+    "rmu with adapters": (
+        lambda w: w.unlearn(method="rmu", lora="r=2"),
+        ("rmu trains weights of its own choice; leave --lora out",),
+    ),
+    "rmu with another retain term": (
+        lambda w: w.unlearn(method="rmu_gdr"),
+        ("method rmu has no retain term to add; use rmu",),
+    ),
+    "epochs of a method made last": (
+        lambda w: w.unlearn("--keep-checkpoints", method="whp"),
+        ("whp makes its model after the last epoch; leave --keep-checkpoints out",),
+    ),
     "training seed -1": (lambda w: w.unlearn(seed=-1), ("seed", "greater than or equal to 0")),
     "pipeline's epochs 0": (lambda w: w.pipeline(epochs=0), ("epochs", "greater than 0")),
     "pipeline's lambda -1": (lambda w: w.pipeline(**{"lambda": -1}), ("lambda", "greater than")),
