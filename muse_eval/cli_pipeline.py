@@ -34,10 +34,22 @@ def pipeline(
     results: ResultsOption = Path("results"),
     engine: Annotated[str, typer.Option(help="`auto` or one of `muse-eval list engines`.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    preset: Annotated[
+        str | None,
+        typer.Option(help="One of `muse-eval list presets`, for all methods; over the task's values."),
+    ] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate of unlearning.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs of unlearning.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Forget rows a step.")] = None,
     lambda_: Annotated[float | None, typer.Option("--lambda", help="λ, weight of the retain term.")] = None,
+    micro_batch_size: Annotated[int | None, typer.Option(help="Rows in memory at a time.")] = None,
+    gradient_checkpointing: Annotated[
+        bool, typer.Option("--gradient-checkpointing", help="Less memory for more time.")
+    ] = False,
+    lora: Annotated[str | None, typer.Option(help="Low-rank adapters, as for `unlearn`: `r=16`.")] = None,
+    optim: Annotated[
+        str | None, typer.Option(help="adamw, or adamw_8bit (bitsandbytes): less memory.")
+    ] = None,
     select: Annotated[
         str,
         typer.Option(
@@ -100,6 +112,11 @@ def pipeline(
             epochs=epochs,
             batch_size=batch_size,
             lambda_=lambda_,
+            preset=preset,
+            micro_batch_size=micro_batch_size,
+            gradient_checkpointing=gradient_checkpointing,
+            lora=lora,
+            optim=optim,
             select=select,
             composite=composite,
             trajectory=trajectory,

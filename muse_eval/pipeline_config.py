@@ -37,6 +37,13 @@ class PipelineConfig(Spec):
     epochs: PositiveInt | None = None
     batch_size: PositiveInt | None = None
     lambda_: Annotated[float, Field(ge=0)] | None = None
+    preset: str | None = None
+    """Published hyper-parameters for all methods, over the task's."""
+    micro_batch_size: PositiveInt | None = None
+    gradient_checkpointing: bool = False
+    lora: str | None = None
+    """Adapters for all methods, as ``unlearning.recipe.parse_lora`` reads them."""
+    optim: str | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
     """``--set``: ``engine.NAME``, ``COLUMN.PARAMETER`` or ``METHOD.PARAMETER`` to value."""
     select: str = "last"
@@ -52,6 +59,17 @@ class PipelineConfig(Spec):
     overwrite: bool = False
     allow_pickle: bool = False
     trust_remote_code: bool = False
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """What every unlearning is given that is no method's own; what is None is left to preset or task."""
+        names = ("lr", "epochs", "batch_size", "preset", "micro_batch_size", "lora", "optim")
+        given = {name: getattr(self, name) for name in names}
+        return {**given, "gradient_checkpointing": self.gradient_checkpointing}
+
+    def weight(self, method: str) -> float | None:
+        """Return λ for a method: None where none was given, or where the method has nothing to weigh."""
+        return self.lambda_ if plugins.split_method(method)[1] else None
 
     @property
     def scores_epochs(self) -> bool:
@@ -79,8 +97,15 @@ def check(config: PipelineConfig) -> None:
     _check_groups(config, task)
     for method in config.methods:
         _, kind, _ = plugins.method(method)
-        params = configure(task.unlearn, method=method, model="target", params=method_params(config, method))
-        parse_params(kind.params, params.params, f"method {method}")
+        made = configure(
+            task.unlearn,
+            method=method,
+            model="target",
+            params=method_params(config, method),
+            lambda_=config.weight(method),
+            **config.training,
+        )
+        parse_params(kind.params, made.params, f"method {method}")
     check_rule(config.select, config.ranked_by, list(task.columns))
     if config.composite is not None and not config.scores_epochs:
         raise UserError("--composite ranks epochs; it goes with --select best, or with --trajectory")

@@ -38,8 +38,6 @@ class TuneConfig(PipelineConfig):
     """How many settings to sample; None: the whole grid, which then has no ranges."""
     keep_models: bool = False
     """Keep every trial's weights, not the best one's alone."""
-    micro_batch_size: PositiveInt | None = None
-    gradient_checkpointing: bool = False
 
     @property
     def fixed(self) -> dict[str, Any]:

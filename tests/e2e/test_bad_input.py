@@ -569,6 +569,8 @@ NUMBERS: dict[str, Case] = {
     ),
     "training seed -1": (lambda w: w.unlearn(seed=-1), ("seed", "greater than or equal to 0")),
     "pipeline's epochs 0": (lambda w: w.pipeline(epochs=0), ("epochs", "greater than 0")),
+    "pipeline's preset": (lambda w: w.pipeline(preset="paper"), ("did you mean 'paper-muse'?",)),
+    "pipeline's adapters": (lambda w: w.pipeline(lora="alpha=2"), ("give the rank, for example r=16",)),
     "pipeline's lambda -1": (lambda w: w.pipeline(**{"lambda": -1}), ("lambda", "greater than")),
     "pipeline's dtype": (lambda w: w.pipeline(dtype="float8"), ("dtype", "float8")),
 }
