@@ -1,5 +1,6 @@
 """Loads a checkpoint's model and tokenizer through transformers, with one clear line for what can fail."""
 
+import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -268,7 +269,9 @@ def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
 def state_digest(model: PreTrainedModel) -> str:
     """Return the SHA-256 of a loaded model's configuration, EOS and parameters."""
     eos = getattr(model.generation_config, "eos_token_id", None)
-    lines = [model.config.to_json_string(use_diff=False), f"eos {eos}"]
+    # Where it was loaded from is no part of what it is.
+    config = {name: value for name, value in model.config.to_dict().items() if name != "_name_or_path"}
+    lines = [json.dumps(config, sort_keys=True, default=str), f"eos {eos}"]
     for name, tensor in sorted(model.state_dict().items()):
         data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
         lines.append(f"{name} {tensor.dtype} {tuple(tensor.shape)} {sha256(data.data).hexdigest()}")

@@ -676,6 +676,8 @@ def test_a_loaded_model_is_another_when_its_parameters_change(
 
     first = identity()
     assert identity() == first
+    loaded.config._name_or_path = "loaded from elsewhere"
+    assert identity() == first
     # What a caller does with the tokenizer between two runs is no part of its identity.
     tiny_tokenizer(["a", "the keeper"], padding=True, truncation=True, max_length=3)
     assert identity() == first
