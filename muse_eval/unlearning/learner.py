@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback
 
 from muse_eval.errors import UserError
 from muse_eval.types import Method, SeqLogps
-from muse_eval.unlearning import adapters, output, retain, rows, steps
+from muse_eval.unlearning import adapters, output, processes, retain, rows, steps
 from muse_eval.unlearning.logps import IGNORE, sequence_logps, targets
 
 Progress = Callable[[str, int, int], None]
@@ -75,6 +75,15 @@ class Unlearner(Trainer):
         ):
             theirs = logits(target, batch)
         return retain.kl(ours, theirs, targets(batch["labels"]) != IGNORE)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the model, gathered on the main process where it is sharded."""
+        if not self.is_fsdp_enabled:
+            super().save_model(output_dir, _internal_call)
+            return
+        state = processes.full_state(self)
+        if self.args.should_save:
+            self._save(output_dir, state_dict=state)
 
     def reference(self, forget: Sequence[rows.Row]) -> list[float]:
         """Return log π(y|x) of each row under the weights as they are now."""
