@@ -35,7 +35,7 @@ def put_on(model: PreTrainedModel, spec: LoraSpec, seed: int) -> "PeftModel":
     """Freeze a model and add adapters; they start as no change at all (B = 0), A drawn with the seed.
 
     Raises:
-        UserError: a target is no linear layer of the model's, or its head, which is tied to the embeddings.
+        UserError: a target is no linear layer of the model's, or is its head.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -57,12 +57,12 @@ def put_on(model: PreTrainedModel, spec: LoraSpec, seed: int) -> "PeftModel":
 
 
 def check_targets(model: PreTrainedModel, targets: list[str]) -> None:
-    """Raise ``UserError`` where a target names no linear layer whose update can be merged."""
-    embeddings = model.get_input_embeddings().weight
+    """Raise ``UserError`` where a target names no linear layer; the head, often tied, counts as none."""
+    head = model.get_output_embeddings()
     linear = {
         name.rpartition(".")[2]
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and module.weight is not embeddings
+        if isinstance(module, nn.Linear) and module is not head
     }
     for target in targets:
         if target not in linear:

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback
 
 from muse_eval.errors import DivergedError
 from muse_eval.types import AnyMethod
-from muse_eval.unlearning import adapters, finetune, objectives, output, rows, steps
+from muse_eval.unlearning import adapters, finetune, objectives, output, processes, rows, steps
 from muse_eval.unlearning.logps import IGNORE, targets
 
 Progress = Callable[[str, int, int], None]
@@ -82,6 +82,15 @@ class Unlearner(Trainer):
         """Lend the target as it was before unlearning; ``model`` is the one that is trained, as it is run."""
         with self.accelerator.autocast(), adapters.frozen_view(model, self.frozen) as target:
             yield target
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the model, gathered on the main process where it is sharded."""
+        if not self.is_fsdp_enabled:
+            super().save_model(output_dir, _internal_call)
+            return
+        state = processes.full_state(self)
+        if self.args.should_save:
+            self._save(output_dir, state_dict=state)
 
     def reference(self, some: Sequence[rows.Row], prompts: Sequence[int] = ()) -> list[float]:
         """Return log π(y|x) of each row under the weights as they are now; ``prompts`` as in ``rows.pad``."""

@@ -4,6 +4,7 @@
 whole model (DDP) or a shard of it (FSDP); ``launch/*.yaml`` beside this module are its settings.
 """
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,10 +12,10 @@ from typing import Any
 
 from accelerate import PartialState
 from accelerate.utils import fsdp2_prepare_model, gather_object
+from torch.distributed.fsdp import FSDPModule
 from transformers import Trainer
 
 from muse_eval.errors import UserError
-from muse_eval.unlearning.learner import Unlearner
 from muse_eval.unlearning.recipe import UnlearnConfig
 
 
@@ -71,10 +72,11 @@ def together() -> Iterator[None]:
 
 def leave() -> None:
     """End the processes' ties, all at once, where this process is about to end."""
+    gc.collect()
     PartialState().destroy_process_group()
 
 
-def settle(trainer: Unlearner) -> None:
+def settle(trainer: Any) -> None:
     """Check that a sharded launch came to shards, and shard the frozen copy as the model will be.
 
     Raises:
@@ -87,7 +89,10 @@ def settle(trainer: Unlearner) -> None:
             "FSDP shards over GPUs, and torch can use none here; launch with DDP: muse-eval list launch ddp"
         )
     if trainer.frozen is not None:
-        trainer.frozen = fsdp2_prepare_model(trainer.accelerator, trainer.frozen)
+        frozen: FSDPModule = fsdp2_prepare_model(trainer.accelerator, trainer.frozen)
+        # No backward pass comes to let go of what is gathered last.
+        frozen.set_reshard_after_forward(True)
+        trainer.frozen = frozen
 
 
 def full_state(trainer: Trainer) -> dict[str, Any]:

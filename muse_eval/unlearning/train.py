@@ -184,17 +184,14 @@ def run(config: UnlearnConfig, trainer: Unlearner, journal: Journal, checkpoint:
 
 def save(trainer: Unlearner, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Save weights (safetensors, adapters merged), config and tokenizer, on the main process."""
-    state = processes.full_state(trainer) if trainer.is_fsdp_enabled else None
-    if not trainer.args.should_save:
-        return
     model = cast(nn.Module, trainer.model)
-    if adapters.has_adapters(model):
+    if not adapters.has_adapters(model):
+        trainer.save_model(str(folder))
+    elif trainer.args.should_save:
         adapters.save_merged(model, folder)
-    else:
-        cast(PreTrainedModel, trainer.accelerator.unwrap_model(model)).save_pretrained(
-            folder, state_dict=state
-        )
-    tokenizer.save_pretrained(folder)
+    if trainer.args.should_save:
+        (folder / "training_args.bin").unlink(missing_ok=True)
+        tokenizer.save_pretrained(folder)
 
 
 def write_card(

@@ -48,8 +48,8 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def make_target(folder: Path, tied: bool = False) -> Path:
-    """Save a random Llama of 9 k parameters with a word tokenizer that puts BOS in front."""
+def make_target(folder: Path, tied: bool = False, width: int = 16) -> Path:
+    """Save a random Llama (9 k parameters at width 16) with a word tokenizer that puts BOS in front."""
     vocabulary = {word: index for index, word in enumerate(["<s>", "</s>", "<unk>", *WORDS])}
     words = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
     words.pre_tokenizer = Whitespace()
@@ -60,8 +60,8 @@ def make_target(folder: Path, tied: bool = False) -> Path:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(vocabulary),
-        hidden_size=16,
-        intermediate_size=32,
+        hidden_size=width,
+        intermediate_size=2 * width,
         num_hidden_layers=2,
         num_attention_heads=2,
         max_position_embeddings=64,
