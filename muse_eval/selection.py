@@ -11,7 +11,7 @@ Scores = Mapping[str, float | None]
 
 RULES = {
     "last": "the last epoch",
-    "paper": "the first epoch whose KnowMem Dr is below retrain's (MUSE, section 4)",
+    "paper": "the first epoch whose KnowMem Dr is below retrain's (MUSE, section 5.1)",
     "released": "the first epoch whose KnowMem Df is at or below retrain's (MUSE's published code)",
     "best": "the epoch with the highest composite",
 }
