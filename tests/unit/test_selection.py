@@ -123,7 +123,7 @@ def test_reasons_name_rule_and_composite() -> None:
         "epoch 2 of 5, selected by the rule 'best': the epoch with the highest composite 'harmonic'"
     )
     assert explain(Selection(1, 3, "paper")).endswith(
-        "the first epoch whose KnowMem Dr is below retrain's (MUSE, section 4)"
+        "the first epoch whose KnowMem Dr is below retrain's (MUSE, section 5.1)"
     )
 
 
