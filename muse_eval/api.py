@@ -111,6 +111,7 @@ def unlearn(
     from muse_eval.unlearning.recipe import configure
     from muse_eval.unlearning.train import unlearn as train
 
+    plugins.split_method(method)
     spec = plugins.task(task)
     if spec.folds is not None and forget is None:
         raise UserError(

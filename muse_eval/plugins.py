@@ -138,7 +138,7 @@ def split_method(name: str) -> tuple[str, str | None]:
 
 def _unknown_method(name: str) -> UserError:
     loss, _, suffix = name.rpartition("_")
-    if suffix in RETAIN_TERMS and loss in _forms():
+    if suffix in RETAIN_TERMS and loss in method_names():
         return UserError(f"method {loss} has no retain term to add; use {loss}")
     return unknown_name("method", name, method_names())
 

@@ -152,10 +152,10 @@ def hold(handle: int, folder: Path) -> None:
         raise UserError(f"{folder} is in use by another run; wait for it or choose another folder") from None
 
 
-def begin(folder: Path, recipe: Mapping[str, Any], overwrite: bool) -> Path | None:
+def begin(folder: Path, recipe: Mapping[str, Any], overwrite: bool, needed: str | None = None) -> Path | None:
     """Open the partial folder; return the newest complete checkpoint to resume from, if any.
 
-    Incomplete checkpoints are removed, and the log is cut back to that checkpoint.
+    Incomplete checkpoints are removed, those too that lack the folder ``needed``, and the log is cut back.
 
     Raises:
         UserError: another recipe was begun there.
@@ -169,9 +169,11 @@ def begin(folder: Path, recipe: Mapping[str, Any], overwrite: bool) -> Path | No
     write_json(folder / RECIPE, recipe)
     newest = None
     for found in checkpoints(folder):
-        if not (found / COMPLETE).exists():
+        resumable = (found / STATE).exists()
+        lacks = resumable and needed is not None and not (found / needed).is_dir()
+        if lacks or not (found / COMPLETE).exists():
             shutil.rmtree(found)
-        elif (found / STATE).exists():
+        elif resumable:
             newest = found
     cut_log(folder / LOG, step_of(newest) if newest else 0)
     return newest

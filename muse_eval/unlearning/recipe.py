@@ -1,5 +1,6 @@
 """The recipe of an unlearned model: its config, and everything else that decides the weights."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
@@ -152,6 +153,14 @@ def configure(spec: UnlearnSpec | None = None, /, **values: Any) -> UnlearnConfi
         raise explain(error, "unlearn", UnlearnConfig.model_fields) from None
 
 
+def _draws(config: UnlearnConfig) -> dict[str, Any] | None:
+    """Return what decides which inputs an adapter's dropout drops; None without dropout."""
+    if not (config.lora and config.lora.dropout):
+        return None
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    return {"micro_batch_size": config.micro_batch_size, "processes": processes}
+
+
 def write_recipe(
     config: UnlearnConfig,
     forget: Sequence[str],
@@ -187,6 +196,7 @@ def write_recipe(
             "retain": {"texts": len(retain), "sha256": fingerprint(list(retain))} if retains else None,
         },
         "lora": config.lora and config.lora.model_dump(),
+        "dropped": _draws(config),
         "optimizer": {
             "name": OPTIMIZERS[config.optim],
             "betas": [0.9, 0.999],

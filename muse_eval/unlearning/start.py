@@ -18,10 +18,17 @@ from muse_eval.unlearning.recipe import UnlearnConfig
 
 
 def precision(dtype: str) -> str:
-    """Return the precision that a config's dtype comes to on this machine."""
+    """Return the precision that a config's dtype comes to on this machine.
+
+    Raises:
+        UserError: the machine cannot compute in it.
+    """
+    able = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    if dtype == "mixed" and not able:
+        raise UserError("--dtype mixed needs a GPU that computes in bfloat16; use float32")
     if dtype != "auto":
         return dtype
-    return "mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "float32"
+    return "mixed" if able else "float32"
 
 
 def check_packages(config: UnlearnConfig) -> None:
@@ -54,7 +61,8 @@ class Start:
     def load(self, config: UnlearnConfig, dtype: str) -> PreTrainedModel:
         """Return the target on the CPU, in the precision its weights are trained in."""
         if self.model is not None:
-            return self.model
+            # All of it is trained, whatever someone froze before.
+            return self.model.requires_grad_(True)
         assert self.checkpoint is not None
         kept = "bfloat16" if dtype == "bfloat16" else "float32"
         options = LoadOptions(kept, "cpu", None, config.allow_pickle, config.trust_remote_code)

@@ -50,6 +50,8 @@ def split_batch(config: UnlearnConfig, devices: int, on_gpu: bool) -> tuple[int,
 def arguments(config: UnlearnConfig, folder: Path, dtype: str) -> TrainingArguments:
     """Translate for transformers' Trainer: AdamW without decay, constant lr, gradients clipped at 1."""
     on_gpu = torch.cuda.is_available()
+    # Else accelerate's own settings would decide what the recipe says.
+    os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16" if dtype == "mixed" else "no"
     micro, accumulate = split_batch(config, int(os.environ.get("WORLD_SIZE", "1")), on_gpu)
     args = TrainingArguments(
         output_dir=str(folder / output.CHECKPOINTS),
@@ -153,9 +155,11 @@ def choose_weights(config: UnlearnConfig, model: PreTrainedModel, method: Activa
     params = parse_params(method.params, config.params, f"method {name}")
     layers = model.config.get_text_config().num_hidden_layers
     layer = method.layer(layers, params)
-    if layer >= layers:
+    # What transformers gives out as the last layer's states has gone through the final norm.
+    if layer >= layers - 1:
         raise UserError(
-            f"method {name}: layer {layer} of a model with {layers}; --set layer=0 … {layers - 1}"
+            f"method {name}: layer {layer} is not below the last of the model's {layers} layers; "
+            "--set layer=… takes one, from 0"
         )
     trained = [key for key, _ in model.named_parameters() if method.trains(key, layer)]
     if not trained:
@@ -270,6 +274,10 @@ def unlearn(
     _, method, _ = plugins.method(config.method)
     if keep_checkpoints and not plugins.leaves_epochs(config.method):
         raise UserError(f"{config.method} makes its model after the last epoch; leave --keep-checkpoints out")
+    if isinstance(method, REINFORCED) and config.trust_remote_code:
+        raise UserError(
+            f"{config.method} cannot put together models that carry code of their own; use another"
+        )
     with output.writing(folder):
         with processes.together():
             start = open_target(config, model, tokenizer, fallbacks, told)
@@ -287,11 +295,12 @@ def unlearn(
                         choose_weights(config, target, method)
                     used = retain if recipe["method"]["retain"] else None
                     pairs = make_pairs(config, forget, used, target, start.tokenizer)
-                    newest = [begin(args, held, folder, recipe, overwrite)]
+                    merged = output.MERGED if keep_checkpoints and config.lora else None
+                    newest = [begin(args, held, folder, recipe, overwrite, merged)]
                 broadcast_object_list(newest)
+                load = before(start, target, method, partial(start.load, config, dtype))
                 if config.lora:
                     target = cast(PreTrainedModel, adapters.put_on(target, config.lora, config.seed))
-                load = before(start, target, method, partial(start.load, config, dtype))
                 trainer = build(config, args, target, pairs)
                 journal = Journal(
                     trainer, folder, start.tokenizer, keep_checkpoints, told, log if main else None
@@ -316,15 +325,20 @@ def before(
     if start.model is None or not isinstance(method, REINFORCED):
         return load
     # A loaded model is trained in place.
-    kept = copy.deepcopy(target)
+    kept = copy.deepcopy(target).cpu()
     return lambda: kept
 
 
 def begin(
-    args: TrainingArguments, held: ExitStack, folder: Path, recipe: Mapping[str, Any], overwrite: bool
+    args: TrainingArguments,
+    held: ExitStack,
+    folder: Path,
+    recipe: Mapping[str, Any],
+    overwrite: bool,
+    needed: str | None,
 ) -> Path | None:
     """Take the partial folder, in the main process; return the checkpoint to resume from, if any."""
     if args.process_index != 0:
         return None
     held.enter_context(output.claimed(folder))
-    return output.begin(folder, recipe, overwrite)
+    return output.begin(folder, recipe, overwrite, needed)

@@ -551,9 +551,11 @@ NUMBERS: dict[str, Case] = {
         lambda w: w.unlearn(method="ga", **{"lambda": 2}),
         ("λ weighs a retain term, and ga takes none beside it; use ga_gdr",),
     ),
+    "finetune as a method": (lambda w: w.unlearn(method="finetune"), ("no method 'finetune'",)),
+    "mixed on a CPU": (lambda w: w.unlearn(dtype="mixed"), ("--dtype mixed needs a GPU",)),
     "rmu's layer": (
         lambda w: w.unlearn("--set", "layer=9", method="rmu"),
-        ("layer 9 of a model with 2", "--set layer=0"),
+        ("layer 9 is not below the last of the model's 2 layers",),
     ),
     "rmu with adapters": (
         lambda w: w.unlearn(method="rmu", lora="r=2"),

@@ -77,9 +77,11 @@ def attempt(job: Mapping[str, Any], chosen: int | None, note: Callable[..., None
     moments = Moments(chosen, output.partial(out), note)
     begin = output.begin
 
-    def watched(folder: Path, recipe: Mapping[str, Any], overwrite: bool) -> Path | None:
+    def watched(
+        folder: Path, recipe: Mapping[str, Any], overwrite: bool, needed: str | None = None
+    ) -> Path | None:
         found = {path.name: (path / output.COMPLETE).exists() for path in output.checkpoints(folder)}
-        newest = begin(folder, recipe, overwrite)
+        newest = begin(folder, recipe, overwrite, needed)
         note(found=found, resumed=newest and newest.name)
         return newest
 

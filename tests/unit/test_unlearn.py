@@ -30,6 +30,7 @@ from muse_eval.config import UnlearnSpec, parse_params
 from muse_eval.engines.checkpoint import find_checkpoint
 from muse_eval.engines.loading import LoadOptions, load_model, tokenizer_digest
 from muse_eval.errors import UserError
+from muse_eval.types import ActivationMethod
 from muse_eval.unlearning import learner, objectives, output, retain, rows
 from muse_eval.unlearning.logps import sequence_logps
 from muse_eval.unlearning.recipe import UnlearnConfig, configure
@@ -399,19 +400,89 @@ def test_a_model_made_of_two_is_not_unlearned_further(knowing: Path, tmp_path: P
 
 
 NEEDS: dict[str, dict[str, Any]] = {
-    "rmu": {"params": {"layer": 1, "alpha": 1.0, "c": 50.0}, "epochs": 30},
+    "rmu": {"params": {"layer": 0, "alpha": 0.0, "c": 500.0}, "epochs": 60, "lr": 0.1},
     "whp": {"params": {"alpha": 30.0}},
 }
 """What a model this small asks for, where a method's own values are far from it."""
 
 
 def test_rmu_trains_nothing_but_its_matrices(knowing: Path, tmp_path: Path) -> None:
-    out = unlearn(config_for(knowing, "rmu", params={"layer": 1}, epochs=1), FORGET, RETAIN, tmp_path / "out")
+    out = unlearn(config_for(knowing, "rmu", params={"layer": 0}, epochs=1), FORGET, RETAIN, tmp_path / "out")
     before, after = weights(knowing), weights(out)
     changed = {name for name in before if not torch.equal(before[name], after[name])}
-    assert changed == {f"model.layers.{layer}.mlp.down_proj.weight" for layer in (0, 1)}
-    with pytest.raises(UserError, match="layer 2 of a model with 2; --set layer=0 … 1"):
-        unlearn(config_for(knowing, "rmu", params={"layer": 2}), FORGET, RETAIN, tmp_path / "beyond")
+    assert changed == {"model.layers.0.mlp.down_proj.weight"}
+    with pytest.raises(UserError, match="layer 1 is not below the last of the model's 2 layers"):
+        unlearn(config_for(knowing, "rmu", params={"layer": 1}), FORGET, RETAIN, tmp_path / "beyond")
+
+
+def test_activations_are_a_layers_output(knowing: Path) -> None:
+    """The same tensor that a hook on the decoder's layer sees."""
+    seen: list[torch.Tensor] = []
+    model = LlamaForCausalLM.from_pretrained(knowing)
+    model.model.layers[0].register_forward_hook(lambda _module, _inputs, made: seen.append(made))
+    batch = rows.pad([[0, 5, 6, 7], [0, 8]])
+    method = plugins.method("rmu")[1]
+    assert isinstance(method, ActivationMethod)
+    found = objectives.activations(model, batch, method, method.params(layer=0))
+    assert torch.equal(found, seen[0])
+
+
+def test_the_released_npo_begins_at_its_reference(knowing: Path, tmp_path: Path) -> None:
+    """Policy and target agree, so every logit gives −(2/β) log σ(0) = 20 · 0.693147 = 13.86294."""
+    out = unlearn(config_for(knowing, "npo_gdr@released", epochs=1), FORGET, RETAIN, tmp_path / "out")
+    first = output.read_log(out / "log.jsonl")[0]
+    assert first["forget_loss"] == pytest.approx(13.86294, abs=1e-4)
+
+
+def test_what_accelerate_was_told_does_not_change_the_precision(
+    target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = unlearn(config_for(target, epochs=1), FORGET, [], tmp_path / "plain")
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    told = unlearn(config_for(target, epochs=1), FORGET, [], tmp_path / "told")
+    assert same(weights(plain), weights(told))
+
+
+def test_a_model_frozen_before_is_trained_whole(knowing: Path, tmp_path: Path) -> None:
+    model, tokenizer = LlamaForCausalLM.from_pretrained(knowing), AutoTokenizer.from_pretrained(knowing)
+    model.requires_grad_(False)
+    out = unlearn(config_for(knowing, "ga"), FORGET, [], tmp_path / "out", model=model, tokenizer=tokenizer)
+    before, after = weights(knowing), weights(out)
+    assert not any(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("method", ["task_vector", "whp"])
+def test_what_is_put_together_survives_a_stop(
+    knowing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """Stopped after the model was put together and before its card: the same files in the end."""
+    whole = unlearn(config_for(knowing, method), FORGET, [], tmp_path / "whole")
+    real = output.write_json
+
+    def stop(path: Path, value: Any) -> None:
+        if path.name == output.CARD:
+            raise KeyboardInterrupt
+        real(path, value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(output, "write_json", stop)
+        with pytest.raises(KeyboardInterrupt):
+            unlearn(config_for(knowing, method), FORGET, [], tmp_path / "out")
+    out = unlearn(config_for(knowing, method), FORGET, [], tmp_path / "out")
+    found = sorted(path.relative_to(whole) for path in whole.rglob("*.safetensors"))
+    assert found == sorted(path.relative_to(out) for path in out.rglob("*.safetensors"))
+    for name in found:
+        assert same(load_file(whole / name), load_file(out / name))
+
+
+@pytest.mark.parametrize("method", ["task_vector", "whp"])
+def test_a_loaded_target_is_put_together_as_a_named_one(knowing: Path, tmp_path: Path, method: str) -> None:
+    """With adapters too, which are put on after the target is set aside."""
+    named = unlearn(config_for(knowing, method, lora="r=2"), FORGET, [], tmp_path / "named")
+    model, tokenizer = LlamaForCausalLM.from_pretrained(knowing), AutoTokenizer.from_pretrained(knowing)
+    config = config_for(knowing, method, lora="r=2").model_copy(update={"model": "in memory"})
+    given = unlearn(config, FORGET, [], tmp_path / "given", model=model, tokenizer=tokenizer)
+    assert forget_logp(given) == pytest.approx(forget_logp(named), abs=1e-5)
 
 
 def test_first_loss_is_npos_at_its_reference(target: Path, tmp_path: Path) -> None:
@@ -604,7 +675,9 @@ def test_every_preset_fits_its_methods(name: str) -> None:
     assert preset.source
     for method in preset.methods or plugins.method_names():
         config = configure(method=method, model="m", preset=name)
-        assert parse_params(plugins.method(method)[1].params, config.params, method)
+        stem, found, _ = plugins.method(method)
+        assert config.params == preset.params.get(stem, {})
+        parse_params(found.params, config.params, method)
 
 
 def test_two_runs_do_not_share_a_folder(target: Path, tmp_path: Path) -> None:

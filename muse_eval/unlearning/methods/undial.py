@@ -3,8 +3,8 @@
 ℓ = E_(x,y)∈Df [ −(1/|y|) Σ_i Σ_v q_i(v) log π(v|x, y_<i) ],  q_i = softmax(z_i − β · onehot(y_i))
 
 z are the logits of the target before unlearning. The model learns the target's own distribution with the
-true token's logit lowered by β, so the loss has a minimum and does not run away. Default β 10, open-
-unlearning's; the authors' code gives 3.
+true token's logit lowered by β, so the loss has a minimum and does not run away. Default β 10, that of
+open-unlearning; the authors' code gives 3.
 """
 
 from dataclasses import dataclass

@@ -7,8 +7,9 @@ reinforced model finds likelier than the target does is taken down, everything e
 strength: at 0 it is the target. Default α 1.0, as in MUSE's released code, which combines logits so, too.
 
 MUSE's text states p = p_target − α (p_reinforced − p_target) on probabilities instead. That falls below 0
-wherever p_reinforced > (1 + 1/α) p_target, which is the forget text itself: cut at 0, its log-probability
-would be −∞, and PrivLeak's means with it. So this is the equation of the method's own paper.
+wherever p_reinforced > (1 + 1/α) p_target, which can be forget text, all the more at the 4 and 256 of MUSE's
+Table 4: cut at 0, its log-probability would be −∞, and PrivLeak's means with it. So this is the equation of
+the method's own paper, and of MUSE's released code.
 """
 
 from dataclasses import dataclass
