@@ -88,6 +88,7 @@ def look_inside(sdist: Path, wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as package:
         held = set(package.namelist())
     mapped = [f"muse_eval/{name}" for name in sources("metrics", "*.py") + sources("tasks", "*.yaml")]
+    mapped += sources("muse_eval/unlearning/launch", "*.yaml")
     own = [name for name in sources("muse_eval", "**/*.py") if "metrics/" not in name]
     require(held, [*own, *mapped, "muse_eval/py.typed"], wheel.name)
     top = {name.partition("/")[0] for name in held}

@@ -1,6 +1,7 @@
 """The verb ``unlearn``: an unlearned model from a target, in one process or in several."""
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,9 @@ from muse_eval.cli_options import (
     TokenizerOption,
 )
 from muse_eval.errors import LocalError, UserError
+
+GRACE = 30.0
+"""Seconds after which a process tells of an error although it is not the first."""
 
 
 def unlearn(
@@ -133,12 +137,13 @@ def leave() -> None:
 
 @contextmanager
 def one_voice() -> Iterator[None]:
-    """Let one process of several tell of an error that all of them have."""
+    """Let the first of several processes tell of an error that all of them have."""
     try:
         yield
-    except LocalError as error:
-        raise UserError(f"process {rank()}: {error}" if rank() else str(error)) from error
-    except UserError:
-        if rank():
-            raise typer.Exit(2) from None
-        raise
+    except UserError as error:
+        if not rank():
+            raise
+        if not isinstance(error, LocalError):
+            # The first process has it as well; when it has told of it, the launcher ends this one.
+            time.sleep(GRACE)
+        raise UserError(f"process {rank()}: {error}") from error

@@ -13,7 +13,7 @@ from typing import Any
 from accelerate import PartialState
 from accelerate.utils import fsdp2_prepare_model, gather_object
 from torch.distributed.fsdp import FSDPModule
-from transformers import Trainer
+from transformers import Trainer, TrainingArguments
 
 from muse_eval.errors import UserError
 from muse_eval.unlearning.recipe import UnlearnConfig
@@ -43,6 +43,16 @@ def check_launch(config: UnlearnConfig) -> None:
     if config.optim != "adamw":
         raise UserError(
             f"--optim {config.optim} and FSDP do not go together; leave it out, or launch with DDP"
+        )
+
+
+def check_started(args: TrainingArguments) -> None:
+    """Raise ``UserError`` where the processes that were launched do not know of each other."""
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if args.world_size != launched:
+        raise UserError(
+            f"{launched} processes were launched, but torch can use no GPU here; set ACCELERATE_USE_CPU=true "
+            "in the environment to use CPUs, or launch one process"
         )
 
 

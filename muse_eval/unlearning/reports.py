@@ -13,41 +13,56 @@ from typing import Any
 from transformers import Trainer, TrainerCallback
 from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 
-from muse_eval.errors import UserError
+from muse_eval.errors import UserError, first_line
 from muse_eval.unlearning.learner import Journal
 
-PLACES = {"tensorboard": "TENSORBOARD_LOGGING_DIR", "trackio": "TRACKIO_DIR", "wandb": "WANDB_DIR"}
-"""Each service with the environment variable that says where it writes."""
 FOLDER = "reports"
+
+
+def surroundings(service: str, folder: Path) -> dict[str, str]:
+    """Return the environment variables by which a service learns where it writes, and under what name."""
+    home = folder / FOLDER
+    known = {
+        "tensorboard": {"TENSORBOARD_LOGGING_DIR": str(home / "tensorboard")},
+        "trackio": {"TRACKIO_DIR": str(home / "trackio")},
+        "wandb": {"WANDB_DIR": str(home), "WANDB_PROJECT": "muse-eval"},
+    }
+    return known[service]
 
 
 def check_installed(service: str) -> None:
     """Raise ``UserError`` where a service's package is missing."""
     if find_spec(service) is None:
-        raise UserError(
-            f"--report-to {service} needs the package {service}; install it: pip install {service}"
-        )
+        how = f"pip install 'muse-eval[{service}]'"
+        raise UserError(f"--report-to {service} needs the package {service}; install it: {how}")
 
 
 @contextmanager
 def reporting(trainer: Trainer, service: str | None, journal: Journal, folder: Path) -> Iterator[None]:
-    """Report every step to a service within the block; a place that the environment names goes first."""
+    """Report every step to a service within the block; what the user's environment says goes first.
+
+    Raises:
+        UserError: the service refuses, for example without a login.
+    """
     if service is None:
         yield
         return
-    place = folder / FOLDER / service
-    place.mkdir(parents=True, exist_ok=True)
-    unset = PLACES[service] not in os.environ
-    os.environ.setdefault(PLACES[service], str(place))
+    added = {k: v for k, v in surroundings(service, folder).items() if k not in os.environ}
+    (folder / FOLDER).mkdir(exist_ok=True)
+    os.environ.update(added)
     try:
         trainer.add_callback(Parts(journal))
         for callback in get_reporting_integration_callbacks(service):
             trainer.add_callback(callback)
         trainer.add_callback(Finish(service))
         yield
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] != service:
+            raise
+        raise UserError(f"--report-to {service}: {first_line(error)}") from error
     finally:
-        if unset:
-            del os.environ[PLACES[service]]
+        for name in added:
+            del os.environ[name]
 
 
 class Parts(TrainerCallback):

@@ -71,7 +71,9 @@ def arguments(config: UnlearnConfig, folder: Path, dtype: str) -> TrainingArgume
         save_strategy="epoch",
         logging_steps=1,
         logging_nan_inf_filter=False,
-        report_to="none",
+        report_to="none",  # see reports
+        project="muse-eval",
+        run_name=folder.name.removesuffix(".partial"),
         disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_pin_memory=on_gpu,
@@ -269,6 +271,7 @@ def unlearn(
     processes.check_launch(config)
     folder, dtype = output.partial(out), precision(config.dtype)
     args = arguments(config, folder, dtype)
+    processes.check_started(args)
     main = args.process_index == 0
     told = progress if main else None
     _, method, _ = plugins.method(config.method)
