@@ -57,6 +57,8 @@ def check(config: TuneConfig) -> tuple[Plan, tuple[Axis, ...]]:
     if config.engine == "server":
         raise UserError("engine server answers for one model, and every trial makes another; use auto")
     task = plugins.task(config.task)
+    if task.folds:
+        raise UserError(f"task {task.name} has several forget sets, and tune unlearns one; use its base task")
     _check_groups(config, task)
     axes = read_axes(config.grid, task, config.method)
     for axis in axes:

@@ -400,6 +400,13 @@ def test_a_mistake_is_one_line_and_nothing_is_made(here: Path, args: list[str], 
     assert not (here / "results").exists()
 
 
+def test_a_task_of_several_forget_sets_is_refused(here: Path) -> None:
+    write_task(here / "village.yaml", folds={"mode": "nested", "forget": ["raw/forget"]})
+    done = tune("--grid", "beta=1")
+    assert done.exit_code == 2
+    assert "task village has several forget sets, and tune unlearns one" in done.stderr
+
+
 def test_a_task_that_lacks_a_column_of_the_composite_is_refused(here: Path) -> None:
     write_task(here / "village.yaml", columns={"verbmem_f": COLUMNS["verbmem_f"]})
     done = tune("--grid", "beta=1")
