@@ -100,7 +100,6 @@ def unlearn(
         keep_checkpoints: leave each epoch's model in ``out/checkpoints``.
         progress: told of every optimiser step.
         log: told of every step's line of ``log.jsonl``.
-        log: told of every step's losses, as ``log.jsonl`` has them.
         options: any field of ``unlearning.recipe.UnlearnConfig``: ``lr``, ``epochs``, ``lambda_``,
             ``params={"beta": 0.7}`` …
 

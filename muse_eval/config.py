@@ -152,9 +152,16 @@ class TaskSpec(Spec):
         scored = {name for column in self.columns.values() for name in column.splits.values()}
         return scored | set(self.folds.forget if self.folds else ())
 
+    @property
+    def forgets(self) -> list[str]:
+        """The splits to unlearn: its folds' forget sets, else ``unlearn.forget``."""
+        return self.folds.forget if self.folds else [self.unlearn.forget]
+
     def reads(self, role: Literal["target", "retrain"]) -> list[str]:
         """Return the splits that the target or the retrain model is fine-tuned on."""
-        forget = self.folds.forget if self.folds else [self.unlearn.forget]
+        # The last of nested forget sets holds all others.
+        nested = self.folds is not None and self.folds.mode == "nested"
+        forget = self.forgets[-1:] if nested else self.forgets
         by_role = {
             "target": self.finetune.target or [*forget, self.unlearn.retain],
             "retrain": self.finetune.retrain or [self.unlearn.retain],
@@ -164,7 +171,7 @@ class TaskSpec(Spec):
     @property
     def trained(self) -> set[str]:
         """The splits that unlearning reads."""
-        return {self.unlearn.retain, *(self.folds.forget if self.folds else [self.unlearn.forget])}
+        return {self.unlearn.retain, *self.forgets}
 
 
 def canonical_json(value: Any) -> str:
@@ -226,6 +233,10 @@ def _inherit(base: TaskSpec, raw: dict[str, Any]) -> dict[str, Any]:
     for key, value in raw.items():
         known = whole.get(key)
         whole[key] = {**known, **value} if isinstance(known, dict) and isinstance(value, dict) else value
+    data = whole.get("data")
+    if isinstance(data, dict) and data.get("source") == "folder" and base.data.folder is not None:
+        # Left out of every dump, and found already from where the base's own file stands.
+        data.setdefault("folder", base.data.folder.absolute())
     return {**whole, "base": base.name}
 
 

@@ -85,6 +85,22 @@ def select_epoch(
     return chosen
 
 
+def drop_other(run: Path, recipe: str) -> None:
+    """Remove the trajectory of another unlearning than the one whose result the run's folder holds.
+
+    Args:
+        run: the folder of the run named after the method.
+        recipe: the fingerprint of the unlearning behind the result.
+    """
+    stored = load(run / EPOCHS / "1")
+    if stored is not None and stored.config.get("made", {}).get("recipe") == recipe:
+        return
+    for name in (CSV, FIGURE):
+        (run / name).unlink(missing_ok=True)
+    if (run / EPOCHS).is_dir():
+        shutil.rmtree(run / EPOCHS)
+
+
 def _load_epochs(models: list[Path], folders: list[Path]) -> list[StoredResult]:
     """Read every epoch's scores; those whose weights are gone must be of the settings and code of now.
 
@@ -139,5 +155,5 @@ def _drop_stale(folder: Path, epochs: int) -> None:
     """Remove the scores that a longer unlearning left."""
     known = {str(number) for number in range(1, epochs + 1)}
     for left in folder.iterdir():
-        if left.name not in known:
+        if left.name not in known and left.is_dir():
             shutil.rmtree(left)

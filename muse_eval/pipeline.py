@@ -9,7 +9,7 @@ from muse_eval import plugins
 from muse_eval.api import unlearn
 from muse_eval.config import TaskSpec
 from muse_eval.data import Data, open_data
-from muse_eval.epochs import Choice, select_epoch
+from muse_eval.epochs import Choice, drop_other, select_epoch
 from muse_eval.errors import UserError
 from muse_eval.folds import FoldRuns, collect, to_csv
 from muse_eval.made import Fold, Made
@@ -82,7 +82,9 @@ class _Pipeline:
             start: the run of the model that it was made from.
         """
         if not self.config.scores_epochs:
-            return self.score(str(out), name, made=made), out
+            folder = self.score(str(out), name, made=made)
+            drop_other(folder, made.recipe)
+            return folder, out
         folder = run_folder(self.config.results, self.task.name, name)
         choice = Choice(self.config.select, self.config.ranked_by, self.config.keep_checkpoints)
         retrain = _load(run_folder(self.config.results, self.task.name, "retrain"))

@@ -9,7 +9,8 @@ from muse_eval.leaderboard import ARROWS, Cell, Grid, Heading, RunRow, mark, num
 def over_seeds(columns: Mapping[str, Heading], rows: Sequence[RunRow]) -> Grid:
     """Lay out one line per run name: each cell the mean over its tasks ± their standard deviation.
 
-    What any of a cell's worlds is flagged with, or lacks, is a numbered note, as in the table of one world.
+    What any of a cell's worlds is flagged with, or lacks, is a numbered note, as in the table of one world;
+    so is in how many worlds it was scored, where that is not in all.
     """
     notes: dict[str, int] = {}
     names = dict.fromkeys(row["name"] for row in rows)
@@ -30,7 +31,9 @@ def _name(name: str, rows: Sequence[RunRow], notes: dict[str, int]) -> Cell:
 def _cell(name: str, column: str, rows: Sequence[RunRow], notes: dict[str, int]) -> Cell:
     cells = [row["columns"][column] for row in rows if row["name"] == name and column in row["columns"]]
     values = [cell.value for cell in cells if cell.value is not None]
-    marks = mark(dict.fromkeys(text for cell in cells for text in remarks(cell)), notes)
+    worlds = len({row["task"] for row in rows})
+    fewer = [f"in {len(cells)} of {worlds} seeds"] if 0 < len(cells) < worlds else []
+    marks = mark(dict.fromkeys([*fewer, *(text for cell in cells for text in remarks(cell))]), notes)
     if not values or len(values) < len(cells):
         return Cell("n/a", marks)
     spread = f" ± {stdev(values):.1f}" if len(values) > 1 else ""

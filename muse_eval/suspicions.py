@@ -116,12 +116,13 @@ def examine(task: TaskSpec, splits: Rows, shifts: Iterable[Shift] = ()) -> tuple
 
 # ── what is there, and for what ──────────────────────────────────────────────────────────────────
 def _users(task: TaskSpec) -> dict[str, list[str]]:
-    """Return who names each split: columns, and the roles of ``unlearn``."""
+    """Return who names each split: columns, and the roles of ``unlearn`` and ``folds``."""
     users: dict[str, list[str]] = {}
     for name, column in task.columns.items():
         for split in column.splits.values():
             users.setdefault(split, []).append(f"column {name}")
-    users.setdefault(task.unlearn.forget, []).append("unlearn.forget")
+    for split in task.forgets:
+        users.setdefault(split, []).append("folds.forget" if task.folds else "unlearn.forget")
     users.setdefault(task.unlearn.retain, []).append("unlearn.retain")
     return users
 
@@ -136,8 +137,8 @@ def _missing(task: TaskSpec, splits: Rows) -> Iterator[Suspicion]:
 
 
 def _roles(task: TaskSpec) -> dict[str, set[str]]:
-    """Return the sides on which a task's columns and its ``unlearn`` section put each split."""
-    roles: dict[str, set[str]] = {task.unlearn.forget: {"forget"}}
+    """Return the sides on which a task's columns and what it unlearns put each split."""
+    roles: dict[str, set[str]] = {split: {"forget"} for split in task.forgets}
     roles.setdefault(task.unlearn.retain, set()).add("retain")
     for column in task.columns.values():
         for role, split in column.splits.items():
@@ -218,16 +219,16 @@ def _overlap(kind: str, split: str, matches: list[Match], other: str, meaning: s
 
 def _unread(task: TaskSpec, splits: Rows) -> Iterator[Suspicion]:
     """Tell of scored forget texts that are no part of what is to be unlearned."""
-    home = task.unlearn.forget
-    scored = {c.splits["forget"] for c in task.columns.values() if "forget" in c.splits} - {home}
-    if home not in splits:
+    homes, home = task.forgets, " or ".join(task.forgets)
+    scored = {c.splits["forget"] for c in task.columns.values() if "forget" in c.splits} - set(homes)
+    if not splits.keys() >= set(homes):
         return
-    whole = Passages({home: _texts(home, splits[home])})
+    whole = Passages({split: _texts(split, splits[split]) for split in homes})
     for split in sorted(scored & splits.keys()):
         rows = [place.row for place in strangers(Passages({split: _texts(split, splits[split])}), whole)]
         if rows:
             what = f"no {ANCHOR} words in a row of {home} in {listed('row', rows)}: nothing unlearns them"
-            yield Suspicion("unread", split, tuple(rows), what, f"add them to {home}, or drop them")
+            yield Suspicion("unread", split, tuple(rows), what, f"add them to {homes[-1]}, or drop them")
 
 
 def _asked_on_both_sides(

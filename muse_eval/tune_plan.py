@@ -8,8 +8,8 @@ from pydantic import Field
 
 from muse_eval import plugins, provenance
 from muse_eval.composites import composite
-from muse_eval.config import PositiveInt
-from muse_eval.errors import UserError
+from muse_eval.config import PositiveInt, TaskSpec
+from muse_eval.errors import UserError, unknown_name
 from muse_eval.pipeline_config import PipelineConfig, run_config
 from muse_eval.plan import Plan, plan
 from muse_eval.results import run_folder
@@ -57,6 +57,9 @@ def check(config: TuneConfig) -> tuple[Plan, tuple[Axis, ...]]:
     if config.engine == "server":
         raise UserError("engine server answers for one model, and every trial makes another; use auto")
     task = plugins.task(config.task)
+    if task.folds:
+        raise UserError(f"task {task.name} has several forget sets, and tune unlearns one; use its base task")
+    _check_groups(config, task)
     axes = read_axes(config.grid, task, config.method)
     for axis in axes:
         if axis.name in config.fixed:
@@ -69,6 +72,22 @@ def check(config: TuneConfig) -> tuple[Plan, tuple[Axis, ...]]:
     check_writable(config.results)
     run_folder(config.results, task.name, config.method)
     return planned, axes
+
+
+def _check_groups(config: TuneConfig, task: TaskSpec) -> None:
+    """Refuse a ``--set`` of anything but the engine and the task's columns: trials would not heed it.
+
+    Raises:
+        UserError: there is one.
+    """
+    known = {"engine", *task.columns}
+    loss, _, _ = plugins.method(config.method)
+    for key, value in config.settings.items():
+        group, _, name = key.partition(".")
+        if group in (loss, config.method) and group not in known:
+            raise UserError(f"--set {key}: a tune's method is set by --grid; use --grid {name}={value}")
+        if group not in known:
+            raise UserError(f"--set {group}.…: {unknown_name('group', group, known)}")
 
 
 def identity(config: TuneConfig, planned: Plan, models: dict[str, str], progress: Progress) -> dict[str, Any]:

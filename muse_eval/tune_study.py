@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from muse_eval.config import fingerprint
 from muse_eval.errors import UserError, first_line
 from muse_eval.tune_grid import Axis, Point, points
 
@@ -78,7 +79,7 @@ class Study:
                 yield self._ask()
         for count in range(self._counted(), trials or 0):
             # Seeded by the count, so that a resumed search samples what an uninterrupted one would.
-            self._study.sampler = TPESampler(seed=self._seed + count)
+            self._study.sampler = TPESampler(seed=_seed(self._seed, count))
             yield self._ask()
 
     def _ask(self) -> tuple[int, Point]:
@@ -101,6 +102,11 @@ class Study:
 
     def _point(self, trial: Trial | FrozenTrial) -> Point:
         return {name: trial.params[name] for name in self._space}
+
+
+def _seed(seed: int, count: int) -> int:
+    """Return a trial's own 32-bit seed, which no trial of a neighbouring seed has."""
+    return int(fingerprint([seed, count])[:8], 16)
 
 
 def distribution(axis: Axis) -> BaseDistribution:

@@ -251,6 +251,21 @@ def test_a_shorter_unlearning_leaves_no_longer_ones_epochs(tiny_model: Path) -> 
     assert weights() == ["village/simnpo_gdr/model.safetensors"]
 
 
+@pytest.mark.usefixtures("here")
+def test_a_plain_result_keeps_its_own_trajectory_and_no_others(tiny_model: Path) -> None:
+    run = RUNS / "simnpo_gdr"
+    beside = [run / "trajectory.csv", run / "trajectory.png", run / "epochs"]
+    (run / "epochs" / ".DS_Store").write_text("no epoch", encoding="utf-8")
+    assert muse(*call(tiny_model, "--epochs", 3, "--trajectory")).exit_code == 0
+    done = muse(*call(tiny_model, "--epochs", 3))
+    assert done.exit_code == 0, done.output
+    assert all(path.exists() for path in beside)
+    done = muse(*call(tiny_model, "--epochs", 1, "--overwrite"))
+    assert done.exit_code == 0, done.output
+    assert not any(path.exists() for path in beside)
+    assert "epochs of" not in done.stdout
+
+
 def test_what_was_made_without_checkpoints_has_none_to_select(fresh: Path, tiny_model: Path) -> None:
     assert muse(*call(tiny_model)).exit_code == 0
     done = muse(*call(tiny_model, "--select", "paper"))

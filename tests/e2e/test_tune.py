@@ -381,6 +381,9 @@ def test_more_trials_are_added_to_those_that_were_sampled(made: list[dict[str, A
         (["--grid", "beta=1", "--composite", "balanse"], "did you mean 'balance'"),
         (["--grid", "beta=1", "--engine", "server"], "engine server answers for one model"),
         (["--grid", "beta=1", "--set", "privleak.q=1"], "no parameter 'q'"),
+        (["--grid", "beta=1", "--set", "simnpo.gamma=3.0"], "use --grid gamma=3.0"),
+        (["--grid", "beta=1", "--set", "simnpo_gdr.gamma=3.0"], "use --grid gamma=3.0"),
+        (["--grid", "beta=1", "--set", "privleek.k=0.2"], "did you mean 'privleak'?"),
         (["--grid", "beta=1", "--lr", "0"], "tune: lr"),
         (["--grid", "beta=1", "--dtype", "int8"], "tune: dtype"),
         (["--grid", "beta=1", "--seed", "-1"], "tune: seed"),
@@ -395,6 +398,13 @@ def test_a_mistake_is_one_line_and_nothing_is_made(here: Path, args: list[str], 
     assert len(done.stderr.splitlines()) == 1
     assert told in done.stderr
     assert not (here / "results").exists()
+
+
+def test_a_task_of_several_forget_sets_is_refused(here: Path) -> None:
+    write_task(here / "village.yaml", folds={"mode": "nested", "forget": ["raw/forget"]})
+    done = tune("--grid", "beta=1")
+    assert done.exit_code == 2
+    assert "task village has several forget sets, and tune unlearns one" in done.stderr
 
 
 def test_a_task_that_lacks_a_column_of_the_composite_is_refused(here: Path) -> None:

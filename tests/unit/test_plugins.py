@@ -134,6 +134,29 @@ def test_a_seed_reseeds_the_base_too() -> None:
         plugins.task("muse_news_scal-seed3")
 
 
+def test_a_target_reads_nested_sets_once_and_sequential_ones_all() -> None:
+    assert plugins.task("muse_mini_scal").reads("target") == ["scal/forget_4", "raw/retain1"]
+    disjoint = [f"sust/forget_{number}" for number in (1, 2, 3, 4)]
+    assert plugins.task("muse_mini_sust").reads("target") == [*disjoint, "raw/retain1"]
+
+
+def test_a_task_has_its_bases_data_folder_unless_it_names_its_own(tmp_path: Path) -> None:
+    """A relative folder stands beside the file that names it."""
+    task = plugins.task("muse_mini").model_dump(mode="json", by_alias=True)
+    for folder in ("homes", "children"):
+        (tmp_path / folder).mkdir()
+    task |= {"name": "home", "data": {"source": "folder", "folder": "data"}}
+    (tmp_path / "homes" / "home.yaml").write_text(yaml.safe_dump(task), encoding="utf-8")
+    child = tmp_path / "children" / "child.yaml"
+    text = "name: child\ntitle: C\nsource: me\nbase: ../homes/home.yaml\n"
+    child.write_text(text, encoding="utf-8")
+    found = plugins.task(str(child)).data.folder
+    assert found is not None
+    assert found.resolve() == (tmp_path / "homes" / "data").resolve()
+    child.write_text(text + "data: {folder: own}\n", encoding="utf-8")
+    assert plugins.task(str(child)).data.folder == tmp_path / "children" / "own"
+
+
 def test_a_base_is_a_whole_task_by_name_or_beside_the_file(tmp_path: Path) -> None:
     mine = tmp_path / "mine.yaml"
     mine.write_text("name: mine\ntitle: Mine\nsource: me\nbase: muse_mini\nunlearn: {lr: 0.01}\n", "utf-8")

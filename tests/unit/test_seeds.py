@@ -70,5 +70,23 @@ def test_what_a_worlds_row_is_to_be_read_with_is_a_note_of_the_name() -> None:
         ]
     )
     laid = over_seeds({"verbmem_f": PlainHeading("VerbMem Df", "lower")}, found)
-    assert [line[0].value + line[0].spread for line in laid.lines] == ["ga", "npo [1]"]
-    assert laid.notes[1:] == ["[1] epoch 2 of 4"]
+    assert [line[0].value + line[0].spread for line in laid.lines] == ["ga", "npo [2]"]
+    assert laid.notes[1:] == ["[1] in 1 of 2 seeds", "[2] epoch 2 of 4"]
+
+
+def test_a_run_that_is_not_in_all_worlds_says_so() -> None:
+    """ga over two worlds of three: mean of 1 and 3 is 2, deviation √(1 + 1) = 1.4."""
+    tasks = ("muse_mini", "muse_mini-seed1", "muse_mini-seed2")
+    found = rows(
+        [
+            *(stored(task, "npo", 2.0) for task in tasks),
+            stored(tasks[0], "ga", 1.0),
+            stored(tasks[2], "ga", 3.0),
+        ]
+    )
+    laid = over_seeds({"verbmem_f": PlainHeading("VerbMem Df", "lower")}, found)
+    assert [[cell.value + cell.spread for cell in line] for line in laid.lines] == [
+        ["ga", "2.0 ± 1.4 [1]"],
+        ["npo", "2.0 ± 0.0"],
+    ]
+    assert laid.notes == ["mean ± standard deviation over 3 seeds", "[1] in 2 of 3 seeds"]

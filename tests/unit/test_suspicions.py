@@ -187,6 +187,27 @@ def test_a_scored_forget_text_that_is_no_part_of_what_is_unlearned() -> None:
     assert told(put("privleak/forget", 8, text=f"{prose('stray', 90)} {prose('forget 8', 90)}")) == []
 
 
+def folded(last: str) -> Change:
+    """Forget two folds that hold all of what was to be unlearned, and one text more in the last."""
+
+    def change(splits: Splits, task: Spec) -> None:
+        whole = splits.pop("raw/forget")
+        splits["folds/one"], splits["folds/two"] = whole[:10], [*whole[10:], {"text": last}]
+        task["folds"] = {"mode": "sequential", "forget": ["folds/one", "folds/two"]}
+
+    return change
+
+
+def test_what_is_unlearned_fold_by_fold_is_what_is_looked_at() -> None:
+    new = prose("new", 90)
+    assert told(folded(new)) == []
+    assert told(folded(new), put("privleak/forget", 8, text=prose("stray", 90))) == [
+        ("unread", "privleak/forget", (8,))
+    ]
+    assert [one[0] for one in told(folded(new), put("privleak/holdout", 0, text=new))] == ["same-text"]
+    assert told(folded(new), without("folds/two")) == [("missing", "folds/two", ())]
+
+
 # ── (c) questions and answers ────────────────────────────────────────────────────────────────────
 def test_a_question_among_its_own_pairs() -> None:
     pair = put("knowmem/forget_qa_icl", 3, question="What  of forget 5?")

@@ -232,6 +232,16 @@ def test_sampled_trials_are_the_same_whether_or_not_they_were_interrupted(tmp_pa
         assert [point for _, point in take(study, 2)] != whole[:2]
 
 
+def test_two_seeds_share_no_sampled_point(tmp_path: Path) -> None:
+    """Six trials each are still random, so a shared seed would be a shared point."""
+    sampled = []
+    for seed in (3, 4):
+        with open_study(tmp_path / f"{seed}.db", "s", RANGES, seed) as study:
+            sampled.append({point["lr"] for _, point in take(study, 6)})
+    assert [len(points) for points in sampled] == [6, 6]
+    assert sampled[0].isdisjoint(sampled[1])
+
+
 def test_a_database_that_is_none_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
     path.write_text("no database\n" * 100, encoding="utf-8")
