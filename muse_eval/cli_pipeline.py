@@ -100,7 +100,7 @@ def pipeline(
             PipelineConfig,
             "pipeline",
             task=name,
-            methods=split(methods, "--methods") or METHODS,
+            methods=tuple(dict.fromkeys(split(methods, "--methods"))) or METHODS,
             target=target,
             retrain=retrain,
             data_dir=data_dir,

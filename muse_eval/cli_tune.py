@@ -34,7 +34,7 @@ def tune(
             "lr, epochs, batch_size or lambda; repeatable."
         ),
     ],
-    model: Annotated[str | None, typer.Option(help="Target model; else the task's own.")] = None,
+    target: Annotated[str | None, typer.Option(help="Target model; else the task's own.")] = None,
     retrain: Annotated[str | None, typer.Option(help="Retrain model; else the task's own.")] = None,
     composite: Annotated[str, typer.Option(help="What ranks the trials: balance or harmonic.")] = "balance",
     trials: Annotated[
@@ -82,7 +82,7 @@ def tune(
         method=method,
         task=task,
         grid=tuple(grid),
-        target=model,
+        target=target,
         retrain=retrain,
         composite=composite,
         trials=trials,

@@ -93,6 +93,8 @@ def check(config: PipelineConfig) -> None:
     Raises:
         UserError: something is.
     """
+    if config.engine == "server":
+        raise UserError("engine server answers for one model, and a pipeline makes others; use auto")
     task = plugins.task(config.task)
     _check_groups(config, task)
     for method in config.methods:

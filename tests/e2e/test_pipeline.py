@@ -413,6 +413,7 @@ def test_a_methods_own_setting_goes_before_its_losss(tiny_model: Path) -> None:
 
 # ── bad input ────────────────────────────────────────────────────────────────────────────────────
 BAD: dict[str, tuple[list[object], str]] = {
+    "server": (["--engine", "server"], "engine server answers for one model, and a pipeline makes others"),
     "rule": (["--select", "papr"], "no selection rule 'papr'; did you mean 'paper'?"),
     "composite": (["--select", "best", "--composite", "balanse"], "no composite 'balanse'; did you mean"),
     "idle composite": (["--composite", "harmonic"], "--composite ranks epochs; it goes with --select best"),

@@ -71,7 +71,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return found
 
 
-OPTIONS = ["--task", "village.yaml", "--model", "target", "--retrain", "retrain", "--data-dir", "data"]
+OPTIONS = ["--task", "village.yaml", "--target", "target", "--retrain", "retrain", "--data-dir", "data"]
 TUNE = ["tune", "--method", "simnpo_gdr", *OPTIONS, "--quiet"]
 
 
