@@ -47,10 +47,10 @@ class Made:
     """Of the run named after the method; None where no trajectory was scored to select from."""
 
     def settings(self) -> dict[str, Any]:
-        """Return what of it is part of a run's settings: nothing for a method's plain result."""
+        """Return what of it is part of a run's settings."""
         parts = {"fold": self.fold, "epoch": self.epoch, "selection": self.selection}
         known: dict[str, Any] = {name: asdict(part) for name, part in parts.items() if part is not None}
-        return {**known, "recipe": self.recipe} if self.epoch or self.selection else known
+        return {**known, "recipe": self.recipe}
 
     def notes(self) -> dict[str, str]:
         """Return what the run's row has to be read with: its forget set, the epoch selected."""
@@ -66,19 +66,15 @@ class Made:
 
 
 def reselected(stored: Mapping[str, Any], settings: Mapping[str, Any], recipe: str) -> bool:
-    """Tell whether a run only scores another checkpoint of the unlearning that a stored one selected from.
+    """Tell whether a run only scores another checkpoint of the unlearning behind a stored one.
 
     Args:
         stored: the settings of the run that is there.
         settings: those of the run that is to take its place.
         recipe: the fingerprint of the unlearning behind the new run.
     """
-    made = _part(stored, "made")
-    return (
-        "selection" in made
-        and made.get("recipe") == recipe
-        and but_the_checkpoint(stored) == but_the_checkpoint(settings)
-    )
+    same_recipe = _part(stored, "made").get("recipe") == recipe
+    return same_recipe and but_the_checkpoint(stored) == but_the_checkpoint(settings)
 
 
 def but_the_checkpoint(config: Mapping[str, Any]) -> str:

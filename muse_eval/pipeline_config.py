@@ -99,6 +99,10 @@ def check(config: PipelineConfig) -> None:
     _check_groups(config, task)
     for method in config.methods:
         _, kind, _ = plugins.method(method)
+        if task.folds and task.folds.mode == "sequential" and not plugins.can_go_on(method):
+            raise UserError(
+                f"task {task.name} unlearns further what {method} made of two models; leave it out"
+            )
         made = configure(
             task.unlearn,
             method=method,

@@ -161,6 +161,11 @@ def leaves_epochs(name: str) -> bool:
     return name == FINETUNE or _forms()[split_method(name)[0]] not in MADE_LAST
 
 
+def can_go_on(name: str) -> bool:
+    """Say whether what a method makes can be unlearned further: it is one model's weights."""
+    return _forms()[split_method(name)[0]] != "LogitMixture"
+
+
 def method_summary(name: str) -> str:
     """Return the first line of a method's docstring, read without importing torch."""
     stem, _ = split_method(name)

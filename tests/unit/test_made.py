@@ -15,8 +15,8 @@ def settings(made: Made, weights: str = "a", **changes: Any) -> dict[str, Any]:
     return {**whole, **({"made": known} if known else {}), "fingerprint": repr(whole)}
 
 
-def test_a_plain_result_has_the_settings_it_always_had() -> None:
-    assert Made("r").settings() == {}
+def test_a_plain_result_names_its_recipe_alone() -> None:
+    assert Made("r").settings() == {"recipe": "r"}
     assert Made("r").notes() == {}
 
 
@@ -34,7 +34,8 @@ def test_selection_and_fold_are_settings() -> None:
             "mode": "nested",
             "texts": 57,
             "tokens": 1234,
-        }
+        },
+        "recipe": "r",
     }
     assert Made("r", epoch=Epoch(1, 4)).settings() == {"epoch": {"number": 1, "of": 4}, "recipe": "r"}
 
@@ -58,6 +59,7 @@ def test_another_epoch_of_the_same_unlearning_may_take_a_runs_place() -> None:
     best = settings(Made("r", selection=Selection(3, 4, "best", composite="balance")), weights="b")
     assert reselected(paper, best, "r")
     assert reselected(paper, settings(Made("r"), weights="b"), "r")
+    assert reselected(settings(Made("r"), weights="b"), paper, "r")
 
 
 def test_nothing_else_may() -> None:
@@ -65,7 +67,7 @@ def test_nothing_else_may() -> None:
     best = Made("r", selection=Selection(3, 4, "best"))
     assert not reselected(paper, settings(best, columns={"privleak": {"ks": (0.2,)}}), "r")
     assert not reselected(paper, settings(best), "another recipe")
-    assert not reselected(settings(Made("r")), settings(best), "r")
+    assert not reselected(settings(Made("q")), settings(best), "r")
     assert not reselected(paper, settings(Made("r", NESTED, selection=Selection(3, 4, "best"))), "r")
     quantized = {"engine": "hf", "weights": "a", "dtype": "bfloat16"}
     assert not reselected(paper, settings(best, model=quantized), "r")
