@@ -28,7 +28,7 @@ def has_adapters(model: nn.Module) -> bool:
 def check_installed() -> None:
     """Raise ``UserError`` where peft is missing."""
     if find_spec("peft") is None:
-        raise UserError("--lora needs the package peft; install it: pip install 'muse-eval[lora]'")
+        raise UserError("--lora needs the package peft; in the checkout, pip install '.[lora]'")
 
 
 def put_on(model: PreTrainedModel, spec: LoraSpec, seed: int) -> "PeftModel":

@@ -29,7 +29,7 @@ def check_packages(config: UnlearnConfig) -> None:
     if config.lora:
         adapters.check_installed()
     if config.optim == "adamw_8bit" and find_spec("bitsandbytes") is None:
-        raise UserError("--optim adamw_8bit needs bitsandbytes; install it: pip install 'muse-eval[bnb]'")
+        raise UserError("--optim adamw_8bit needs bitsandbytes; in the checkout, pip install '.[bnb]'")
     if config.report_to:
         reports.check_installed(config.report_to)
 

@@ -202,7 +202,7 @@ def test_targets_that_cannot_be_are_refused(target: Path, targets: str, message:
 def test_without_peft_it_is_one_line(target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(
-        UserError, match=r"--lora needs the package peft; install it: pip install 'muse-eval\[lora\]'"
+        UserError, match=r"--lora needs the package peft; in the checkout, pip install '.\[lora\]'"
     ):
         unlearn(config_for(target, lora="r=2"), FORGET, [], tmp_path / "out")
     assert not list(tmp_path.iterdir())
