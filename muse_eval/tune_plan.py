@@ -56,6 +56,7 @@ def check(config: TuneConfig) -> tuple[Plan, tuple[Axis, ...]]:
         raise UserError("tune needs optuna: pip install '.[tune]'")
     if config.engine == "server":
         raise UserError("engine server answers for one model, and every trial makes another; use auto")
+    plugins.split_method(config.method)
     task = plugins.task(config.task)
     if task.folds:
         raise UserError(f"task {task.name} has several forget sets, and tune unlearns one; use its base task")

@@ -33,8 +33,8 @@ def surroundings(service: str, folder: Path) -> dict[str, str]:
 def check_installed(service: str) -> None:
     """Raise ``UserError`` where a service's package is missing."""
     if find_spec(service) is None:
-        how = f"pip install 'muse-eval[{service}]'"
-        raise UserError(f"--report-to {service} needs the package {service}; install it: {how}")
+        how = f"in the checkout, pip install '.[{service}]'"
+        raise UserError(f"--report-to {service} needs the package {service}; {how}")
 
 
 @contextmanager

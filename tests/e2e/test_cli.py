@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.main import get_command
 
 from muse_eval import __version__, evaluate
@@ -303,6 +304,7 @@ def test_check_is_0_when_fine_1_on_a_regression_and_2_when_it_cannot_tell() -> N
         ("methods", {"ga", "npo_gdr", "simnpo", "simnpo_klr"}),
         ("metrics", {"knowmem", "privleak", "verbmem"}),
         ("engines", {"hf", "vllm", "server"}),
+        ("launch", {"ddp", "fsdp"}),
         ("models", {"muse_books", "muse_news"}),
     ],
 )
@@ -313,6 +315,17 @@ def test_list_shows_all_of_a_kind(what: str, names: set[str]) -> None:
     assert names <= {next(iter(line.values())) for line in lines}
     assert len(plain.stdout.splitlines()) == len(lines)
     assert [line.split()[0] for line in plain.stdout.splitlines()] == [next(iter(x.values())) for x in lines]
+
+
+def test_list_shows_one_of_a_kind_and_the_path_alone_of_launch_settings() -> None:
+    (line,) = json.loads(muse("list", "tasks", "muse_mini", "--json").stdout)
+    assert line["name"] == "muse_mini"
+    path = muse("list", "launch", "fsdp").stdout.strip()
+    settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    assert settings["distributed_type"] == "FSDP"
+    done = muse("list", "launch", "fdsp")
+    assert done.exit_code == 2
+    assert "no launch setting 'fdsp'; did you mean 'fsdp'?" in done.stderr
 
 
 @pytest.mark.usefixtures("here")

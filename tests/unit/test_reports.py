@@ -44,7 +44,9 @@ def test_reports_are_no_part_of_the_recipe(target: Path, tmp_path: Path) -> None
 def test_a_missing_service_is_one_line(target: Path, tmp_path: Path, service: str) -> None:
     if find_spec(service):
         pytest.skip(f"{service} is installed")
-    with pytest.raises(UserError, match=f"--report-to {service} needs the package {service}; install it"):
+    with pytest.raises(
+        UserError, match=f"--report-to {service} needs the package {service}; in the checkout, pip"
+    ):
         unlearn(config_for(target, report_to=service), FORGET, [], tmp_path / "out")
     assert not list(tmp_path.iterdir())
 
