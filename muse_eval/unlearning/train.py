@@ -58,6 +58,7 @@ def arguments(config: UnlearnConfig, folder: Path, dtype: str) -> TrainingArgume
         weight_decay=0.0,
         max_grad_norm=1.0,
         bf16=dtype == "mixed",
+        use_cpu=not torch.accelerator.is_available(),
         gradient_checkpointing=config.gradient_checkpointing,
         ddp_find_unused_parameters=False,
         seed=config.seed,
@@ -227,7 +228,6 @@ def unlearn(
     processes.check_launch(config)
     folder, dtype = output.partial(out), precision(config.dtype)
     args = arguments(config, folder, dtype)
-    processes.check_started(args)
     told = progress if args.process_index == 0 else None
     with output.writing(folder):
         with processes.together():
