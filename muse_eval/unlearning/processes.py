@@ -13,7 +13,7 @@ from typing import Any
 from accelerate import PartialState
 from accelerate.utils import fsdp2_prepare_model, gather_object
 from torch.distributed.fsdp import FSDPModule
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer
 
 from muse_eval.errors import UserError
 from muse_eval.unlearning.recipe import UnlearnConfig
@@ -28,8 +28,14 @@ def check_launch(config: UnlearnConfig) -> None:
     """Refuse what does not go together, before anything is loaded.
 
     Raises:
-        UserError: DeepSpeed; FSDP 1, or with its weights kept in shards; FSDP with LoRA or 8-bit states.
+        UserError: half a launch; DeepSpeed; FSDP 1 or kept in shards; FSDP with LoRA or 8-bit states.
     """
+    several = os.environ.get("WORLD_SIZE", "1")
+    if several != "1" and not {"RANK", "LOCAL_RANK", "MASTER_ADDR"} <= os.environ.keys():
+        raise UserError(
+            f"WORLD_SIZE is {several}, but nothing says where the other processes are; start them with "
+            "accelerate launch, or unset WORLD_SIZE"
+        )
     if os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true":
         raise UserError("DeepSpeed is not supported; shard with FSDP: muse-eval list launch fsdp")
     if not is_sharded():
@@ -43,16 +49,6 @@ def check_launch(config: UnlearnConfig) -> None:
     if config.optim != "adamw":
         raise UserError(
             f"--optim {config.optim} and FSDP do not go together; leave it out, or launch with DDP"
-        )
-
-
-def check_started(args: TrainingArguments) -> None:
-    """Raise ``UserError`` where the processes that were launched do not know of each other."""
-    launched = int(os.environ.get("WORLD_SIZE", "1"))
-    if args.world_size != launched:
-        raise UserError(
-            f"{launched} processes were launched, but torch can use no GPU here; set ACCELERATE_USE_CPU=true "
-            "in the environment to use CPUs, or launch one process"
         )
 
 

@@ -18,17 +18,10 @@ from muse_eval.unlearning.recipe import UnlearnConfig
 
 
 def precision(dtype: str) -> str:
-    """Return the precision that a config's dtype comes to on this machine.
-
-    Raises:
-        UserError: the machine cannot compute in it.
-    """
-    able = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    if dtype == "mixed" and not able:
-        raise UserError("--dtype mixed needs a GPU that computes in bfloat16; use float32")
+    """Return the precision that a config's dtype comes to on this machine."""
     if dtype != "auto":
         return dtype
-    return "mixed" if able else "float32"
+    return "mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "float32"
 
 
 def check_packages(config: UnlearnConfig) -> None:

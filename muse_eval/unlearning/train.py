@@ -64,6 +64,7 @@ def arguments(config: UnlearnConfig, folder: Path, dtype: str) -> TrainingArgume
         weight_decay=0.0,
         max_grad_norm=1.0,
         bf16=dtype == "mixed",
+        use_cpu=not torch.accelerator.is_available(),
         gradient_checkpointing=config.gradient_checkpointing,
         ddp_find_unused_parameters=False,
         seed=config.seed,
@@ -271,7 +272,6 @@ def unlearn(
     processes.check_launch(config)
     folder, dtype = output.partial(out), precision(config.dtype)
     args = arguments(config, folder, dtype)
-    processes.check_started(args)
     main = args.process_index == 0
     told = progress if main else None
     _, method, _ = plugins.method(config.method)

@@ -29,6 +29,8 @@ def shard_on_cpu() -> None:
         fresh = not state.AcceleratorState._shared_state
         real(self, *given, fsdp_plugin=fsdp_plugin, **named)
         if fresh and fsdp_plugin is not None and self.distributed_type == DistributedType.MULTI_CPU:
+            if self.mixed_precision != "no":
+                fsdp_plugin.set_mixed_precision(self.mixed_precision)
             self.distributed_type = DistributedType.FSDP
             self.fsdp_plugin = fsdp_plugin
             state.PartialState._shared_state["distributed_type"] = DistributedType.FSDP

@@ -552,7 +552,6 @@ NUMBERS: dict[str, Case] = {
         ("λ weighs a retain term, and ga takes none beside it; use ga_gdr",),
     ),
     "finetune as a method": (lambda w: w.unlearn(method="finetune"), ("no method 'finetune'",)),
-    "mixed on a CPU": (lambda w: w.unlearn(dtype="mixed"), ("--dtype mixed needs a GPU",)),
     "rmu's layer": (
         lambda w: w.unlearn("--set", "layer=9", method="rmu"),
         ("layer 9 is not below the last of the model's 2 layers",),

@@ -30,7 +30,7 @@ def launch(kind: str, *arguments: object, **environment: str) -> subprocess.Comp
     settings = muse("list", "launch", kind).stdout.strip()
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", settings]
     command = [*launcher, "--num_processes", "2", "-m", "tests.e2e.launched", *map(str, arguments)]
-    given = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **environment}
+    given = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **environment}
     return subprocess.run(
         command, env=os.environ | given, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
     )
@@ -170,8 +170,12 @@ def test_what_does_not_go_together_is_refused_in_one_line(
     monkeypatch.setattr(cli_unlearn, "GRACE", 0)
     monkeypatch.setenv("WORLD_SIZE", "2")
     for asked, more, message in (
-        ({}, [], "2 processes were launched, but torch can use no GPU here"),
-        ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "1"}, [], "FSDP 1 is not supported"),
+        ({}, [], "WORLD_SIZE is 2, but nothing says where the other processes are"),
+        (
+            {"LOCAL_RANK": "0", "MASTER_ADDR": "here", "ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "1"},
+            [],
+            "FSDP 1 is not supported",
+        ),
         ({"FSDP_VERSION": "2", "FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT"}, [], "FULL_STATE_DICT"),
         (
             {"FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT"},

@@ -434,6 +434,15 @@ def test_the_released_npo_begins_at_its_reference(knowing: Path, tmp_path: Path)
     assert first["forget_loss"] == pytest.approx(13.86294, abs=1e-4)
 
 
+def test_mixed_precision_runs_on_a_cpu_and_is_another_recipe(target: Path, tmp_path: Path) -> None:
+    mixed = unlearn(config_for(target, epochs=1, dtype="mixed"), FORGET, [], tmp_path / "mixed")
+    plain = unlearn(config_for(target, epochs=1), FORGET, [], tmp_path / "plain")
+    assert output.read_json(mixed / "unlearn.json")["training"]["dtype"] == "mixed"
+    for name, tensor in weights(plain).items():
+        assert torch.allclose(tensor, weights(mixed)[name], atol=0.03), name
+    assert not same(weights(plain), weights(mixed))
+
+
 def test_what_accelerate_was_told_does_not_change_the_precision(
     target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
