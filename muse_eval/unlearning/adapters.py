@@ -50,7 +50,7 @@ def put_on(model: PreTrainedModel, spec: LoraSpec, seed: int) -> "PeftModel":
         target_modules=targets,
         task_type="CAUSAL_LM",
     )
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         # An adapter model is no PreTrainedModel, but stands in for one wherever the Trainer asks.
         return cast("PeftModel", get_peft_model(model, config))

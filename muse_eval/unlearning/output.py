@@ -277,10 +277,10 @@ def appear(out: Path, keep_checkpoints: bool) -> None:
         shed(kept)
     for name in (RECIPE, REFERENCE):
         (folder / name).unlink(missing_ok=True)
-    # Moved away whole: removing it in place could be stopped halfway, with neither model left.
-    replaced = out.with_name(f"{out.name}.replaced")
-    shutil.rmtree(replaced, ignore_errors=True)
+    replaced = folder / "replaced"
     if out.exists():
+        # Moved away whole: half removed it would be taken for something that unlearn did not make.
         out.replace(replaced)
+    if replaced.exists():
+        shutil.rmtree(replaced)
     folder.replace(out)
-    shutil.rmtree(replaced, ignore_errors=True)

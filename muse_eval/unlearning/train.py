@@ -257,7 +257,8 @@ def unlearn(
         forget: texts to forget.
         retain: texts to keep; not looked at by a method without a retain term.
         out: the folder to make.
-        model: the target where it is loaded already; it is trained in place. ``config.model`` names it.
+        model: the target where it is loaded already; it is trained in place, and adapters stay on it.
+            ``config.model`` names it.
         tokenizer: its tokenizer where it is loaded already.
         fallbacks: tokenizers to try, in order, where neither the config nor the target has one.
         overwrite: replace the result of another recipe, or make the same again.

@@ -710,3 +710,31 @@ def test_overwrite_drops_what_another_recipe_began(target: Path, tmp_path: Path)
     unlearn(config_for(target), FORGET, [], out, overwrite=True, keep_checkpoints=True)
     kept = sorted(entry.name for entry in (out / "checkpoints").iterdir())
     assert kept == ["checkpoint-2", "checkpoint-4", "checkpoint-6"]
+
+
+def test_stopped_while_it_replaces_another_result_it_is_only_finished(
+    target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old model is being removed: the new one is complete, and no third thing stands at ``out``."""
+    out, steps, real = tmp_path / "out", [], shutil.rmtree
+    unlearn(config_for(target, epochs=1), FORGET, [], out)
+
+    def stop(path: Path) -> None:
+        if path.name == "replaced":
+            (path / "unlearn.json").unlink()
+            raise KeyboardInterrupt
+        real(path)
+
+    def again(overwrite: bool) -> None:
+        config = config_for(target, epochs=2)
+        unlearn(config, FORGET, [], out, overwrite=overwrite, progress=lambda _, done, __: steps.append(done))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", stop)
+        with pytest.raises(KeyboardInterrupt):
+            again(overwrite=True)
+    assert not out.exists()
+    again(overwrite=False)
+    assert steps == [1, 2, 3, 4]
+    assert output.read_json(out / "unlearn.json")["config"]["epochs"] == 2
+    assert not (out / "replaced").exists()
