@@ -196,7 +196,13 @@ def test_ctrl_c_does_not_wait_for_a_server_that_hangs(world: World) -> None:
     with ModelServer(world.model, hangs=[COMPLETIONS]) as server:
         command = [str(SCRIPT), *map(str, world.served(server, "--model-revision", "r1"))]
         run = subprocess.Popen(
-            command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ
+            command,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ,
+            # What a shell starts in the background ignores Ctrl-C, and so would this.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         while not server.asked(COMPLETIONS) and run.poll() is None:
             time.sleep(0.05)
