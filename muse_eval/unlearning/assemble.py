@@ -1,8 +1,6 @@
-"""What becomes of trained weights once they are saved: mostly nothing, with some methods another model."""
+"""The methods whose trained model is not yet the unlearned one, and what makes that of a saved one."""
 
-import json
 import shutil
-from collections.abc import Callable
 from dataclasses import asdict
 from functools import singledispatch
 from pathlib import Path
@@ -10,51 +8,44 @@ from typing import Any
 
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from muse_eval.engines.composition import COMPOSED, PARTS
+from muse_eval.engines.composition import COMPOSED, PARTS, ComposedSpec
 from muse_eval.types import AnyMethod, LogitMixture, WeightMethod
-
-REINFORCED = (WeightMethod, LogitMixture)
-"""Forms whose trained model is not yet the unlearned one: it is reinforced on the forget text."""
+from muse_eval.unlearning import output
 
 
 @singledispatch
-def assemble(
-    _method: AnyMethod, _name: str, _params: Any, _folder: Path, _target: Callable[[], PreTrainedModel]
-) -> None:
-    """Turn the trained model that was saved in ``folder`` into the unlearned one, in place.
+def assemble(method: AnyMethod, name: str, params: Any, folder: Path, target: PreTrainedModel) -> None:  # noqa: ARG001
+    """Turn the reinforced model that was saved in ``folder`` into the unlearned one, in place.
 
     Args:
-        method: whose model it is.
+        method: whose model it is, of a form that ``plugins.MADE_LAST`` names.
         name: the method's file.
         params: the method's parameters.
         folder: a saved model.
-        target: loads the target as it was before unlearning, on the CPU.
+        target: the target as it was before unlearning, on the CPU.
     """
+    raise AssertionError(f"the trained model is the unlearned one: {method}")
 
 
 @assemble.register
-def _(
-    method: WeightMethod, _name: str, params: Any, folder: Path, target: Callable[[], PreTrainedModel]
-) -> None:
+def _(method: WeightMethod, _name: str, params: Any, folder: Path, target: PreTrainedModel) -> None:
     trained = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
-    start = dict(target().named_parameters())
+    start = dict(target.named_parameters())
     for name, weight in trained.named_parameters():
         weight.data = method.merge(start[name].data, weight.data, params)
     trained.save_pretrained(folder)
 
 
 @assemble.register
-def _(
-    _method: LogitMixture, name: str, params: Any, folder: Path, target: Callable[[], PreTrainedModel]
-) -> None:
+def _(_method: LogitMixture, name: str, params: Any, folder: Path, target: PreTrainedModel) -> None:
     before, after = (folder / part for part in PARTS)
     for part in (before, after):
         shutil.rmtree(part, ignore_errors=True)
     after.mkdir()
-    for file in [*folder.glob("*.safetensors"), *folder.glob("*.safetensors.index.json")]:
+    for file in [file for pattern in output.WEIGHTS for file in folder.glob(pattern)]:
         file.replace(after / file.name)
     for file in (*folder.glob("config.json"), *folder.glob("generation_config.json")):
         shutil.copy(file, after)
-    target().save_pretrained(before)
-    spec = {"schema_version": 1, "method": name, "params": asdict(params)}
-    (folder / COMPOSED).write_text(json.dumps(spec, indent=2) + "\n", encoding="utf-8")
+    target.save_pretrained(before)
+    spec = ComposedSpec(schema_version=1, method=name, params=asdict(params))
+    output.write_json(folder / COMPOSED, spec.model_dump())

@@ -175,6 +175,6 @@ class Journal(TrainerCallback):
         self.trainer.accelerator.wait_for_everyone()
         if not args.should_save:
             return
-        newest = self.folder / output.CHECKPOINTS / f"checkpoint-{state.global_step}"
+        newest = output.checkpoint(self.folder, state.global_step)
         self.tokenizer.save_pretrained(newest)
         output.complete(newest, drop_older=not self.keep_checkpoints)

@@ -1,5 +1,6 @@
 """Log-probabilities of sequences from a model's logits, in float32 and without a float32 copy of them all."""
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -30,6 +31,25 @@ def _chosen(logits: Tensor, chosen: Tensor) -> Tensor:
     return (picked - logits.logsumexp(-1)).masked_fill(chosen == IGNORE, 0.0)
 
 
+def in_chunks(part: Callable[..., Tensor], size: int, *tensors: Tensor | None) -> list[Tensor]:
+    """Apply a function to tensors piece by piece, and again in the backward pass.
+
+    What it computes in between is thrown away: else autograd would keep the float32 logits of every piece.
+
+    Args:
+        part: takes a piece of each tensor.
+        size: rows of a piece.
+        tensors: of one first dimension each; None is passed on as it is. The first is none.
+    """
+    assert tensors[0] is not None
+    count = -(-len(tensors[0]) // size)
+    pieces = [[None] * count if tensor is None else torch.split(tensor, size) for tensor in tensors]
+    return [
+        cast(Tensor, checkpoint(part, *piece, use_reentrant=False, preserve_rng_state=False))
+        for piece in zip(*pieces, strict=True)
+    ]
+
+
 def sequence_logps(logits: Tensor, labels: Tensor) -> SeqLogps:
     """Sum log p(token | what precedes it) over the tokens of each row that are no padding.
 
@@ -42,12 +62,5 @@ def sequence_logps(logits: Tensor, labels: Tensor) -> SeqLogps:
         a row's do not depend on the others.
     """
     goal = targets(labels)
-    # Recomputed in the backward pass: else autograd would keep the float32 logits of every chunk.
-    parts = [
-        cast(Tensor, checkpoint(_chosen, *pair, use_reentrant=False, preserve_rng_state=False))
-        for pair in zip(
-            torch.split(logits.flatten(0, 1), CHUNK), torch.split(goal.flatten(), CHUNK), strict=True
-        )
-    ]
-    each = torch.cat(parts).view(goal.shape)
+    each = torch.cat(in_chunks(_chosen, CHUNK, logits.flatten(0, 1), goal.flatten())).view(goal.shape)
     return SeqLogps(total=each.sum(-1), tokens=(goal != IGNORE).sum(-1).float(), each=each)

@@ -8,7 +8,6 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from muse_eval.types import (
     ActivationMethod,
@@ -21,7 +20,7 @@ from muse_eval.types import (
     WeightMethod,
 )
 from muse_eval.unlearning import retain, rows
-from muse_eval.unlearning.logps import IGNORE, sequence_logps, targets
+from muse_eval.unlearning.logps import IGNORE, in_chunks, sequence_logps, targets
 
 CHUNK = 512
 """Positions whose float32 distributions exist at a time."""
@@ -118,18 +117,8 @@ def _(method: LogitMethod, step: Step) -> Tensor:
         losses = method.loss(ours.float(), None if theirs is None else theirs.float(), goal, step.params)
         return (losses * weights).sum()
 
-    chunks = zip(
-        torch.split(ours.flatten(0, 1), CHUNK),
-        [None] * -(-goal.numel() // CHUNK) if theirs is None else torch.split(theirs.flatten(0, 1), CHUNK),
-        torch.split(goal.flatten(), CHUNK),
-        torch.split(weights.flatten(), CHUNK),
-        strict=True,
-    )
-    # Recomputed in the backward pass: else autograd would keep the float32 logits of every chunk.
-    parts = [
-        cast(Tensor, checkpoint(part, *chunk, use_reentrant=False, preserve_rng_state=False))
-        for chunk in chunks
-    ]
+    flat = None if theirs is None else theirs.flatten(0, 1)
+    parts = in_chunks(part, CHUNK, ours.flatten(0, 1), flat, goal.flatten(), weights.flatten())
     return torch.stack(parts).sum()
 
 

@@ -217,14 +217,10 @@ def complete(checkpoint: Path, drop_older: bool) -> None:
 def shed(checkpoint: Path) -> None:
     """Leave of a checkpoint its model alone, adapters merged; stopped in between, it can be called again."""
     (checkpoint / STATE).unlink(missing_ok=True)  # first: from what is left nothing may be resumed
-    for pattern in TRAINING_ONLY:
-        for path in checkpoint.glob(pattern):
-            path.unlink()
+    _remove(checkpoint, TRAINING_ONLY)
     merged = checkpoint / MERGED
     if merged.is_dir():
-        for pattern in ADAPTERS_ONLY:
-            for path in checkpoint.glob(pattern):
-                path.unlink()
+        _remove(checkpoint, ADAPTERS_ONLY)
         for path in merged.iterdir():
             path.replace(checkpoint / path.name)
         merged.rmdir()

@@ -4,13 +4,11 @@
 unlearning. Both are means over rows of the mean over their tokens, in nats, and enter the loss times λ.
 """
 
-from typing import cast
-
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from muse_eval.types import SeqLogps
+from muse_eval.unlearning.logps import in_chunks
 
 CHUNK = 512
 """Positions whose pair of float32 distributions exists at a time."""
@@ -38,11 +36,5 @@ def kl(policy: Tensor, target: Tensor, predicts: Tensor) -> Tensor:
         predicts: (batch, length) bool, the positions that predict a token.
     """
     weights = predicts / predicts.sum(-1, keepdim=True) / len(predicts)
-    flat = (policy.flatten(0, 1), target.flatten(0, 1), weights.flatten())
-    chunks = zip(*(torch.split(tensor, CHUNK) for tensor in flat), strict=True)
-    # Recomputed in the backward pass: else autograd would keep both distributions of every chunk.
-    parts = [
-        cast(Tensor, checkpoint(_divergence, *chunk, use_reentrant=False, preserve_rng_state=False))
-        for chunk in chunks
-    ]
+    parts = in_chunks(_divergence, CHUNK, policy.flatten(0, 1), target.flatten(0, 1), weights.flatten())
     return torch.stack(parts).sum()

@@ -2,9 +2,8 @@
 
 import copy
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,13 +16,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallba
 from muse_eval import plugins, provenance
 from muse_eval.config import HubRef, fingerprint, parse_params
 from muse_eval.errors import LocalError, UserError
-from muse_eval.types import ActivationMethod, AnyMethod, Method, PreferenceMethod
+from muse_eval.types import ActivationMethod, Method, PreferenceMethod
 from muse_eval.unlearning import adapters, output, processes, reports, rows
-from muse_eval.unlearning.assemble import REINFORCED, assemble
+from muse_eval.unlearning.assemble import assemble
 from muse_eval.unlearning.learner import Journal, Log, Progress, Unlearner
 from muse_eval.unlearning.recipe import UnlearnConfig, write_recipe
 from muse_eval.unlearning.reference import TakeReference
-from muse_eval.unlearning.start import Start, check_packages, open_target, precision
+from muse_eval.unlearning.start import check_packages, open_target, precision
 
 OPTIMIZERS = {"adamw": "adamw_torch", "adamw_8bit": "adamw_bnb_8bit"}
 """The optimisers as transformers' Trainer calls them."""
@@ -276,9 +275,10 @@ def unlearn(
     main = args.process_index == 0
     told = progress if main else None
     _, method, _ = plugins.method(config.method)
-    if keep_checkpoints and not plugins.leaves_epochs(config.method):
+    made_last = not plugins.leaves_epochs(config.method)
+    if keep_checkpoints and made_last:
         raise UserError(f"{config.method} makes its model after the last epoch; leave --keep-checkpoints out")
-    if isinstance(method, REINFORCED) and config.trust_remote_code:
+    if made_last and config.trust_remote_code:
         raise UserError(
             f"{config.method} cannot put together models that carry code of their own; use another"
         )
@@ -302,7 +302,8 @@ def unlearn(
                     merged = output.MERGED if keep_checkpoints and config.lora else None
                     newest = [begin(args, held, folder, recipe, overwrite, merged)]
                 broadcast_object_list(newest)
-                load = before(start, target, method, partial(start.load, config, dtype))
+                # A loaded model is trained in place.
+                kept = copy.deepcopy(target).cpu() if made_last and start.model is not None else None
                 if config.lora:
                     target = cast(PreTrainedModel, adapters.put_on(target, config.lora, config.seed))
                 trainer = build(config, args, target, pairs)
@@ -312,7 +313,9 @@ def unlearn(
                 run(config, trainer, journal, newest[0])
                 save(trainer, start.tokenizer, folder)
                 if args.should_save:
-                    assemble(method, recipe["method"]["loss"], trainer.params, folder, load)
+                    if made_last:
+                        origin = start.load(config, dtype) if kept is None else kept
+                        assemble(method, recipe["method"]["loss"], trainer.params, folder, origin)
                     output.write_json(
                         folder / output.card_name(recipe), write_card(config, recipe, trainer, folder)
                     )
@@ -320,17 +323,6 @@ def unlearn(
             output.appear(out, keep_checkpoints)
         PartialState().wait_for_everyone()
     return out
-
-
-def before(
-    start: Start, target: PreTrainedModel, method: AnyMethod, load: Callable[[], PreTrainedModel]
-) -> Callable[[], PreTrainedModel]:
-    """Return what gives the target as it was before training, where the method comes back to it."""
-    if start.model is None or not isinstance(method, REINFORCED):
-        return load
-    # A loaded model is trained in place.
-    kept = copy.deepcopy(target).cpu()
-    return lambda: kept
 
 
 def begin(

@@ -96,7 +96,7 @@ def test_every_weight_is_merged_tied_ones_once(tmp_path: Path) -> None:
     )
     target, reinforced = LlamaForCausalLM(config), LlamaForCausalLM(config)
     reinforced.save_pretrained(tmp_path)
-    assemble(task_vector.METHOD, "task_vector", task_vector.Params(alpha=0.5), tmp_path, lambda: target)
+    assemble(task_vector.METHOD, "task_vector", task_vector.Params(alpha=0.5), tmp_path, target)
     found = dict(LlamaForCausalLM.from_pretrained(tmp_path).named_parameters())
     theirs = dict(reinforced.named_parameters())
     for name, start in target.named_parameters():
