@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -27,12 +27,11 @@ from muse_eval.cli_options import (
     TokenizerOption,
     TruncateOption,
     note,
+    split,
     warn,
 )
+from muse_eval.cli_table import print_table
 from muse_eval.errors import UserError, unknown_name
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 
 class Verbs(TyperGroup):
@@ -58,14 +57,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="markdown",
 )
-
-
-def split(names: str | None, option: str) -> tuple[str, ...]:
-    """Split a comma-separated option; empty only where it was not given."""
-    found = tuple(name.strip() for name in (names or "").split(",") if name.strip())
-    if names is not None and not found:
-        raise UserError(f"{option} {names!r} names nothing; give names, comma-separated, or leave it out")
-    return found
 
 
 @app.callback(invoke_without_command=True)
@@ -246,29 +237,6 @@ app.command()(cli_tune.tune)
 app.command("list")(cli_lists.list_things)
 app.add_typer(cli_data.data_app, name="data")
 app.add_typer(cli_lists.cache_app, name="cache")
-
-
-def print_table(folders: list[Path], over_seeds: bool = False) -> None:
-    """Print runs as a table in the published shape."""
-    from muse_eval.leaderboard import draw, grid, headings, rows, task_spec
-    from muse_eval.results import load
-    from muse_eval.seeds import over_seeds as summarise
-
-    found = rows(stored for folder in folders if (stored := load(folder)) is not None)
-    columns = headings(found[0]["task"], found)
-    if over_seeds:
-        console().print(draw(summarise(columns, found)))
-    else:
-        spec = task_spec(found[0]["task"])
-        print(f"{spec.title if spec else found[0]['task']} (± half of the 95 % interval)")
-        console().print(draw(grid(columns, found)))
-
-
-def console() -> "Console":
-    """Return the terminal, or where there is none a page wide enough for a table."""
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else 120)
 
 
 def main() -> None:

@@ -1,10 +1,12 @@
-"""Options that several verbs share, and how a verb warns."""
+"""Options that several verbs share, how they are split, and how a verb warns."""
 
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from muse_eval.errors import UserError
 
 ModelOption = Annotated[str, typer.Option(help="Hub id (`owner/name`, `@revision` pins) or folder.")]
 TaskOption = Annotated[str | None, typer.Option(help="Task name or YAML file; else read off the model.")]
@@ -28,6 +30,13 @@ SetOption = Annotated[
 TruncateOption = Annotated[
     bool, typer.Option("--truncate", help="Cut what the context cannot hold; flagged.")
 ]
+MicroBatchOption = Annotated[int | None, typer.Option(help="Rows in memory at a time.")]
+CheckpointingOption = Annotated[
+    bool, typer.Option("--gradient-checkpointing", help="Less memory for more time.")
+]
+OptimOption = Annotated[str | None, typer.Option(help="adamw, or adamw_8bit (bitsandbytes): less memory.")]
+ReportOption = Annotated[str | None, typer.Option(help="Also send the log to tensorboard, trackio or wandb.")]
+KeepOption = Annotated[bool, typer.Option("--keep-checkpoints", help="Keep each epoch's model.")]
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace a result that other settings made.")
 ]
@@ -37,6 +46,14 @@ PickleOption = Annotated[
 CodeOption = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run the code that a model repository carries.")
 ]
+
+
+def split(names: str | None, option: str) -> tuple[str, ...]:
+    """Split a comma-separated option; empty only where it was not given."""
+    found = tuple(name.strip() for name in (names or "").split(",") if name.strip())
+    if names is not None and not found:
+        raise UserError(f"{option} {names!r} names nothing; give names, comma-separated, or leave it out")
+    return found
 
 
 def note(message: str) -> None:

@@ -6,16 +6,21 @@ from typing import Annotated
 import typer
 
 from muse_eval.cli_options import (
+    CheckpointingOption,
     CodeOption,
     DataOption,
+    MicroBatchOption,
+    OptimOption,
     OverwriteOption,
     PickleOption,
     QuietOption,
     ResultsOption,
     TokenizerOption,
     TruncateOption,
+    split,
     warn,
 )
+from muse_eval.cli_table import console, print_table
 from muse_eval.errors import UserError
 
 
@@ -42,14 +47,10 @@ def pipeline(
     epochs: Annotated[int | None, typer.Option(help="Epochs of unlearning.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Forget rows a step.")] = None,
     lambda_: Annotated[float | None, typer.Option("--lambda", help="λ, weight of the retain term.")] = None,
-    micro_batch_size: Annotated[int | None, typer.Option(help="Rows in memory at a time.")] = None,
-    gradient_checkpointing: Annotated[
-        bool, typer.Option("--gradient-checkpointing", help="Less memory for more time.")
-    ] = False,
+    micro_batch_size: MicroBatchOption = None,
+    gradient_checkpointing: CheckpointingOption = False,
     lora: Annotated[str | None, typer.Option(help="Low-rank adapters, as for `unlearn`: `r=16`.")] = None,
-    optim: Annotated[
-        str | None, typer.Option(help="adamw, or adamw_8bit (bitsandbytes): less memory.")
-    ] = None,
+    optim: OptimOption = None,
     select: Annotated[
         str,
         typer.Option(
@@ -88,7 +89,6 @@ def pipeline(
 
     Example: `muse-eval pipeline --task muse_mini --methods simnpo_gdr,npo_gdr --select paper`
     """
-    from muse_eval.cli import print_table, split
     from muse_eval.config import build, parse_settings
     from muse_eval.pipeline import pipeline as whole
     from muse_eval.pipeline_config import METHODS, PipelineConfig
@@ -147,7 +147,6 @@ def pipeline(
 def _worlds(task: str, seeds: str | None) -> list[str]:
     """Return the task's name for each seed, once; seed 0 is the plain name."""
     from muse_eval import plugins
-    from muse_eval.cli import split
 
     numbers = split(seeds, "--seeds")
     if not all(number.isdecimal() for number in numbers):
@@ -160,7 +159,6 @@ def _worlds(task: str, seeds: str | None) -> list[str]:
 def _print(task: str, folders: list[Path]) -> None:
     """Print a pipeline's table, and where its CSV files and figures are."""
     from muse_eval import plugins
-    from muse_eval.cli import console, print_table
     from muse_eval.epochs import CSV, FIGURE
     from muse_eval.folds import collect, table
     from muse_eval.leaderboard import draw

@@ -21,8 +21,10 @@ from muse_eval.cli_options import (
     TokenizerOption,
     TruncateOption,
     note,
+    split,
     warn,
 )
+from muse_eval.cli_table import print_table
 
 if TYPE_CHECKING:
     from muse_eval.worker import Outcome
@@ -72,7 +74,6 @@ def sweep(
 
     Example: `muse-eval sweep 'checkpoints/*' best=owner/name@revision --task muse_books --jobs 2`
     """
-    from muse_eval.cli import split
     from muse_eval.config import RunConfig, build, parse_settings
     from muse_eval.progress import display
     from muse_eval.run import ignore
@@ -121,8 +122,6 @@ def sweep(
 
 def _print(outcomes: Sequence["Outcome"], as_json: bool) -> None:
     """Print a table for each task, and a line for each model that failed."""
-    from muse_eval.cli import print_table
-
     done = {outcome.name: outcome.folder for outcome in outcomes if outcome.folder}
     failed = {outcome.name: outcome.reason for outcome in outcomes if not outcome.folder}
     if as_json:

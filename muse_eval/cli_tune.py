@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from muse_eval.cli_options import (
+    CheckpointingOption,
     CodeOption,
     DataOption,
+    MicroBatchOption,
     PickleOption,
     QuietOption,
     ResultsOption,
@@ -51,10 +53,8 @@ def tune(
     lambda_: Annotated[
         float | None, typer.Option("--lambda", help="λ, weight of the retain term, in every trial.")
     ] = None,
-    micro_batch_size: Annotated[int | None, typer.Option(help="Rows in memory at a time.")] = None,
-    gradient_checkpointing: Annotated[
-        bool, typer.Option("--gradient-checkpointing", help="Less memory for more time.")
-    ] = False,
+    micro_batch_size: MicroBatchOption = None,
+    gradient_checkpointing: CheckpointingOption = False,
     seed: Annotated[int, typer.Option(help="Seed of the intervals and of --trials.")] = 0,
     settings: SetOption = None,
     truncate: TruncateOption = False,

@@ -10,12 +10,17 @@ from typing import Annotated
 import typer
 
 from muse_eval.cli_options import (
+    CheckpointingOption,
     CodeOption,
     DataOption,
+    KeepOption,
+    MicroBatchOption,
     ModelOption,
+    OptimOption,
     OverwriteOption,
     PickleOption,
     QuietOption,
+    ReportOption,
     TokenizerOption,
 )
 from muse_eval.errors import LocalError, UserError
@@ -37,7 +42,7 @@ def unlearn(
     lr: Annotated[float | None, typer.Option(help="Constant learning rate; else the task's.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the forget set; else the task's.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Forget rows a step; else the task's.")] = None,
-    micro_batch_size: Annotated[int | None, typer.Option(help="Rows in memory at a time.")] = None,
+    micro_batch_size: MicroBatchOption = None,
     max_len: Annotated[int | None, typer.Option(help="Tokens of a row; else the task's.")] = None,
     settings: Annotated[
         list[str] | None,
@@ -48,9 +53,7 @@ def unlearn(
     lambda_: Annotated[float | None, typer.Option("--lambda", help="λ, weight of the retain term.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the row order.")] = 0,
     dtype: Annotated[str, typer.Option(help="auto, float32, mixed or bfloat16.")] = "auto",
-    gradient_checkpointing: Annotated[
-        bool, typer.Option("--gradient-checkpointing", help="Less memory for more time.")
-    ] = False,
+    gradient_checkpointing: CheckpointingOption = False,
     lora: Annotated[
         str | None,
         typer.Option(
@@ -58,13 +61,9 @@ def unlearn(
             "`targets=q_proj+v_proj` (else every linear layer)."
         ),
     ] = None,
-    optim: Annotated[str, typer.Option(help="adamw, or adamw_8bit (bitsandbytes): less memory.")] = "adamw",
-    report_to: Annotated[
-        str | None, typer.Option(help="Also send the log to tensorboard, trackio or wandb.")
-    ] = None,
-    keep_checkpoints: Annotated[
-        bool, typer.Option("--keep-checkpoints", help="Keep each epoch's model.")
-    ] = False,
+    optim: OptimOption = "adamw",
+    report_to: ReportOption = None,
+    keep_checkpoints: KeepOption = False,
     overwrite: OverwriteOption = False,
     allow_pickle: PickleOption = False,
     trust_remote_code: CodeOption = False,

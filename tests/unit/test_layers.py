@@ -30,6 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "cli_options",
         "cli_pipeline",
         "cli_sweep",
+        "cli_table",
         "cli_tune",
         "cli_unlearn",
     ),

@@ -1,0 +1,31 @@
+"""Prints stored runs as a table on the terminal."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def print_table(folders: list[Path], over_seeds: bool = False) -> None:
+    """Print runs as a table in the published shape."""
+    from muse_eval.leaderboard import draw, grid, headings, rows, task_spec
+    from muse_eval.results import load
+    from muse_eval.seeds import over_seeds as summarise
+
+    found = rows(stored for folder in folders if (stored := load(folder)) is not None)
+    columns = headings(found[0]["task"], found)
+    if over_seeds:
+        console().print(draw(summarise(columns, found)))
+    else:
+        spec = task_spec(found[0]["task"])
+        print(f"{spec.title if spec else found[0]['task']} (± half of the 95 % interval)")
+        console().print(draw(grid(columns, found)))
+
+
+def console() -> "Console":
+    """Return the terminal, or where there is none a page wide enough for a table."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 120)
