@@ -221,6 +221,7 @@ def check(
     expected = checking.load_baseline(baseline)
     if only is not None:
         expected = checking.only(expected, split(only, "--only"))
+        found = [result for result in found if result.key in expected.runs]
     report = checking.compare(found, expected)
     if as_json:
         print(json.dumps(checking.to_json(report), indent=2, ensure_ascii=False))

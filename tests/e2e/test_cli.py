@@ -295,6 +295,12 @@ def test_check_is_0_when_fine_1_on_a_regression_and_2_when_it_cannot_tell() -> N
     assert "no such run" in done.stdout
     assert done.stdout.splitlines()[-1].startswith("cannot tell: ")
 
+    # The run that is left out is known, and not told of as if it were not.
+    done = muse("check", "--only", "muse_books/one")
+    assert done.exit_code == 0
+    assert {line.split()[0] for line in done.stdout.splitlines()[:-1]} == {"muse_books/one"}
+    assert "not in the baseline" not in done.stdout
+
 
 # ── list, data, cache ────────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize(
