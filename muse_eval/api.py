@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from muse_eval import plugins
 from muse_eval.config import RunConfig, build
-from muse_eval.data import open_data
+from muse_eval.data import Data, open_data
 from muse_eval.errors import UserError, unknown_name
-from muse_eval.run import Progress, ignore, run
+from muse_eval.run import Note, Progress, ignore, run
 from muse_eval.store import Warn
 from muse_eval.types import Result
 
@@ -85,6 +85,7 @@ def unlearn(
     keep_checkpoints: bool = False,
     progress: Progress = ignore,
     log: Callable[[Mapping[str, Any]], None] = ignore,
+    note: Note = ignore,
     **options: Any,
 ) -> Path:
     """Unlearn a task's forget set and return the folder of the unlearned model.
@@ -100,6 +101,7 @@ def unlearn(
         keep_checkpoints: leave each epoch's model in ``out/checkpoints``.
         progress: told of every optimiser step.
         log: told of every step's line of ``log.jsonl``.
+        note: told, in one line, of what in the data contributes nothing.
         options: any field of ``unlearning.recipe.UnlearnConfig``: ``lr``, ``epochs``, ``lambda_``,
             ``params={"beta": 0.7}`` …
 
@@ -121,13 +123,10 @@ def unlearn(
     data = open_data(spec, None if data_dir is None else Path(data_dir))
     _, form, term = plugins.method(method)
 
-    def texts(split: str) -> list[str]:
-        return [row["text"] for row in data.split(split).rows]
-
     return train(
         config,
-        texts(forget or spec.unlearn.forget),
-        texts(spec.unlearn.retain) if uses_retain(form, term) else [],
+        _texts(data, forget or spec.unlearn.forget, note),
+        _texts(data, spec.unlearn.retain, note) if uses_retain(form, term) else [],
         Path(out),
         fallbacks=spec.tokenizers,
         overwrite=overwrite,
@@ -148,6 +147,7 @@ def finetune(
     keep_checkpoints: bool = False,
     progress: Progress = ignore,
     log: Callable[[Mapping[str, Any]], None] = ignore,
+    note: Note = ignore,
     **options: Any,
 ) -> Path:
     """Make a task's target or retrain model from a base model, and return its folder.
@@ -162,6 +162,7 @@ def finetune(
         keep_checkpoints: leave each epoch's model in ``out/checkpoints``.
         progress: told of every optimiser step.
         log: told of every step's line of ``log.jsonl``.
+        note: told, in one line, of what in the data contributes nothing.
         options: any field of ``unlearning.recipe.UnlearnConfig`` but the method and its parameters.
 
     Raises:
@@ -180,7 +181,7 @@ def finetune(
     data = open_data(spec, None if data_dir is None else Path(data_dir))
     return train(
         config,
-        [row["text"] for split in spec.reads(role) for row in data.split(split).rows],
+        [text for split in spec.reads(role) for text in _texts(data, split, note)],
         [],
         Path(out),
         fallbacks=spec.tokenizers,
@@ -189,3 +190,10 @@ def finetune(
         progress=progress,
         log=log,
     )
+
+
+def _texts(data: Data, name: str, note: Note) -> list[str]:
+    split = data.split(name)
+    if said := split.say_blank():
+        note(said)
+    return split.texts

@@ -60,6 +60,7 @@ def show(
                 "bytes": f"{found.fingerprint.num_bytes} bytes",
                 "sha256": found.sha256[:12],
                 "use": "scored" if name in scored else "fold" if name in folds else "",
+                "blank": f"{len(found.blank)} blank" if found.blank else "",
             }
         )
     print_columns(lines)
@@ -93,7 +94,9 @@ def verify(
         lines = {what: [_plain(one) for one in each] for what, each in told.items()}
         print(json.dumps(lines, indent=2, ensure_ascii=False))
     else:
-        print("\n".join([*map(_verdict_line, verdicts), *map(str, shifts)]))
+        read = (data.split(one.split) for one in verdicts if one.status != "missing")
+        blank = [said for split in read if (said := split.say_blank())]
+        print("\n".join([*map(_verdict_line, verdicts), *blank, *map(str, shifts)]))
         for suspicion in found:
             warn(str(suspicion))
     wrong = [

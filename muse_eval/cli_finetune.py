@@ -18,6 +18,7 @@ from muse_eval.cli_options import (
     QuietOption,
     ReportOption,
     TokenizerOption,
+    note,
 )
 from muse_eval.cli_unlearn import leave, one_voice, rank
 
@@ -52,6 +53,7 @@ def finetune(
     """
     from muse_eval.api import finetune as make
     from muse_eval.progress import display
+    from muse_eval.run import ignore
 
     with one_voice(), display(quiet or rank() > 0) as progress:
         made = make(
@@ -64,6 +66,7 @@ def finetune(
             keep_checkpoints=keep_checkpoints,
             progress=progress,
             log=progress.losses,
+            note=ignore if rank() else note,
             tokenizer=tokenizer,
             lr=lr,
             epochs=epochs,

@@ -17,6 +17,7 @@ from muse_eval.cli_options import (
     ResultsOption,
     TokenizerOption,
     TruncateOption,
+    note,
     split,
     warn,
 )
@@ -135,7 +136,14 @@ def pipeline(
     for config in configs:
         with display(quiet) as progress:
             folders.append(
-                whole(config, stage=progress.stage, progress=progress, log=progress.losses, warn=warn)
+                whole(
+                    config,
+                    stage=progress.stage,
+                    progress=progress,
+                    log=progress.losses,
+                    warn=warn,
+                    note=note,
+                )
             )
         _print(config.task, folders[-1])
     if len(configs) > 1:

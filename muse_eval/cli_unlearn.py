@@ -22,6 +22,7 @@ from muse_eval.cli_options import (
     QuietOption,
     ReportOption,
     TokenizerOption,
+    note,
 )
 from muse_eval.errors import LocalError, UserError
 
@@ -77,6 +78,7 @@ def unlearn(
     from muse_eval.api import unlearn as make
     from muse_eval.config import parse_pairs
     from muse_eval.progress import display
+    from muse_eval.run import ignore
 
     short = {name: value for name, value in {"beta": beta, "gamma": gamma}.items() if value is not None}
     params = parse_pairs(settings or [], "NAME=VALUE")
@@ -93,6 +95,7 @@ def unlearn(
             keep_checkpoints=keep_checkpoints,
             progress=progress,
             log=progress.losses,
+            note=ignore if rank() else note,
             tokenizer=tokenizer,
             preset=preset,
             lr=lr,

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from muse_eval.config import SplitFingerprint, TaskSpec, fingerprint
-from muse_eval.errors import UserError
+from muse_eval.errors import UserError, listed
 from muse_eval.sources import BuiltinWorld, Hub, LocalFolder, MissingSplit, Source, columns_of
 from muse_eval.types import Row, Splits
+
+SCORED = ("knowmem", "verbmem", "privleak")
+"""Groups of splits that are scored row by row; every other one holds text to train on."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,23 @@ class Split:
         """Digest of the content, in order."""
         return fingerprint([dict(row) for row in self.rows])
 
+    @property
+    def texts(self) -> list[str]:
+        """The texts of its rows, blank ones too: what training is given, and what its recipe names."""
+        return [row["text"] for row in self.rows]
+
+    @property
+    def blank(self) -> tuple[int, ...]:
+        """The rows, from 0, whose text is blank: they stand in the data and contribute nothing."""
+        return tuple(index for index, row in enumerate(self.rows) if not row.get("text", "x").strip())
+
+    def say_blank(self) -> str:
+        """Say in one line which rows are blank, and that they contribute nothing; empty where none is."""
+        if not self.blank:
+            return ""
+        count = f"{len(self.blank)} of {len(self.rows)} rows {'is' if len(self.blank) == 1 else 'are'} blank"
+        return f"{self.name}: {count} ({listed('row', self.blank)}): nothing to train on"
+
 
 class Data:
     """A task's splits, read when asked for and kept."""
@@ -40,6 +60,8 @@ class Data:
 
     def split(self, name: str) -> Split:
         """Read a split, under its older name where the source has only that.
+
+        A row of training text may be blank (MUSE-News has one); no other cell may.
 
         Raises:
             UserError: it is missing, empty, or a row is not of the right shape.
@@ -68,7 +90,10 @@ class _Roles(Mapping[str, tuple[Row, ...]]):
         self._data, self._names = data, splits
 
     def __getitem__(self, role: str) -> tuple[Row, ...]:
-        return self._data.split(self._names[role]).rows
+        split = self._data.split(self._names[role])
+        if split.blank:
+            raise UserError(_empty(split.name, split.blank[0], "text"))
+        return split.rows
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -104,7 +129,7 @@ def _folder(root: Path, said: str) -> Data:
 
 def _checked(name: str, raw: list[Any], where: str) -> tuple[Row, ...]:
     """Turn raw rows into rows of text, or say which one is wrong."""
-    wanted = columns_of(name)
+    wanted, may_be_blank = columns_of(name), name.split("/")[0] not in SCORED
     if not raw:
         raise UserError(f"{where} is empty; {name} needs at least one row of {', '.join(wanted)}")
     rows = []
@@ -124,10 +149,16 @@ def _checked(name: str, raw: list[Any], where: str) -> tuple[Row, ...]:
                 row[column].encode()
             except UnicodeEncodeError as error:
                 raise UserError(f"{where}: row {index}: {column!r} is not valid Unicode: {error}") from None
-            if column in wanted and not row[column].strip():
-                raise UserError(f"{where}: row {index}: {column!r} is empty; fill it in or drop the row")
+            if column in wanted and not row[column].strip() and not may_be_blank:
+                raise UserError(_empty(where, index, column))
         rows.append({column: row[column] for column in kept})
+    if may_be_blank and not any(row["text"].strip() for row in rows):
+        raise UserError(f"{where} has blank rows alone; {name} needs at least one text")
     return tuple(rows)
+
+
+def _empty(where: str, row: int, column: str) -> str:
+    return f"{where}: row {row}: {column!r} is empty; fill it in or drop the row"
 
 
 @dataclass(frozen=True)

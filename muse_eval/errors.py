@@ -1,7 +1,10 @@
 """The one exception for what a user can mend: a single line that says what to do."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+SHOWN = 5
+"""Items that a line names; the rest are counted."""
 
 
 class UserError(Exception):
@@ -32,3 +35,12 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
 def first_line(error: BaseException) -> str:
     """Return an error's first line, or its kind where it says nothing: another library's words in ours."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+
+
+def listed(noun: str, items: Sequence[object]) -> str:
+    """Name some of the items and count the rest: ``rows 3, 7 and 9``."""
+    shown = [str(item) for item in items[:SHOWN]]
+    if len(items) > SHOWN:
+        shown.append(f"{len(items) - SHOWN} more")
+    head = ", ".join(shown[:-1])
+    return f"{noun}{'s' if len(items) > 1 else ''} {f'{head} and ' if head else ''}{shown[-1]}"

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from muse_eval.config import ColumnSpec
+from muse_eval.errors import listed
 from muse_eval.passages import normal, words
 from muse_eval.types import Row
 
-SHOWN = 5
-"""Rows that a line names; the rest are counted (``--json`` has them all)."""
 WORDS_PER_TOKEN = 0.5
 """Fewer than any tokenizer makes of prose (MUSE-News: 128 Llama tokens are 73 to 99 words), to be sure."""
 READABLE = 0.5
@@ -33,15 +32,6 @@ class Suspicion:
     def __str__(self) -> str:
         """Return it as one line: where, what, and what to do."""
         return f"{self.split}: {self.what}; {self.do}"
-
-
-def listed(noun: str, items: Sequence[object]) -> str:
-    """Name some of the items and count the rest: ``rows 3, 7 and 9``."""
-    shown = [str(item) for item in items[:SHOWN]]
-    if len(items) > SHOWN:
-        shown.append(f"{len(items) - SHOWN} more")
-    head = ", ".join(shown[:-1])
-    return f"{noun}{'s' if len(items) > 1 else ''} {f'{head} and ' if head else ''}{shown[-1]}"
 
 
 def check(spec: ColumnSpec, params: Any, splits: Mapping[str, Sequence[Row]]) -> list[Suspicion]:

@@ -71,9 +71,10 @@ class Match:
 
 
 def repeats(texts: Sequence[str]) -> dict[int, int]:
-    """Return each row that repeats an earlier one, with the first of its kind."""
+    """Return each row that repeats an earlier one, with the first of its kind; blank rows repeat none."""
     first: dict[str, int] = {}
-    found = {row: first.setdefault(normal(text), row) for row, text in enumerate(texts)}
+    forms = enumerate(map(normal, texts))
+    found = {row: first.setdefault(form, row) for row, form in forms if form}
     return {row: of for row, of in found.items() if row != of}
 
 
@@ -90,10 +91,11 @@ class Passages:
 
     @cached_property
     def equal(self) -> dict[str, Place]:
-        """Return the first place of each text, by its normal form."""
+        """Return the first place of each text that is not blank, by its normal form."""
         found: dict[str, Place] = {}
-        for place, text in zip(self.places, self.texts, strict=True):
-            found.setdefault(normal(text), place)
+        for place, form in zip(self.places, map(normal, self.texts), strict=True):
+            if form:
+                found.setdefault(form, place)
         return found
 
     @cached_property

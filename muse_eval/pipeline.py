@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from muse_eval.folds import FoldRuns, collect, to_csv
 from muse_eval.made import Fold, Made
 from muse_eval.pipeline_config import PipelineConfig, check, fold_name, method_params, run_config
 from muse_eval.results import StoredResult, load, run_folder, write_files
-from muse_eval.run import Progress, ignore, run
+from muse_eval.run import Note, Progress, ignore, run
 from muse_eval.selection import check_retrain
 from muse_eval.store import Warn
 from muse_eval.trajectory import scores
@@ -39,6 +40,7 @@ class _Pipeline:
     progress: Progress
     log: Log
     warn: Warn
+    note: Note
 
     def score(self, model: str, name: str, folder: Path | None = None, made: Made | None = None) -> Path:
         """Score a model, unless the very same result is there; return its run's folder."""
@@ -63,6 +65,7 @@ class _Pipeline:
             and plugins.leaves_epochs(method),
             progress=self.progress,
             log=self.log,
+            note=self.note,
             tokenizer=config.tokenizer,
             lambda_=config.weight(method),
             seed=self.task.data.seed,
@@ -102,6 +105,7 @@ def pipeline(
     progress: Progress = ignore,
     log: Log = ignore,
     warn: Warn = ignore,
+    note: Note = ignore,
 ) -> list[Path]:
     """Make or find target and retrain, unlearn with each method, score all; return the runs' folders.
 
@@ -115,7 +119,8 @@ def pipeline(
     task = plugins.task(config.task)
     models = references(config, task, stage, progress)
     data = open_data(task, config.data_dir)
-    work = _Pipeline(config, task, data, models, stage, progress, log, warn)
+    # Each method reads the same texts: what is odd in them is said once.
+    work = _Pipeline(config, task, data, models, stage, progress, log, warn, cache(note))
     retrain, target = (work.score(models[name], name) for name in ("retrain", "target"))
     if config.scores_epochs:
         check_retrain(config.select, scores(_load(retrain)))
@@ -141,7 +146,7 @@ def _folds(work: _Pipeline, method: str, target: Path) -> list[Path]:
     for number, split in enumerate(folds.forget, 1):
         name = fold_name(method, number)
         out = work.unlearn(method, model, name, split)
-        card, texts = _card(out), len(work.data.split(split).rows)
+        card, texts = _card(out), len(work.data.split(split).rows) - len(work.data.split(split).blank)
         tokens = card.get("tokens", {}).get("forget")
         fold = Fold(method, split, number, len(folds.forget), folds.mode, texts, tokens)
         folder, unlearned = work.finish(out, name, Made(card["fingerprint"], fold), start)

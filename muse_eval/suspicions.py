@@ -7,8 +7,9 @@ from typing import Any
 
 from muse_eval import example_checks, plugins
 from muse_eval.config import ColumnSpec, TaskSpec
-from muse_eval.data import Data
-from muse_eval.example_checks import Suspicion, listed
+from muse_eval.data import Data, Split
+from muse_eval.errors import listed
+from muse_eval.example_checks import Suspicion
 from muse_eval.passages import ANCHOR, Match, Passages, repeats, shared, strangers
 from muse_eval.shift import Told, told_by_length, told_by_words
 from muse_eval.sources import MissingSplit, columns_of
@@ -102,6 +103,7 @@ def examine(task: TaskSpec, splits: Rows, shifts: Iterable[Shift] = ()) -> tuple
     found = [
         *_missing(task, splits),
         *_both_sides(task),
+        *_blank(columns, splits),
         *_repeated(splits),
         *_overlaps(task, splits),
         *_unread(task, splits),
@@ -176,6 +178,18 @@ def _texts(split: str, rows: Sequence[Row]) -> list[str]:
     columns = columns_of(split)
     kept = columns[:1] if "question" in columns else columns
     return ["".join(row[column] for column in kept) for row in rows]
+
+
+def _blank(columns: Mapping[str, tuple[ColumnSpec, Metric, Any]], splits: Rows) -> Iterator[Suspicion]:
+    """Tell of blank rows that a run would refuse; where they are only trained on they do no harm."""
+    for spec, _, params in columns.values():
+        for role, split in spec.splits.items():
+            blank = Split(split, tuple(splits.get(split, ()))).blank
+            if blank and (role != "retain" or getattr(params, "retain", True)):
+                what = (
+                    f"{listed('row', blank)} {'is' if len(blank) == 1 else 'are'} blank, and no run scores it"
+                )
+                yield Suspicion("blank", split, blank, what, "fill in or drop what is blank")
 
 
 # ── the same text in two places ──────────────────────────────────────────────────────────────────

@@ -50,15 +50,16 @@ KINDS: dict[str, Callable[[Sequence[str], PreTrainedTokenizerBase, int], list[Ro
 def make(
     kind: str, split: str, texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_len: int
 ) -> list[Row]:
-    """Make the rows of a split (``forget`` or ``retain``, for the errors).
+    """Make the rows of a split (``forget`` or ``retain``, for the errors); a blank text makes none.
 
     Raises:
         UserError: the split is empty, or a row has no token to predict.
     """
-    if not any(texts):
+    written = {index: text for index, text in enumerate(texts) if text.strip()}
+    if not written:
         raise UserError(f"the {split} data is empty; there is nothing to train on")
-    rows = KINDS[kind](texts, tokenizer, max_len)
-    for index, row in enumerate(rows):
+    rows = KINDS[kind](list(written.values()), tokenizer, max_len)
+    for index, row in zip(written, rows, strict=True) if kind == "document" else enumerate(rows):
         if len(row) < 2:
             raise UserError(f"{split} {kind} {index} is shorter than two tokens; remove it from the data")
     return rows

@@ -91,3 +91,30 @@ def test_a_split_that_is_missing_is_named(tiny_model: Path, tmp_path: Path) -> N
         muse_eval.finetune(
             tiny_model, str(task), "target", tmp_path / "out", data_dir=write_data(tmp_path / "d")
         )
+
+
+def test_blank_rows_contribute_nothing_and_are_told(tiny_model: Path, tmp_path: Path) -> None:
+    """The same weights as without them, a line that counts them, and a pipeline that says it once."""
+    task = write_task(tmp_path / "village.yaml")
+    plain = write_data(tmp_path / "plain")
+    blank = write_data(
+        tmp_path / "blank",
+        {**SPLITS, "raw/forget": ["", *SPLITS["raw/forget"][:2], " ", *SPLITS["raw/forget"][2:]]},
+    )
+    line = "muse-eval: raw/forget: 2 of 6 rows are blank (rows 0 and 3): nothing to train on"
+    for data in (plain, blank):
+        made = tmp_path / f"target-{data.name}"
+        arguments = ["--model", tiny_model, "--task", task, "--data-dir", data, "--out", made, "--quiet"]
+        done = muse("finetune", "--role", "target", "--lr", "1e-3", "--epochs", "1", *arguments)
+        assert done.exit_code == 0, done.stderr
+        assert done.stderr.count(line) == (data is blank)
+    weights = [
+        (tmp_path / f"target-{data.name}" / "model.safetensors").read_bytes() for data in (plain, blank)
+    ]
+    assert weights[0] == weights[1]
+    done = muse(
+        "pipeline", "--task", task, "--data-dir", blank, "--target", made, "--retrain", tiny_model,
+        "--methods", "ga,simnpo_gdr", "--results", tmp_path / "results", "--quiet",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+    assert done.stderr.count(line) == 1

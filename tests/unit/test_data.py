@@ -38,6 +38,37 @@ def data(root: Path) -> Data:
     return Data(LocalFolder(root))
 
 
+# ── blank rows of training text ──────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize("split", ["raw/forget", "scal/forget_1", "sust/forget_2", "mine/texts"])
+def test_blank_training_text_is_kept_counted_and_told(tmp_path: Path, split: str) -> None:
+    put(tmp_path, split, ["one", " \n", {"text": "two"}, ""])
+    read = data(tmp_path).split(split)
+    assert read.texts == ["one", " \n", "two", ""]
+    assert read.blank == (1, 3)
+    assert read.say_blank() == f"{split}: 2 of 4 rows are blank (rows 1 and 3): nothing to train on"
+    # As the hub counts the bytes of the data as they are: 3 + 2 + 3 + 0, and 4 a cell.
+    assert read.fingerprint == SplitFingerprint(rows=4, num_bytes=8 + 16)
+    (written,) = export(data(tmp_path), [split], tmp_path / "copy")
+    assert json.loads(written.read_text(encoding="utf-8")) == read.texts
+
+
+def test_no_blank_row_is_no_word(folder: Path) -> None:
+    assert data(folder).split("raw/forget").say_blank() == ""
+
+
+def test_training_text_that_is_all_blank_is_refused(tmp_path: Path) -> None:
+    put(tmp_path, "raw/forget", ["", " "])
+    with pytest.raises(UserError, match=r"raw/forget\.json has blank rows alone; raw/forget needs at least"):
+        data(tmp_path).split("raw/forget")
+
+
+def test_a_blank_text_that_is_scored_is_refused(tmp_path: Path) -> None:
+    put(tmp_path, "raw/forget", ["one", ""])
+    roles = data(tmp_path).roles({"forget": "raw/forget"})
+    with pytest.raises(UserError, match="raw/forget: row 1: 'text' is empty; fill it in or drop the row"):
+        roles["forget"]
+
+
 # ── reading a folder ─────────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize(
     ("split", "columns"),

@@ -59,6 +59,11 @@ def test_a_text_is_the_same_whatever_its_case_and_white_space() -> None:
 
 
 # ── shared passages ──────────────────────────────────────────────────────────────────────────────
+def test_blank_texts_are_the_same_as_nothing() -> None:
+    assert repeats(["", "a", " ", "A"]) == {3: 1}
+    assert shared(Passages({"raw/retain1": ["", "b"]}), Passages({"raw/forget": ["\n", "a"]})) == []
+
+
 def test_the_same_text_is_found_however_short() -> None:
     assert found(["Yes.", "No."], ["maybe", " no. "]) == [(1, 1, 0)]
     long = text(prose(1, 200))

@@ -49,6 +49,15 @@ def test_several_documents_are_one_text() -> None:
     assert rows.chunks([text(1, 2), text(3, 6)], tokenizer(), 4) == rows.chunks([text(1, 6)], tokenizer(), 4)
 
 
+@pytest.mark.parametrize("kind", ["chunk", "document"])
+def test_a_blank_text_makes_no_row(kind: str) -> None:
+    texts = [text(1, 2), text(3, 6)]
+    blank = ["", texts[0], " \n", texts[1], ""]
+    assert rows.make(kind, "forget", blank, tokenizer(), 4) == rows.make(
+        kind, "forget", texts, tokenizer(), 4
+    )
+
+
 def test_documents_are_joined_by_a_blank_line() -> None:
     seen: list[str] = []
 
@@ -77,8 +86,8 @@ def test_empty_data_is_refused(texts: list[str], split: str) -> None:
 
 
 def test_a_text_shorter_than_two_tokens_is_refused() -> None:
-    with pytest.raises(UserError, match="forget document 1 is shorter than two tokens"):
-        rows.make("document", "forget", ["1 2", ""], tokenizer(), 4)
+    with pytest.raises(UserError, match="forget document 2 is shorter than two tokens"):
+        rows.make("document", "forget", ["1 2", "", "3"], tokenizer(bos=False), 4)
     with pytest.raises(UserError, match="forget chunk 0 is shorter than two tokens"):
         rows.make("chunk", "forget", ["1"], tokenizer(bos=False), 4)
 

@@ -12,8 +12,8 @@ import pytest
 from muse_eval import plugins
 from muse_eval.config import TaskSpec
 from muse_eval.data import Data, open_data
-from muse_eval.errors import UserError
-from muse_eval.example_checks import Suspicion, listed
+from muse_eval.errors import UserError, listed
+from muse_eval.example_checks import Suspicion
 from muse_eval.sources import LocalFolder
 from muse_eval.suspicions import FEW, Shift, differences, examine, read
 from tests.corpus import Splits, corpus, prose
@@ -255,6 +255,23 @@ def test_an_answer_that_would_be_cut() -> None:
 def test_an_answer_that_rouge_cannot_read(answer: str, expected: bool) -> None:
     found = told(put("knowmem/forget_qa", 4, answer=answer))
     assert found == ([("unreadable", "knowmem/forget_qa", (4,))] if expected else [])
+
+
+def test_a_blank_row_that_is_scored(tmp_path: Path) -> None:
+    """Here raw/holdout is scored and read as training text is; raw/forget is only trained on."""
+    splits, task = corpus(), spec()
+    splits["raw/holdout"] = [*splits["privleak/holdout"], {"text": " "}]
+    splits["raw/forget"].append({"text": ""})
+    task["columns"]["privleak"]["splits"]["holdout"] = "raw/holdout"
+    made = TaskSpec.model_validate(task)
+    found = examine(made, read(made, Data(LocalFolder(write_data(tmp_path, splits)))))
+    assert [(one.kind, one.split, one.rows) for one in found] == [
+        ("blank", "raw/holdout", (20,)),
+        ("short-text", "raw/holdout", (20,)),
+    ]
+    assert str(found[0]) == (
+        "raw/holdout: row 20 is blank, and no run scores it; fill in or drop what is blank"
+    )
 
 
 def test_an_empty_answer_is_refused_on_reading(tmp_path: Path) -> None:
