@@ -11,6 +11,7 @@ from muse_eval.config import RunConfig, build
 from muse_eval.data import Data, open_data
 from muse_eval.errors import UserError, unknown_name
 from muse_eval.run import Note, Progress, ignore, run
+from muse_eval.sources import MissingSplit, columns_of
 from muse_eval.store import Warn
 from muse_eval.types import Result
 
@@ -142,6 +143,7 @@ def finetune(
     role: Literal["target", "retrain"],
     out: str | Path,
     *,
+    reads: Sequence[str] = (),
     data_dir: str | Path | None = None,
     overwrite: bool = False,
     keep_checkpoints: bool = False,
@@ -157,6 +159,7 @@ def finetune(
         task: name of a task or a YAML file; its ``finetune`` section holds the defaults.
         role: ``target`` reads the forget and the retain texts, ``retrain`` the retain texts alone.
         out: the folder to make; returned at once where the same was made before.
+        reads: the splits to read; empty: the task's for this role.
         data_dir: the task's data in the layout of MUSE's own loader.
         overwrite: replace what was made otherwise in ``out``.
         keep_checkpoints: leave each epoch's model in ``out/checkpoints``.
@@ -181,7 +184,7 @@ def finetune(
     data = open_data(spec, None if data_dir is None else Path(data_dir))
     return train(
         config,
-        [text for split in spec.reads(role) for text in _texts(data, split, note)],
+        _reading(data, reads or spec.reads(role), role, note),
         [],
         Path(out),
         fallbacks=spec.tokenizers,
@@ -192,7 +195,20 @@ def finetune(
     )
 
 
+def _reading(data: Data, splits: Sequence[str], role: str, note: Note) -> list[str]:
+    """Return all that a role reads; where a split is not there, say that others can be named."""
+    try:
+        return [text for split in splits for text in _texts(data, split, note)]
+    except MissingSplit as error:
+        raise UserError(
+            f"{error}; the {role} model reads {', '.join(splits)}: add what is missing, or name the splits "
+            "to read with --reads"
+        ) from None
+
+
 def _texts(data: Data, name: str, note: Note) -> list[str]:
+    if columns_of(name) != ("text",):
+        raise UserError(f"{name} is no split of texts to train on; name one of raw, scal or sust")
     split = data.split(name)
     if said := split.say_blank():
         note(said)

@@ -19,6 +19,7 @@ from muse_eval.cli_options import (
     ReportOption,
     TokenizerOption,
     note,
+    split,
 )
 from muse_eval.cli_unlearn import leave, one_voice, rank
 
@@ -28,6 +29,9 @@ def finetune(
     model: ModelOption,
     task: Annotated[str, typer.Option(help="Task name or YAML file.")],
     out: Annotated[Path, typer.Option(help="Folder to make for the model.")],
+    reads: Annotated[
+        str | None, typer.Option(help="Splits to read, comma-separated (`raw/forget`); else the task's.")
+    ] = None,
     data_dir: DataOption = None,
     tokenizer: TokenizerOption = None,
     lr: Annotated[float | None, typer.Option(help="Constant learning rate; else the task's.")] = None,
@@ -61,6 +65,7 @@ def finetune(
             task,
             role,  # type: ignore[arg-type]  # checked there
             out,
+            reads=split(reads, "--reads"),
             data_dir=data_dir,
             overwrite=overwrite,
             keep_checkpoints=keep_checkpoints,

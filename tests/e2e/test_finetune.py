@@ -87,10 +87,29 @@ def test_mistakes_are_one_line(
 
 def test_a_split_that_is_missing_is_named(tiny_model: Path, tmp_path: Path) -> None:
     task = write_task(tmp_path / "village.yaml", finetune={"target": ["train/forget"]})
-    with pytest.raises(UserError, match=r"train/forget\.json does not exist"):
-        muse_eval.finetune(
-            tiny_model, str(task), "target", tmp_path / "out", data_dir=write_data(tmp_path / "d")
-        )
+    data = write_data(tmp_path / "d")
+    with pytest.raises(
+        UserError, match=r"train/forget\.json does not exist.*name the splits to read with --rea"
+    ):
+        muse_eval.finetune(tiny_model, str(task), "target", tmp_path / "out", data_dir=data)
+
+
+def test_the_splits_to_read_can_be_named(tiny_model: Path, tmp_path: Path) -> None:
+    """With --reads the target reads what a task names that says the same."""
+    data, folders = write_data(tmp_path / "d"), []
+    for name, reads in (("named", ["raw/forget", "raw/retain1"]), ("elsewhere", ["train/forget"])):
+        task = write_task(tmp_path / f"{name}.yaml", finetune={"target": reads})
+        arguments = ["--role", "target", "--model", tiny_model, "--task", task, "--data-dir", data]
+        folders.append(tmp_path / name)
+        given = [] if name == "named" else ["--reads", "raw/forget,raw/retain1"]
+        done = muse("finetune", *arguments, *given, "--out", folders[-1], "--epochs", "1", "--quiet")
+        assert done.exit_code == 0, done.stderr
+    cards = [json.loads((folder / "finetune.json").read_text(encoding="utf-8")) for folder in folders]
+    assert cards[0]["data"] == cards[1]["data"]
+    assert cards[0]["data"]["forget"]["texts"] == len(SPLITS["raw/forget"]) + len(SPLITS["raw/retain1"])
+    done = muse("finetune", *arguments, "--reads", "knowmem/forget_qa", "--out", tmp_path / "o")
+    assert done.exit_code == 2
+    assert "knowmem/forget_qa is no split of texts to train on" in done.stderr
 
 
 def test_blank_rows_contribute_nothing_and_are_told(tiny_model: Path, tmp_path: Path) -> None:
