@@ -16,7 +16,7 @@ PACKAGE = ROOT / "muse_eval"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("types", "errors"),
     ("config", "stats", "plugins", "sources", "data", "provenance", "composites", "selection", "made"),
-    ("passages", "shift", "example_checks", "suspicions"),
+    ("passages", "shift", "sides", "example_checks", "suspicions"),
     ("store", "engines", "unlearning", "mini", "leaderboard", "check", "results", "progress"),
     ("trajectory", "folds", "figures"),
     ("card", "plan", "run", "api", "seeds", "worker", "sweep", "sweep_list", "sweep_ray"),
