@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "muse_eval"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("types", "errors"),
+    ("types", "errors", "keys"),
     ("config", "stats", "plugins", "sources", "data", "provenance", "composites", "selection", "made"),
     ("passages", "shift", "sides", "example_checks", "suspicions"),
     ("store", "engines", "unlearning", "mini", "leaderboard", "check", "results", "progress"),
