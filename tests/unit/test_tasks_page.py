@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -43,7 +44,7 @@ Described = dict[str, tuple[str, str]]
 
 
 def described(heading: str) -> Described:
-    (text,) = re.findall(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE)
+    (text,) = re.findall(rf"^## {re.escape(heading)}\n(.*?)(?=^##|\Z)", PAGE, re.DOTALL | re.MULTILINE)
     return {
         key: (kind, default)
         for key, kind, default in re.findall(r"^\| `(\S+)` \| (.+?) \| (.+?) \|", text, re.M)
@@ -66,9 +67,8 @@ def names(annotation: Any, several: bool = False) -> str:
         *head, last = (f"`{value}`" for value in kinds)
         return f"{', '.join(head)} or {last}"
     if origin is dict:
-        return (
-            "mapping" if kinds[-1] is Any else f"mapping{'s' if several else ''} of {names(kinds[-1], True)}"
-        )
+        many = "mappings" if several else "mapping"
+        return many if kinds[-1] is Any else f"{many} of {names(kinds[-1], True)}"
     if origin is list:
         return f"list of {names(kinds[0], True)}"
     if annotation not in (str, int, float, Path) and not isinstance(annotation, type):
@@ -97,6 +97,12 @@ def test_every_key_is_on_the_page_and_every_key_on_the_page_is_one(heading: str)
             assert yaml.safe_load(said.strip("`")) == field.default, key
         else:
             assert said == wanted, key
+
+
+@pytest.mark.parametrize("name", ["verbmem", "knowmem", "privleak"])
+def test_every_parameter_of_a_metric_is_on_the_page(name: str) -> None:
+    said = re.findall(rf"^\| `(\w+)` \| `{name}` \| `(\S+)` \|", PAGE, re.MULTILINE)
+    assert {key: yaml.safe_load(value) for key, value in said} == asdict(plugins.metric(name).params())
 
 
 def test_every_section_is_on_the_page() -> None:
