@@ -70,6 +70,10 @@ def show(
 def verify(
     task: TaskName,
     data_dir: DataOption = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(help="Folder or hub id: also count tokens, and say what fits its model's context."),
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 where anything is suspicious.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -77,26 +81,32 @@ def verify(
 
     Compares every split with the task's fingerprints, warns of what is missing or suspicious (texts on both
     sides, questions among their own examples, truths too short …), and says how far forget and holdout
-    differ without any model. Exit 0 all there, 1 a scored split is missing or differs.
+    differ without any model. With a tokenizer, says how many tokens prompts, truths, answers, texts and
+    training rows have, and which do not fit. Exit 0 all there, 1 a scored split is missing or differs.
 
-    Example: `muse-eval data verify --task muse_news --data-dir data/news`
+    Example: `muse-eval data verify --task muse_news --data-dir data/news --tokenizer models/target`
     """
-    from muse_eval import suspicions
+    from muse_eval import lengths, suspicions
     from muse_eval.data import verify as compare
 
     spec, data = _open(task, data_dir)
+    tokens = None if tokenizer is None else lengths.load(tokenizer)
     verdicts = compare(spec, data)
     splits = suspicions.read(spec, data)
     shifts = suspicions.differences(spec, splits)
     found = suspicions.examine(spec, splits, shifts)
+    counted: tuple[lengths.Length, ...] = ()
+    if tokens is not None:
+        counted, unfit = lengths.measure(spec, splits, tokens)
+        found = (*lengths.replaced(found, counted), *unfit)
     if as_json:
-        told = {"splits": verdicts, "shifts": shifts, "suspicions": found}
+        told = {"splits": verdicts, "shifts": shifts, "lengths": counted, "suspicions": found}
         lines = {what: [_plain(one) for one in each] for what, each in told.items()}
         print(json.dumps(lines, indent=2, ensure_ascii=False))
     else:
         read = (data.split(one.split) for one in verdicts if one.status != "missing")
         blank = [said for split in read if (said := split.say_blank())]
-        print("\n".join([*map(_verdict_line, verdicts), *blank, *map(str, shifts)]))
+        print("\n".join([*map(_verdict_line, verdicts), *blank, *map(str, shifts), *map(str, counted)]))
         for suspicion in found:
             warn(str(suspicion))
     wrong = [
@@ -116,7 +126,7 @@ def _verdict_line(verdict: Any) -> str:
 
 
 def _plain(found: Any) -> dict[str, Any]:
-    """Return a verdict, a shift or a suspicion for JSON."""
+    """Return a verdict, a shift, a length or a suspicion for JSON."""
     specs = {key: value.model_dump() for key, value in vars(found).items() if isinstance(value, Spec)}
     return {**asdict(found), **specs}
 

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from muse_eval.errors import UserError, unknown_name
+from muse_eval.keys import Fields, unknown_key
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -184,14 +185,12 @@ def fingerprint(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
-def explain(error: ValidationError, where: str, known: Mapping[str, Any] | None = None) -> UserError:
+def explain(error: ValidationError, where: str, known: Fields | None = None) -> UserError:
     """Turn a pydantic error into one line: where, which key, what is wrong."""
+    if (unknown := unknown_key(error, where, known)) is not None:
+        return unknown
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
-    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        if known and len(first["loc"]) == 1:
-            return UserError(f"{where}: {unknown_name('key', key, known)}")
-        return UserError(f"{where}: unknown key {key!r}; remove it or mend its spelling")
     message = first["msg"][0].lower() + first["msg"][1:]
     return UserError(f"{where}: {key or 'value'}: {message} (got {first['input']!r})")
 

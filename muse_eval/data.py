@@ -106,14 +106,15 @@ def open_data(task: TaskSpec, data_dir: Path | None = None) -> Data:
     """Return a task's data: from ``data_dir`` where given, else from the source the task names.
 
     Raises:
-        UserError: the folder does not exist, or the task names no source.
+        UserError: the folder does not exist, lies beside the one that holds the task's splits, or the task
+            names no source.
     """
     if data_dir is not None:
-        return _folder(data_dir, "--data-dir")
+        return _folder(data_dir, "--data-dir", task)
     if task.data.source == "folder":
         if task.data.folder is None:
             raise UserError(f"task {task.name} has no data.folder; add it, or give --data-dir")
-        return _folder(task.data.folder, f"task {task.name}: data.folder")
+        return _folder(task.data.folder, f"task {task.name}: data.folder", task)
     if task.data.source == "builtin":
         return Data(BuiltinWorld(task.data.seed))
     if task.data.repo is None:
@@ -121,10 +122,30 @@ def open_data(task: TaskSpec, data_dir: Path | None = None) -> Data:
     return Data(Hub(task.data))
 
 
-def _folder(root: Path, said: str) -> Data:
+def _folder(root: Path, said: str, task: TaskSpec) -> Data:
     if not root.is_dir():
         raise UserError(f"{said} {root} is not a folder; give one in the layout of MUSE's loader")
+    if not _holds(root, task) and (right := _beside(root, task)):
+        raise UserError(
+            f"{said} {root} holds no split of task {task.name}, {' and '.join(map(str, right))} "
+            f"{'does' if len(right) == 1 else 'do'}; give {'that' if len(right) == 1 else 'one of them'}"
+        )
     return Data(LocalFolder(root))
+
+
+def _holds(root: Path, task: TaskSpec) -> bool:
+    """Tell whether a folder has any split that the task scores, unlearns or pins."""
+    try:
+        return any(LocalFolder(root).file(name) for name in {*task.needed, *task.trained, *task.fingerprints})
+    except OSError:  # not ours to look into
+        return False
+
+
+def _beside(root: Path, task: TaskSpec) -> list[Path]:
+    """Return the folders that may have been meant: those within, else the one that it is a part of."""
+    within = [child for child in sorted(root.glob("*")) if _holds(child, task)]
+    parent = root.absolute().parent
+    return within or ([parent] if _holds(parent, task) else [])
 
 
 def _checked(name: str, raw: list[Any], where: str) -> tuple[Row, ...]:

@@ -51,14 +51,21 @@ class LocalFolder:
 
     def read(self, split: str) -> tuple[list[Any], str]:
         """Read ``SPLIT.json`` (a list of texts or objects), or ``SPLIT.txt`` (one text)."""
+        path = self.file(split)
+        if path is None:
+            found = ", ".join(self.names()) or "no split at all"
+            raise MissingSplit(f"{self.root / split}.json does not exist; the folder has {found}")
+        return self._json(path) if path.suffix == ".json" else [self._text(path)], str(path)
+
+    def file(self, split: str) -> Path | None:
+        """Return the file that holds a split, under its older name where there is only that."""
         for name in (split, OLDER_NAMES.get(split, split)):
             path = self.root / f"{name}.json"
             if path.is_file():
-                return self._json(path), str(path)
+                return path
             if (text := path.with_suffix(".txt")).is_file() and columns_of(split) == ("text",):
-                return [self._text(text)], str(text)
-        found = ", ".join(self.names()) or "no split at all"
-        raise MissingSplit(f"{self.root / split}.json does not exist; the folder has {found}")
+                return text
+        return None
 
     def names(self) -> list[str]:
         """List the splits in the folder, by MUSE's present names."""

@@ -1,6 +1,6 @@
 """What is missing or suspicious in a task's data, found before a model is trained or scored on them."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -10,23 +10,20 @@ from muse_eval.config import ColumnSpec, TaskSpec
 from muse_eval.data import Data, Split
 from muse_eval.errors import listed
 from muse_eval.example_checks import Suspicion
-from muse_eval.passages import ANCHOR, Match, Passages, repeats, shared, strangers
+from muse_eval.passages import ANCHOR, Match, Passages, Place, normal, repeats, shared, strangers
 from muse_eval.shift import Told, told_by_length, told_by_words
+from muse_eval.sides import Rows, compared, forget_side, roles, sides
 from muse_eval.sources import MissingSplit, columns_of
-from muse_eval.types import Metric, Row
+from muse_eval.types import Metric
 
 FEW = 20
 """Examples below which a 95 % interval says little: at 20 texts a side, half of an AUC's is about 0.18."""
-SIDES = ("forget", "holdout", "retain")
 APART = {
     ("holdout", "forget"): "the target has read it, so it is no holdout text",
     ("retain", "forget"): "retrain reads it too, and what is to be forgotten is to be kept",
     ("holdout", "retain"): "every model reads it, so it is no holdout text",
 }
 """Sides that must share no text, the one that is told first; and what it means where they do."""
-
-Rows = Mapping[str, Sequence[Row]]
-"""The splits that are there: name to rows."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +79,7 @@ def differences(task: TaskSpec, splits: Rows, seed: int = 0) -> tuple[Shift, ...
     for name, column in task.columns.items():
         forget, holdout = (column.splits.get(side, "") for side in ("forget", "holdout"))
         if forget in splits and holdout in splits:
-            texts = _texts(forget, splits[forget]), _texts(holdout, splits[holdout])
+            texts = compared(forget, splits[forget]), compared(holdout, splits[holdout])
             by_length, by_words = told_by_length(*texts, seed), told_by_words(*texts, seed)
             found.append(Shift(name, forget, holdout, by_length, by_words))
     return tuple(found)
@@ -106,6 +103,7 @@ def examine(task: TaskSpec, splits: Rows, shifts: Iterable[Shift] = ()) -> tuple
         *_blank(columns, splits),
         *_repeated(splits),
         *_overlaps(task, splits),
+        *_forgotten_before(task, splits),
         *_unread(task, splits),
         *_asked_on_both_sides(columns, splits),
     ]
@@ -138,46 +136,11 @@ def _missing(task: TaskSpec, splits: Rows) -> Iterator[Suspicion]:
             )
 
 
-def _roles(task: TaskSpec) -> dict[str, set[str]]:
-    """Return the sides on which a task's columns and what it unlearns put each split."""
-    roles: dict[str, set[str]] = {split: {"forget"} for split in task.forgets}
-    roles.setdefault(task.unlearn.retain, set()).add("retain")
-    for column in task.columns.values():
-        for role, split in column.splits.items():
-            if role in SIDES:
-                roles.setdefault(split, set()).add(role)
-    return roles
-
-
 def _both_sides(task: TaskSpec) -> Iterator[Suspicion]:
-    for split, sides in _roles(task).items():
-        if len(sides) > 1:
-            what = f"stands for {' and for '.join(sorted(sides))}"
+    for split, stood_for in roles(task).items():
+        if len(stood_for) > 1:
+            what = f"stands for {' and for '.join(sorted(stood_for))}"
             yield Suspicion("both-sides", split, (), what, "name a split of its own for each")
-
-
-def _sides(task: TaskSpec, splits: Rows) -> dict[str, dict[str, list[str]]]:
-    """Return each side's splits with their texts: by role where the task gives one, else by name.
-
-    A split that stands for several sides is told apart from here on by the first.
-    """
-    roles = _roles(task)
-    sides: dict[str, dict[str, list[str]]] = {side: {} for side in SIDES}
-    for split, rows in splits.items():
-        tail = split.rpartition("/")[2]
-        for side in SIDES:
-            if side in roles.get(split, ()) or (split not in roles and tail.startswith(side)):
-                if "question" not in columns_of(split):
-                    sides[side][split] = _texts(split, rows)
-                break
-    return sides
-
-
-def _texts(split: str, rows: Sequence[Row]) -> list[str]:
-    """Return what is compared of each row: the question, else all of its columns."""
-    columns = columns_of(split)
-    kept = columns[:1] if "question" in columns else columns
-    return ["".join(row[column] for column in kept) for row in rows]
 
 
 def _blank(columns: Mapping[str, tuple[ColumnSpec, Metric, Any]], splits: Rows) -> Iterator[Suspicion]:
@@ -195,7 +158,7 @@ def _blank(columns: Mapping[str, tuple[ColumnSpec, Metric, Any]], splits: Rows) 
 # ── the same text in two places ──────────────────────────────────────────────────────────────────
 def _repeated(splits: Rows) -> Iterator[Suspicion]:
     for split, rows in splits.items():
-        found = repeats(_texts(split, rows))
+        found = repeats(compared(split, rows))
         if found:
             kind = "question" if "question" in columns_of(split) else "text"
             pairs = [f"{row} (as {of})" for row, of in found.items()]
@@ -207,9 +170,9 @@ def _repeated(splits: Rows) -> Iterator[Suspicion]:
 
 
 def _overlaps(task: TaskSpec, splits: Rows) -> Iterator[Suspicion]:
-    sides = {side: Passages(texts) for side, texts in _sides(task, splits).items()}
+    apart = {side: Passages(texts) for side, texts in sides(task, splits).items()}
     for (one, other), meaning in APART.items():
-        matches = shared(sides[one], sides[other])
+        matches = shared(apart[one], apart[other])
         for split in dict.fromkeys(match.place.split for match in matches):
             own = [match for match in matches if match.place.split == split]
             same, parts = [m for m in own if not m.words], [m for m in own if m.words]
@@ -231,15 +194,35 @@ def _overlap(kind: str, split: str, matches: list[Match], other: str, meaning: s
     )
 
 
+def _forgotten_before(task: TaskSpec, splits: Rows) -> Iterator[Suspicion]:
+    """Tell of the texts of a sequential task's forget set that an earlier one holds."""
+    if task.folds is None or task.folds.mode != "sequential":
+        return
+    seen: dict[str, Place] = {}
+    for split in task.folds.forget:
+        forms = [normal(text) for text in compared(split, splits.get(split, ()))]
+        found = {row: seen[form] for row, form in enumerate(forms) if form and form in seen}
+        if found:
+            told = listed("row", [f"{row} ({place})" for row, place in found.items()])
+            what = f"the same text as an earlier forget set in {told}: it is forgotten before its turn comes"
+            others = tuple(map(str, found.values()))
+            yield Suspicion(
+                "forgotten-before", split, tuple(found), what, "take it out of one of them", others
+            )
+        for row, form in enumerate(forms):
+            seen.setdefault(form, Place(split, row))
+
+
 def _unread(task: TaskSpec, splits: Rows) -> Iterator[Suspicion]:
     """Tell of scored forget texts that are no part of what is to be unlearned."""
     homes, home = task.forgets, " or ".join(task.forgets)
-    scored = {c.splits["forget"] for c in task.columns.values() if "forget" in c.splits} - set(homes)
+    scored = {c.splits["forget"] for c in task.columns.values() if "forget" in c.splits and forget_side(c)}
+    scored -= set(homes)
     if not splits.keys() >= set(homes):
         return
-    whole = Passages({split: _texts(split, splits[split]) for split in homes})
+    whole = Passages({split: compared(split, splits[split]) for split in homes})
     for split in sorted(scored & splits.keys()):
-        rows = [place.row for place in strangers(Passages({split: _texts(split, splits[split])}), whole)]
+        rows = [place.row for place in strangers(Passages({split: compared(split, splits[split])}), whole)]
         if rows:
             what = f"no {ANCHOR} words in a row of {home} in {listed('row', rows)}: nothing unlearns them"
             yield Suspicion("unread", split, tuple(rows), what, f"add them to {homes[-1]}, or drop them")
@@ -248,11 +231,15 @@ def _unread(task: TaskSpec, splits: Rows) -> Iterator[Suspicion]:
 def _asked_on_both_sides(
     columns: Mapping[str, tuple[ColumnSpec, Metric, Any]], splits: Rows
 ) -> Iterator[Suspicion]:
-    names = [spec.splits["qa"] for spec, _, _ in columns.values() if spec.metric == "knowmem"]
-    there = [name for name in dict.fromkeys(names) if name in splits]
+    asked = {
+        spec.splits["qa"]: forget_side(spec) for spec, _, _ in columns.values() if spec.metric == "knowmem"
+    }
+    there = [name for name in asked if name in splits]
     for one, other in combinations(there, 2):
-        sides = [Passages({name: _texts(name, splits[name])}) for name in (one, other)]
-        same = [match for match in shared(*sides) if not match.words]
+        if asked[one] == asked[other]:
+            continue
+        both = [Passages({name: compared(name, splits[name])}) for name in (one, other)]
+        same = [match for match in shared(*both) if not match.words]
         if same:
             told = [f"{match.place.row} ({match.other})" for match in same]
             what = f"{other} asks the same in {listed('row', told)}: to forget is then to lose utility"

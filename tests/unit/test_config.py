@@ -162,9 +162,34 @@ def test_a_task_is_parsed_and_dumped_and_parsed_again() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("title: Village", "titel: Village", "t.yaml: title: field required"),
+        ("title: Village", "titel: Village", "t.yaml: no key 'titel'; did you mean 'title'?"),
+        ("title: Village", "", "t.yaml: title: field required"),
         ("source: made up", "source: made up\nsauce: x", "t.yaml: no key 'sauce'; did you mean 'source'?"),
-        ("goal: lower", "gaol: lower", "t.yaml: columns.verbmem_f.goal: field required"),
+        ("goal: lower", "gaol: lower", "t.yaml: columns.verbmem_f: no key 'gaol'; did you mean 'goal'?"),
+        ("goal: lower, ", "", "t.yaml: columns.verbmem_f.goal: field required"),
+        ("repo: nobody/village", "rep: x", "t.yaml: data: no key 'rep'; did you mean 'repo'?"),
+        (
+            "repo: nobody/target",
+            "revison: x",
+            "t.yaml: models.target: no key 'revison'; did you mean 'revision'?",
+        ),
+        ("lambda: 0.5", "lamda: 0.5", "t.yaml: unlearn: no key 'lamda'; did you mean 'lambda'?"),
+        ("rows: 3", "row: 3", "t.yaml: fingerprints.verbmem/forget: no key 'row'; did you mean 'rows'?"),
+        (
+            "retrain_auc:",
+            "finetune: {epoch: 3}\nretrain_auc:",
+            "t.yaml: finetune: no key 'epoch'; did you mean 'epochs'?",
+        ),
+        (
+            "retrain_auc:",
+            "folds: {mod: nested}\nretrain_auc:",
+            "t.yaml: folds: no key 'mod'; did you mean 'mode'?",
+        ),
+        (
+            "retrain_auc:",
+            "tokenizers: [{repo: a/b}, {repo: a/c, revison: d}]\nretrain_auc:",
+            "t.yaml: tokenizers.1: no key 'revison'; did you mean 'revision'?",
+        ),
         ("repo: nobody/target", "repo: [1]", "t.yaml: models.target.repo: input should be a valid string"),
         ("target:", "teacher:", "t.yaml: models.teacher"),
         ("lambda: 0.5", "lambda: -1", "t.yaml: unlearn.lambda: input should be greater than or equal to 0"),
@@ -189,7 +214,8 @@ def test_a_task_must_be_a_mapping(text: str) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"modell": "m"}, "run: model: field required"),
+        ({"modell": "m"}, "run: no key 'modell'; did you mean 'model'?"),
+        ({}, "run: model: field required"),
         ({"model": "m", "metric": ()}, "run: no key 'metric'; did you mean 'metrics'?"),
         ({"model": "m", "limit": 0}, "run: limit: input should be greater than 0 (got 0)"),
         ({"model": "m", "seed": -1}, "run: seed: input should be greater than or equal to 0 (got -1)"),

@@ -225,6 +225,33 @@ def test_a_folder_goes_before_the_task_s_own_source(folder: Path) -> None:
         open_data(task, folder / "nowhere")
 
 
+def test_a_folder_that_lies_beside_the_right_one_is_told(tmp_path: Path) -> None:
+    task = plugins.task("muse_news")
+    home = tmp_path / "home"
+    news = put(home / "news", "knowmem/forget_qa", QA).parents[1]
+    put(home, "notes/mine", ["a"])
+
+    def refused(folder: Path) -> str:
+        with pytest.raises(UserError) as caught:
+            open_data(task, folder)
+        return str(caught.value)
+
+    assert refused(home) == f"--data-dir {home} holds no split of task muse_news, {news} does; give that"
+    inner = news / "knowmem"
+    assert refused(inner) == f"--data-dir {inner} holds no split of task muse_news, {news} does; give that"
+    books = put(home / "books", "raw/forget", "[]").parents[1]
+    assert refused(home).endswith(f"{books} and {news} do; give one of them")
+    own = DataSpec(source="folder", folder=news / "knowmem")
+    with pytest.raises(
+        UserError, match=r"^task muse_news: data\.folder .*/knowmem holds no split .* give that$"
+    ):
+        open_data(task.model_copy(update={"data": own}))
+    # Where no folder near it fits better, what it has is told when a split is asked for.
+    put(tmp_path / "other", "notes/mine", ["a"])
+    assert open_data(task, tmp_path / "other").names() == ["notes/mine"]
+    assert open_data(task, news).names() == ["knowmem/forget_qa"]
+
+
 def test_a_task_may_name_a_folder_beside_its_file(folder: Path, tmp_path: Path) -> None:
     text = (ROOT / "tasks" / "muse_mini.yaml").read_text(encoding="utf-8")
     builtin = "data: {source: builtin, seed: 0}"

@@ -58,6 +58,11 @@ def test_a_text_is_the_same_whatever_its_case_and_white_space() -> None:
     assert repeats(["the owl", "the owls"]) == {}
 
 
+def test_blank_texts_are_not_the_same() -> None:
+    assert repeats(["", "the owl", " \n", "the owl"]) == {3: 1}
+    assert found(["the owl", ""], ["", "a mill"]) == []
+
+
 # ── shared passages ──────────────────────────────────────────────────────────────────────────────
 def test_blank_texts_are_the_same_as_nothing() -> None:
     assert repeats(["", "a", " ", "A"]) == {3: 1}

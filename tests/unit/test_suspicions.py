@@ -208,6 +208,56 @@ def test_what_is_unlearned_fold_by_fold_is_what_is_looked_at() -> None:
     assert told(folded(new), without("folds/two")) == [("missing", "folds/two", ())]
 
 
+@pytest.mark.parametrize("mode", ["sequential", "nested"])
+def test_a_text_that_an_earlier_forget_set_holds(mode: str) -> None:
+    """Nested forget sets hold those before them; of a sequential task's each is to be new."""
+
+    def again(splits: Splits, task: Spec) -> None:
+        splits["folds/two"][3] = dict(splits["folds/one"][5])
+        splits["folds/two"].append({"text": prose("forget 7", 90).upper()})
+        task["folds"]["mode"] = mode
+
+    changes = (folded(prose("new", 90)), again)
+    expected = [("forgotten-before", "folds/two", (3, 11))] if mode == "sequential" else []
+    assert [one for one in told(*changes) if one[0] == "forgotten-before"] == expected
+    if expected:
+        (found,) = [one for one in suspicions(*changes) if one.kind == "forgotten-before"]
+        assert "earlier forget set in rows 3 (folds/one[5]) and 11 (folds/one[7]): it is for" in str(found)
+        assert found.others == ("folds/one[5]", "folds/one[7]")
+
+
+# ── a column over what is kept ───────────────────────────────────────────────────────────────────
+def kept(goal: str) -> Change:
+    """Also score VerbMem over retain texts, of which one is no text that retain1 holds."""
+
+    def change(splits: Splits, task: Spec) -> None:
+        rows = [row["text"] for row in splits["raw/retain1"][1:]] + [prose("kept", 90)]
+        splits["verbmem/kept"] = [{"prompt": text[:80], "gt": text[80:]} for text in rows]
+        column = {**task["columns"]["verbmem_f"], "goal": goal, "splits": {"forget": "verbmem/kept"}}
+        task["columns"]["verbmem_r"] = column
+
+    return change
+
+
+def test_a_column_s_goal_says_on_which_side_its_split_is() -> None:
+    assert told(kept("higher")) == []
+    assert [one[:2] for one in told(kept("lower"))] == [
+        ("same-text", "privleak/retain"),
+        ("same-text", "raw/retain1"),
+        ("unread", "verbmem/kept"),
+    ]
+    # What is kept is held against what is forgotten.
+    leak = put("verbmem/kept", 4, prompt="So ", gt=prose("forget 3", 90))
+    assert told(kept("higher"), leak) == [("shared-passage", "verbmem/kept", (4,))]
+
+
+def test_a_split_that_is_scored_as_forgotten_and_as_kept() -> None:
+    def turned(_: Splits, task: Spec) -> None:
+        task["columns"]["verbmem_r"] = {**task["columns"]["verbmem_f"], "goal": "higher"}
+
+    assert told(turned) == [("both-sides", "verbmem/forget", ())]
+
+
 # ── (c) questions and answers ────────────────────────────────────────────────────────────────────
 def test_a_question_among_its_own_pairs() -> None:
     pair = put("knowmem/forget_qa_icl", 3, question="What  of forget 5?")
@@ -232,6 +282,8 @@ def test_a_question_on_both_sides() -> None:
     twice = put("knowmem/retain_qa", 2, question="what of forget 7?")
     assert told(twice) == [("asked-twice", "knowmem/forget_qa", (7,))]
     assert "knowmem/retain_qa asks the same in row 7 (knowmem/retain_qa[2])" in line(twice)
+    # Two splits of one side may ask the same.
+    assert told(twice, lambda _, task: task["columns"]["knowmem_f"].update(goal="higher")) == []
 
 
 @pytest.mark.parametrize(("count", "expected"), [(33, True), (32, False)])
