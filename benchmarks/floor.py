@@ -1,11 +1,14 @@
 """The arithmetic of forward passes that nobody can leave out."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from benchmarks.baseline import Outcome
+if TYPE_CHECKING:
+    from benchmarks.baseline import Outcome
 
 
 class Work:
