@@ -67,7 +67,7 @@ SHAPES = {
 """Models with random weights that a benchmark can make: the last has Llama-2-7B's sizes."""
 
 
-def make_llama(sizes: Shape, device: torch.device, dtype: torch.dtype, **special: int | None) -> Any:
+def make_llama(sizes: Shape, device: torch.device, dtype: torch.dtype, **special: Any) -> Any:
     """Make a Llama of random weights where it will run; ``special`` are ``bos_token_id`` and its like."""
     config = LlamaConfig(
         vocab_size=sizes.vocabulary,

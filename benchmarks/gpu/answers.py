@@ -13,7 +13,7 @@ from muse_eval.engines.hf import TransformersEngine
 from muse_eval.types import Generate, Logprobs
 
 TOLERANCE = 1e-4
-"""Nats by which a log-probability may differ in float32, and logits by which two tokens are as good as tied."""
+"""Nats by which log-probabilities may differ in float32; logits within which two tokens count as tied."""
 
 
 @dataclass(frozen=True)

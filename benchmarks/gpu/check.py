@@ -6,19 +6,20 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu import sheet as sheets
 from benchmarks.gpu.sheet import Sheet
-from benchmarks.gpu.stages import LIMITS, Stage, apart, perform
+from benchmarks.gpu.stages import LIMITS, Stage, apart, perform, start
 from muse_eval import provenance
 from muse_eval.errors import UserError, unknown_name
 
 PACKAGES = ("torch", "transformers", "accelerate", "peft", "bitsandbytes")
 """Their versions stand on the sheet."""
-ROOT = Path(__file__).parents[2]
+MODELS_LIMIT = 300.0
+"""Seconds to wait for the built-in world's models once everything else is done."""
 
 
 def check(given: argparse.Namespace) -> int:
@@ -39,17 +40,15 @@ def check(given: argparse.Namespace) -> int:
     with models_on_the_way(given.out, "small" in missing and device == "cuda") as models:
         for name in missing:
             if name == "small" and models is not None:
-                models.wait()
+                with suppress(subprocess.TimeoutExpired):  # what is missing then, the stage makes itself
+                    models.wait(MODELS_LIMIT)
             print(f"{name} (at most {limits[name]:.0f} s) …", file=sys.stderr, flush=True)
             told = tell(given, device, limits[name], sheet)
             stage = run_stage(name, told, alone)
             if name == "machine":
                 check_fits(given.shape, stage)
-            sheet["stages"] = {
-                key: stage if key == name else sheet["stages"][key]
-                for key in LIMITS
-                if key == name or key in sheet["stages"]
-            }
+            ended = {**sheet["stages"], name: stage}
+            sheet["stages"] = {key: ended[key] for key in LIMITS if key in ended}
             sheets.write(given.out, sheet)
             print(f"{name}: {summary(stage)}", file=sys.stderr, flush=True)
     print(sheets.markdown(sheet), end="")
@@ -104,7 +103,7 @@ def read_settings(given: argparse.Namespace, device: str) -> dict[str, Any]:
     if given.shape not in SHAPES:
         raise unknown_name("shape", given.shape, SHAPES)
     if given.data_dir is not None and not given.data_dir.is_dir():
-        raise UserError(f"--data-dir {given.data_dir} is not a folder; give one in the layout of MUSE's loader")
+        raise UserError(f"--data-dir {given.data_dir} is no folder; give one in the layout of MUSE's loader")
     known = provenance.versions("peft", "bitsandbytes")
     return {
         "shape": given.shape,
@@ -131,8 +130,13 @@ def open_sheet(given: argparse.Namespace, settings: Mapping[str, Any], wanted: l
 
 
 def is_done(sheet: Sheet, name: str) -> bool:
-    """Tell whether a stage has a result; one that failed has none."""
-    return bool(sheet["stages"].get(name, {}).get("status") == "done")
+    """Tell whether a stage has ended, with a result or without one on purpose; one that failed has not."""
+    return status(sheet, name) in ("done", "skipped")
+
+
+def status(sheet: Sheet, name: str) -> str:
+    """Return how a stage ended; empty where it has not been run."""
+    return str(sheet["stages"].get(name, {}).get("status", ""))
 
 
 # ── stages ───────────────────────────────────────────────────────────────────────────────────────
@@ -166,8 +170,7 @@ def models_on_the_way(out: Path, wanted: bool) -> Iterator["subprocess.Popen[byt
     if not wanted or (os.cpu_count() or 1) < 4:
         yield None
         return
-    command = [sys.executable, "-m", "benchmarks.gpu", "--device", "cpu", "--make-small", str(out)]
-    process = subprocess.Popen(command, stdout=sys.stderr)
+    process = start("--device", "cpu", "--make-small", str(out))
     try:
         yield process
     finally:
@@ -197,7 +200,7 @@ def check_fits(shape: str, machine: Stage) -> None:
 
 
 def needed_gib(shape: str) -> float:
-    """Return about what scoring a shape takes in 16 bits: its weights, a quarter more, and 3 GiB to work in."""
+    """Return about what scoring takes in 16 bits: a shape's weights, a quarter more, and 3 GiB to work in."""
     from benchmarks.subject import SHAPES
 
     sizes = SHAPES[shape]
@@ -211,6 +214,8 @@ def summary(stage: Stage) -> str:
     """Say in one line how a stage ended."""
     if stage["status"] == "failed":
         return f"failed after {stage['seconds']:.0f} s: {stage['reason']}"
+    if stage["status"] == "skipped":
+        return f"skipped: {stage['rows'][0]['skipped']}"
     exact = {True: ", exact", False: ", NOT exact"}.get(stage["facts"].get("exact", ""), "")
     lost = sum("failed" in row for row in stage["rows"])
     return f"done in {stage['seconds']:.0f} s{exact}{f', {lost} rows failed' if lost else ''}"
@@ -218,9 +223,8 @@ def summary(stage: Stage) -> str:
 
 def exit_code(sheet: Sheet, wanted: list[str]) -> int:
     """Return 1 where exactness failed, 2 where no stage has a result, else 0."""
-    if not any(is_done(sheet, name) for name in wanted):
+    if not any(status(sheet, name) == "done" for name in wanted):
         return 2
-    exactness = sheet["stages"].get("exactness", {})
-    if "exactness" in wanted and not (exactness and exactness["facts"].get("exact")):
+    if "exactness" in wanted and not sheet["stages"]["exactness"]["facts"].get("exact"):
         return 1
     return 0

@@ -66,7 +66,7 @@ class Job:
 
 
 class Rows:
-    """A stage's rows; each is written to a file as soon as it is there, which a killed stage leaves behind."""
+    """A stage's rows, each written to a file as soon as it is there: a killed stage leaves them."""
 
     def __init__(self, path: Path, seconds: float) -> None:
         self._path, self._end = path, time.monotonic() + seconds
@@ -102,9 +102,9 @@ class Rows:
             row = {"what": what, **measure()}
         except Exception as error:  # noqa: BLE001 - whatever a driver or a library says is a finding
             row = {"what": what, "failed": reason(error)}
+        self.add(row)
         # Outside the handler, whose traceback holds on to what was being computed.
         release()
-        self.add(row)
         return None if "failed" in row else row
 
 

@@ -1,7 +1,8 @@
-"""Clock and memory of a device: everything waits for the device first, since it works behind Python's back."""
+"""Clock and memory of a device; both wait for it first, since it works behind Python's back."""
 
 import gc
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -14,7 +15,8 @@ def release() -> None:
     """Free what nothing uses any more, on the device too."""
     gc.collect()
     if torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
+        with suppress(RuntimeError):  # from a card that a kernel has failed on; told where that happened
+            torch.cuda.empty_cache()
 
 
 def synchronize(device: torch.device) -> None:

@@ -37,19 +37,18 @@ def make_columns(job: Job) -> tuple[Columns, PreTrainedTokenizerBase, str]:
     texts = [
         ask.prompt if isinstance(ask, Generate) else ask.text for asks in columns.values() for ask in asks
     ]
-    # Not Llama's own, which cannot be had without a download; trained on the very texts, its tokens are longer.
+    # Llama's own takes a download; trained on the very texts, this one's tokens are longer.
     tokenizer = train_tokenizer(texts, job.sizes.vocabulary, CONTEXT)
     return columns, tokenizer, f"{planned.task.title}, tokenizer trained on its texts"
 
 
 def made_up(job: Job) -> Columns:
-    """Draw questions of MUSE-News's number and lengths; texts of PrivLeak are of uneven length, as real ones."""
+    """Draw as many questions as MUSE-News has, as long as its own."""
     rng, vocabulary = random.Random(0), job.sizes.vocabulary
     sizes = TINY if job.small else NEWS
     examples, read, new = sizes["verbmem"]
-    columns: Columns = {
-        "verbmem_f": [Generate(draw(rng, vocabulary, read + rng.randint(-9, 9)), new) for _ in range(examples)]
-    }
+    prompts = [draw(rng, vocabulary, read + rng.randint(-9, 9)) for _ in range(examples)]
+    columns: Columns = {"verbmem_f": [Generate(prompt, new) for prompt in prompts]}
     examples, shared, own, new = sizes["knowmem"]
     for name in ("knowmem_f", "knowmem_r"):
         shots = draw(rng, vocabulary, shared)

@@ -7,6 +7,7 @@ at its own memory rate, as if all examples were decoded in one batch.
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from benchmarks.floor import Work
 from benchmarks.gpu.answers import ordered
 from benchmarks.gpu.job import Job, Row, Rows
 from benchmarks.gpu.memory import Span, release
-from benchmarks.gpu.questions import Ask, make_columns
+from benchmarks.gpu.questions import Ask, Columns, make_columns
+from benchmarks.gpu.words import SPECIAL
 from benchmarks.plain import OneAtATime
-from benchmarks.subject import make_llama
+from benchmarks.subject import Shape, make_llama
 from muse_eval.engines.checkpoint import find_checkpoint
 from muse_eval.engines.hf import TransformersEngine
 from muse_eval.engines.loading import LoadOptions, load_model
@@ -50,45 +52,47 @@ def run(job: Job, rows: Rows) -> dict[str, Any]:
     """Measure start-up, every column and one at a time; return what was scored."""
     columns, tokenizer, told = make_columns(job)
     sizes = replace(job.sizes, vocabulary=max(job.sizes.vocabulary, len(tokenizer)))
-    made: dict[str, Any] = {}
-
-    def make() -> Row:
-        with Span(job.place) as span:
-            made["model"] = make_llama(sizes, job.place, job.dtype, eos_token_id=None, bos_token_id=None)
-        weights = made["model"].num_parameters() * job.dtype.itemsize
-        made["bytes"] = weights
-        dtype = str(job.dtype).removeprefix("torch.")
-        return {"seconds": span.seconds, "peak": span.peak, "note": f"{weights / GIGA:.2f} GB in {dtype}"}
-
-    if rows.attempt("make the weights on the device", make) is None:
-        return {"questions": told}
-    subject = Subject(job, made["model"], made["bytes"], tokenizer)
-    done = []
-    with TransformersEngine(subject.model, tokenizer) as engine:
-        rows.attempt("first answers (start-up)", lambda: warm_up(subject, engine))
-        for name, asks in columns.items():
-            row = rows.attempt(name, lambda asks=asks: column(subject, engine, asks))  # type: ignore[misc]
-            done += [row] if row else []
-    if len(done) == len(columns):
-        rows.add(whole(done))
-    with OneAtATime(subject.model, tokenizer) as engine:
-        for name, asks in columns.items():
-            ours = next((row for row in done if row["what"] == name), None)
-            what = f"{name}, one at a time"
-            rows.attempt(what, lambda asks=asks, ours=ours: alone(subject, engine, asks, ours), 15)  # type: ignore[misc]
-    made.clear()
-    del subject, engine
+    score(job, rows, sizes, columns, tokenizer)
     release()
-    rows.attempt("hash and load", lambda: load(job, tokenizer, sizes), 20)
+    rows.attempt("hash and load", partial(load, job, tokenizer, sizes), 20 if job.on_gpu else 0)
     rows.skip("vLLM", _vllm(job))
     return {"questions": told}
+
+
+def score(job: Job, rows: Rows, sizes: Shape, columns: Columns, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Make the model and ask it everything, then some of it one at a time; it is gone afterwards."""
+    made: list[Any] = []
+    if rows.attempt("make the weights on the device", partial(make, job, sizes, made)) is None:
+        return
+    subject, done = Subject(job, made[0], tokenizer), dict[str, Row]()
+    with TransformersEngine(subject.model, tokenizer) as engine:
+        rows.attempt("first answers (start-up)", partial(warm_up, subject, engine))
+        for name, asks in columns.items():
+            row = rows.attempt(name, partial(column, subject, engine, asks))
+            done |= {name: row} if row else {}
+    if len(done) == len(columns):
+        rows.add(whole(list(done.values())))
+    with OneAtATime(subject.model, tokenizer) as plain:
+        for name, asks in columns.items():
+            work = partial(alone, subject, plain, asks, done.get(name))
+            rows.attempt(f"{name}, one at a time", work, 15 if job.on_gpu else 0)
+
+
+def make(job: Job, sizes: Shape, made: list[Any]) -> Row:
+    """Make the model's weights where they are used, and leave it in the list."""
+    with Span(job.place) as span:
+        made.append(make_llama(sizes, job.place, job.dtype, **SPECIAL))
+    size = made[0].num_parameters() * job.dtype.itemsize / GIGA
+    dtype = str(job.dtype).removeprefix("torch.")
+    return {"seconds": span.seconds, "peak": span.peak, "note": f"{size:.3g} GB in {dtype}"}
 
 
 class Subject:
     """The model that is scored, and what one pass over it costs."""
 
-    def __init__(self, job: Job, model: Any, weights: int, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.job, self.model, self.bytes, self.tokenizer = job, model, weights, tokenizer
+    def __init__(self, job: Job, model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.job, self.model, self.tokenizer = job, model, tokenizer
+        self.bytes = model.num_parameters() * job.dtype.itemsize
         self.work = Work(model)
 
     def length(self, ask: Ask) -> int:
@@ -197,9 +201,9 @@ def alone(subject: Subject, engine: OneAtATime, asks: Sequence[Ask], ours: Row |
     }
 
 
-def load(job: Job, tokenizer: PreTrainedTokenizerBase, sizes: Any) -> Row:
+def load(job: Job, tokenizer: PreTrainedTokenizerBase, sizes: Shape) -> Row:
     """Save a model cut to one layer, then hash and load it; what the whole would take is scaled by bytes."""
-    model = make_llama(replace(sizes, layers=1), job.place, job.dtype, eos_token_id=None)
+    model = make_llama(replace(sizes, layers=1), job.place, job.dtype, **SPECIAL)
     layer = sum(weight.numel() for weight in model.model.layers[0].parameters())
     part = model.num_parameters()
     whole = (part + (sizes.layers - 1) * layer) / part

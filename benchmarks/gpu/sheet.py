@@ -106,7 +106,7 @@ def _stage(name: str, stage: Mapping[str, Any]) -> list[str]:
     parts = []
     if stage["status"] == "failed":
         parts.append(f"**Failed**: {stage['reason']}.")
-    elif name == "exactness":
+    elif name == "exactness" and "exact" in stage["facts"]:
         parts.append("**Exact.**" if stage["facts"]["exact"] else "**Not exact.**")
     measured = [row for row in stage["rows"] if "skipped" not in row and "failed" not in row]
     if measured:

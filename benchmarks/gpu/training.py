@@ -20,7 +20,7 @@ import torch
 
 from benchmarks.gpu.job import Job, Row, Rows
 from benchmarks.gpu.memory import Span, held, release
-from benchmarks.gpu.words import draw, word_tokenizer
+from benchmarks.gpu.words import SPECIAL, draw, word_tokenizer
 from benchmarks.subject import Shape, make_llama
 from benchmarks.training import utilisation
 from muse_eval.unlearning.recipe import configure
@@ -38,7 +38,7 @@ COLUMNS = {
     "note": "",
 }
 STEPS = 6
-BATCH, MICRO = 4, 2
+BATCH = 2
 SHARE = 0.92
 """Of the card's memory that the reckoning may fill."""
 GIGA = 1e9
@@ -74,7 +74,7 @@ def run(job: Job, rows: Rows) -> dict[str, Any]:
             rows.skip(subject.name, "peft is not installed: pip install peft")
             continue
         rows.attempt(subject.name, partial(measure, job, subject, length), 15 if job.on_gpu else 0)
-    rows.attempt("hand-over", partial(hand_over, job, length), 10 if job.on_gpu else 0)
+    rows.attempt("hand-over", partial(hand_over, job, length), 20 if job.on_gpu else 0)
     return {"steps": STEPS, "batch": BATCH, "tokens_a_row": length}
 
 
@@ -103,7 +103,7 @@ def reckon(sizes: Shape, subject: Subject, optim: str, item: int, length: int) -
     if subject.lora:
         trained, size = 16 * sizes.layers * (11 * sizes.hidden + 3 * sizes.inner), 4
     states = 2 if optim == "adamw_8bit" else 3 * size
-    tokens = MICRO * length
+    tokens = BATCH * length
     kept = sizes.layers * tokens * sizes.hidden * item
     logits = 2 * tokens * sizes.vocabulary * item
     within = tokens * (8 * sizes.hidden + 4 * sizes.inner) * item
@@ -144,7 +144,7 @@ def measure(job: Job, subject: Subject, length: int) -> Row:
         memory = SHARE * torch.cuda.mem_get_info()[0]
         sizes = fit(job.sizes, subject, optim, item, length, memory)
         reckoned = reckon(sizes, subject, optim, item, length)
-    model = make_llama(sizes, job.place, job.dtype, eos_token_id=None, bos_token_id=None)
+    model = make_llama(sizes, job.place, job.dtype, **SPECIAL)
     lines: list[Mapping[str, Any]] = []
 
     def log(line: Mapping[str, Any]) -> None:
@@ -153,7 +153,7 @@ def measure(job: Job, subject: Subject, length: int) -> Row:
             raise Enough
 
     with tempfile.TemporaryDirectory(dir=job.out) as scratch, Span(job.place) as span, suppress(Enough):
-        train(job, subject, optim, length, model, Path(scratch) / "out", log)
+        train(job, subject, optim, length, model, Path(scratch) / "out", log=log)
     speeds = sorted(line["tokens_per_second"] for line in lines[1:])
     speed = speeds[len(speeds) // 2]
     rate = job.floor["operations"]
@@ -172,28 +172,24 @@ def measure(job: Job, subject: Subject, length: int) -> Row:
     }
 
 
-def train(
-    job: Job, subject: Subject, optim: str, length: int, model: Any, out: Path, log: Any, steps: int = STEPS + 1
-) -> None:
-    """Unlearn a loaded model on made-up rows, enough for so many steps."""
-    rng = random.Random(0)
+def train(job: Job, subject: Subject, optim: str, length: int, model: Any, out: Path, **log: Any) -> None:
+    """Unlearn a loaded model on made-up rows, in one epoch that has a step more than is measured."""
+    rng, vocabulary = random.Random(0), job.sizes.vocabulary
     config = configure(
         method=subject.method,
         model="made here",
         epochs=1,
         lr=1e-6,
         batch_size=BATCH,
-        micro_batch_size=MICRO,
+        micro_batch_size=BATCH,
         max_len=length,
         dtype=_precision(job),
         gradient_checkpointing=job.on_gpu,
         optim=optim,
         lora=subject.lora,
     )
-    forget, retain = (draw(rng, job.sizes.vocabulary, length * BATCH * steps) for _ in range(2))
-    unlearn(
-        config, [forget], [retain], out, model=model, tokenizer=word_tokenizer(job.sizes.vocabulary), log=log
-    )
+    forget, retain = (draw(rng, vocabulary, length * BATCH * (STEPS + 1)) for _ in range(2))
+    unlearn(config, [forget], [retain], out, model=model, tokenizer=word_tokenizer(vocabulary), **log)
 
 
 def _precision(job: Job) -> str:
@@ -214,13 +210,13 @@ def hand_over(job: Job, length: int) -> Row:
     """
     release()
     before = held(job.place)
-    model = make_llama(replace(job.sizes, layers=2), job.place, job.dtype, eos_token_id=None, bos_token_id=None)
+    model = make_llama(replace(job.sizes, layers=2), job.place, job.dtype, **SPECIAL)
     own = held(job.place) - before
     gc.disable()
     try:
         with tempfile.TemporaryDirectory(dir=job.out) as scratch, Span(job.place) as span:
             subject = Subject("simnpo_gdr")
-            train(job, subject, "adamw", length, model, Path(scratch) / "out", lambda _: None, steps=2)
+            train(job, subject, "adamw", length, model, Path(scratch) / "out")
         del model
         left = held(job.place) - before
         gc.collect()

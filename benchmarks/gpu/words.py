@@ -7,6 +7,9 @@ from transformers import PreTrainedTokenizerFast
 
 from benchmarks.subject import CONTEXT
 
+SPECIAL: dict[str, None] = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
+"""What a model's configuration says beside such a tokenizer: no token is special."""
+
 
 def word_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
     """Make a tokenizer of the words ``w0`` … with neither BOS nor EOS: text and ids say the same."""
