@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from benchmarks.shapes import SHAPES, Shape
 from muse_eval.config import RunConfig
 from muse_eval.engines.checkpoint import find_checkpoint
 from muse_eval.engines.loading import LoadOptions, load_model, load_tokenizer
@@ -42,29 +43,6 @@ def from_task(model: str, task: str, data_dir: Path | None, examples: int | None
     loaded = load_model(found, LoadOptions(dtype="float32", device="cpu"))
     splits = {column.name: column.splits for column in planned.columns}
     return Subject(f"{found.name} on {planned.task.title}", loaded, tokenizer, splits)
-
-
-@dataclass(frozen=True)
-class Shape:
-    """The sizes of a Llama."""
-
-    hidden: int
-    layers: int
-    heads: int
-    inner: int
-    vocabulary: int
-
-
-SHAPES = {
-    "tiny": Shape(64, 2, 4, 172, 2_048),
-    "1m": Shape(128, 4, 4, 344, 2_048),
-    "27m": Shape(512, 6, 8, 1_376, 8_192),
-    "100m": Shape(768, 12, 12, 2_048, 32_000),
-    "1b": Shape(2_048, 22, 32, 5_632, 32_000),
-    "3b": Shape(3_200, 26, 32, 8_640, 32_000),
-    "7b": Shape(4_096, 32, 32, 11_008, 32_000),
-}
-"""Models with random weights that a benchmark can make: the last has Llama-2-7B's sizes."""
 
 
 def make_llama(sizes: Shape, device: torch.device, dtype: torch.dtype, **special: Any) -> Any:

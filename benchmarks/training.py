@@ -19,8 +19,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.floor import utilisation
 from benchmarks.measure import matrix_rate
-from benchmarks.subject import SHAPES, Shape, random_checkpoint
+from benchmarks.shapes import SHAPES
+from benchmarks.subject import random_checkpoint
 
 METHODS = ("finetune", "simnpo", "npo", "simnpo_gdr", "npo_gdr", "npo_klr")
 """What is compared: first plain fine-tuning; with ``_gdr`` a retain row is run beside each forget row."""
@@ -79,16 +81,6 @@ def elsewhere(method: str, model: Path, options: dict[str, Any]) -> Line:
     given = ["--checkpoint", str(model), "--options", json.dumps(options)]
     done = subprocess.run([*command, *given], check=True, capture_output=True, text=True)
     return Line(**json.loads(done.stdout.splitlines()[-1]))
-
-
-def utilisation(sizes: Shape, tokens_per_second: float, rate: float, operations: int = 6) -> float:
-    """Return the share of the machine's matrix rate: so many operations a weight and token, no recomputing.
-
-    Six where all weights train; four where they are frozen under adapters, so that none has a gradient.
-    """
-    layer = 4 * sizes.hidden**2 + 3 * sizes.hidden * sizes.inner
-    weights = sizes.layers * layer + sizes.hidden * sizes.vocabulary
-    return operations * weights * tokens_per_second / rate
 
 
 def main() -> None:

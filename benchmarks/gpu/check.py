@@ -13,6 +13,7 @@ from typing import Any
 from benchmarks.gpu import sheet as sheets
 from benchmarks.gpu.sheet import Sheet
 from benchmarks.gpu.stages import LIMITS, Stage, apart, perform, start
+from benchmarks.shapes import SHAPES
 from muse_eval import provenance
 from muse_eval.errors import UserError, unknown_name
 
@@ -98,8 +99,6 @@ def read_settings(given: argparse.Namespace, device: str) -> dict[str, Any]:
     Raises:
         UserError: there is no such shape or folder.
     """
-    from benchmarks.subject import SHAPES
-
     if given.shape not in SHAPES:
         raise unknown_name("shape", given.shape, SHAPES)
     if given.data_dir is not None and not given.data_dir.is_dir():
@@ -185,8 +184,6 @@ def check_fits(shape: str, machine: Stage) -> None:
     Raises:
         UserError: it does not fit; names the largest one that does.
     """
-    from benchmarks.subject import SHAPES
-
     memory = machine["facts"].get("memory_gib")
     if memory is None:
         return
@@ -201,8 +198,6 @@ def check_fits(shape: str, machine: Stage) -> None:
 
 def needed_gib(shape: str) -> float:
     """Return about what scoring takes in 16 bits: a shape's weights, a quarter more, and 3 GiB to work in."""
-    from benchmarks.subject import SHAPES
-
     sizes = SHAPES[shape]
     layer = 4 * sizes.hidden**2 + 3 * sizes.hidden * sizes.inner
     weights = sizes.layers * layer + 2 * sizes.hidden * sizes.vocabulary

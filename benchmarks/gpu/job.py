@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from benchmarks.gpu.memory import release
-from benchmarks.subject import SHAPES, Shape
+from benchmarks.shapes import SHAPES, Shape
 from muse_eval.errors import first_line
 
 Row = dict[str, Any]

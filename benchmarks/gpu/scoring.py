@@ -20,7 +20,8 @@ from benchmarks.gpu.memory import Span, release
 from benchmarks.gpu.questions import Ask, Columns, make_columns
 from benchmarks.gpu.words import SPECIAL
 from benchmarks.plain import OneAtATime
-from benchmarks.subject import Shape, make_llama
+from benchmarks.shapes import Shape
+from benchmarks.subject import make_llama
 from muse_eval.engines.checkpoint import find_checkpoint
 from muse_eval.engines.hf import TransformersEngine
 from muse_eval.engines.loading import LoadOptions, load_model

@@ -36,13 +36,13 @@ def perform(name: str, told: Mapping[str, Any], file: Path) -> Stage:
 
     job = Job(**told)
     rows, began, facts, why = Rows(file, job.seconds), time.monotonic(), dict[str, Any](), None
-    stage = import_module(f"benchmarks.gpu.{name}")
     # The many collections of a stage need not look again and again at what imports have made.
     gc.freeze()
     try:
         if name != "machine":
             check_floor(job, card(job.device))
-        facts = stage.run(job, rows)
+        # What a stage alone needs may be missing here.
+        facts = import_module(f"benchmarks.gpu.{name}").run(job, rows)
     except Exception as error:  # noqa: BLE001 - the other stages go on, whatever it was
         why = reason(error)
     finally:

@@ -18,11 +18,12 @@ from typing import Any
 
 import torch
 
+from benchmarks.floor import utilisation
 from benchmarks.gpu.job import Job, Row, Rows
 from benchmarks.gpu.memory import Span, held, release
 from benchmarks.gpu.words import SPECIAL, draw, word_tokenizer
-from benchmarks.subject import Shape, make_llama
-from benchmarks.training import utilisation
+from benchmarks.shapes import Shape
+from benchmarks.subject import make_llama
 from muse_eval.unlearning.recipe import configure
 from muse_eval.unlearning.train import unlearn
 

@@ -16,7 +16,7 @@ from benchmarks.gpu.check import check_fits
 from benchmarks.gpu.sheet import FILE, PAGE
 from benchmarks.gpu.stages import LIMITS
 from benchmarks.gpu.training import Subject, fit, reckon
-from benchmarks.subject import SHAPES
+from benchmarks.shapes import SHAPES
 from muse_eval.errors import UserError
 
 PATIENT = [f"--limit={stage}=900" for stage in LIMITS]
@@ -236,7 +236,9 @@ def test_layers_are_cut_to_what_fits() -> None:
 
 def test_a_shape_too_large_for_the_card_is_refused_with_one_that_fits() -> None:
     machine = {"facts": {"card": "Small Card", "memory_gib": 15.8}}
-    with pytest.raises(UserError, match=r"7b takes about 19 GiB to score, Small Card has 15.8; --shape 3b fits"):
+    with pytest.raises(
+        UserError, match=r"7b takes about 19 GiB to score, Small Card has 15.8; --shape 3b fits"
+    ):
         check_fits("7b", machine)
     for memory in (23.5, 39.5, 79.2):
         check_fits("7b", {"facts": {"card": "", "memory_gib": memory}})
