@@ -88,7 +88,7 @@ def run(job: Job, rows: Rows) -> dict[str, Any]:
     """Compare every architecture; return whether all were exact."""
     # Not even where a container's environment turns it on.
     torch.set_float32_matmul_precision("highest")
-    count, longest, new = (9, 60, 6) if job.small else (64, 300, 16)
+    count, longest, new = (9, 60, 6) if job.small else (64, 200, 12)
     made = configs(job.small)
     vocabulary = made["Llama"]().vocab_size
     tokenizer = word_tokenizer(vocabulary)
