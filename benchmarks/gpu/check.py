@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.gpu import sheet as sheets
 from benchmarks.gpu.sheet import Sheet
-from benchmarks.gpu.stages import LIMITS, Stage, apart, perform, start
+from benchmarks.gpu.stages import LIMITS, USUAL, Stage, apart, perform, start
 from benchmarks.shapes import SHAPES
 from muse_eval import provenance
 from muse_eval.errors import UserError, unknown_name
@@ -32,7 +32,7 @@ def check(given: argparse.Namespace) -> int:
     limits = read_limits(given.limit)
     device = choose_device(given.device)
     settings = read_settings(given, device)
-    wanted = list(given.only or LIMITS)
+    wanted = list(given.only or USUAL)
     sheet = open_sheet(given, settings, wanted)
     missing = [name for name in LIMITS if name in wanted and not is_done(sheet, name)]
     if missing and not is_done(sheet, "machine"):

@@ -56,7 +56,7 @@ def run(job: Job, rows: Rows) -> dict[str, Any]:
     score(job, rows, sizes, columns, tokenizer)
     release()
     rows.attempt("hash and load", partial(load, job, tokenizer, sizes), 20 if job.on_gpu else 0)
-    rows.skip("vLLM", _vllm(job))
+    rows.skip("vLLM", "a stage of its own: --only vllm writes all weights to disk and takes minutes")
     return {"questions": told}
 
 
@@ -225,8 +225,3 @@ def load(job: Job, tokenizer: PreTrainedTokenizerBase, sizes: Shape) -> Row:
         "note": f"scaled by bytes from one layer ({size / GIGA:.3g} GB, in the page cache): "
         f"hash {hashing.seconds * whole:.1f} s, load {loading.seconds * whole:.1f} s",
     }
-
-
-def _vllm(job: Job) -> str:
-    command = f"python -m benchmarks.engines --shape {job.shape} --dtype bfloat16 --engines plain,hf,vllm"
-    return f"needs all weights on disk, and minutes; {command} measures it where vLLM is installed"

@@ -79,6 +79,7 @@ HEADINGS = {
     "scoring": "Scoring",
     "training": "Training",
     "small": "Small and real",
+    "vllm": "Transformers and vLLM",
 }
 
 

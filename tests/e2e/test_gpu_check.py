@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,16 @@ def test_a_stage_of_its_own_process_is_stopped_at_its_limit(out: Path) -> None:
     assert found == before
     assert main([*TINY, str(out), "--only", "machine", "--again", "--apart"]) == 0
     assert read(out)["stages"]["machine"]["facts"].keys() == before["machine"]["facts"].keys()
+
+
+@pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed: the stage would take minutes")
+def test_a_stage_that_is_left_out_says_why(out: Path) -> None:
+    assert main([*TINY, str(out), "--only", "vllm"]) == 2
+    stage = read(out)["stages"]["vllm"]
+    assert (stage["status"], stage["rows"]) == (
+        "skipped",
+        [{"what": "vLLM", "skipped": "vLLM is not installed"}],
+    )
 
 
 def test_what_was_not_exact_is_exit_code_1(out: Path) -> None:
