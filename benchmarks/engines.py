@@ -29,7 +29,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from benchmarks.floor import Work
 from benchmarks.measure import matrix_rate
 from benchmarks.serve import serve
-from benchmarks.subject import SHAPES, random_checkpoint
+from benchmarks.shapes import SHAPES
+from benchmarks.subject import random_checkpoint
 from muse_eval.config import RunConfig
 from muse_eval.engines import ENGINES as KINDS
 from muse_eval.engines import ModelSource, choose_engine, open_engine

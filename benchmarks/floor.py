@@ -1,11 +1,16 @@
-"""The arithmetic of forward passes that nobody can leave out."""
+"""The arithmetic that nobody can leave out: of forward passes, and of training."""
+
+from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from benchmarks.baseline import Outcome
+from benchmarks.shapes import Shape
+
+if TYPE_CHECKING:
+    from benchmarks.baseline import Outcome
 
 
 class Work:
@@ -40,3 +45,13 @@ class Work:
     def _tokens(self, start: int, end: int) -> int:
         pairs = (end * (end + 1) - start * (start + 1)) // 2
         return int((end - start) * self._body + pairs * self._pair)
+
+
+def utilisation(sizes: Shape, tokens_per_second: float, rate: float, operations: int = 6) -> float:
+    """Return the share of the machine's matrix rate: so many operations a weight and token, no recomputing.
+
+    Six where all weights train; four where they are frozen under adapters, so that none has a gradient.
+    """
+    layer = 4 * sizes.hidden**2 + 3 * sizes.hidden * sizes.inner
+    weights = sizes.layers * layer + sizes.hidden * sizes.vocabulary
+    return operations * weights * tokens_per_second / rate

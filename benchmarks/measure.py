@@ -81,3 +81,20 @@ def _gpu_rate(size: int, times: int) -> float:
         torch.cuda.synchronize()
         seconds.append(time.perf_counter() - began)
     return 2 * size**3 / min(seconds)
+
+
+def memory_rate(device: str = "cpu", times: int = 5) -> float:
+    """Return the bytes a second that a large copy reads and writes, at best."""
+    gpu = device == "cuda"
+    left = torch.ones(2**30 if gpu else 2**26, dtype=torch.uint8, device=device)
+    right = torch.empty_like(left)
+    best = float("inf")
+    for _ in range(times):
+        if gpu:
+            torch.cuda.synchronize()
+        began = time.perf_counter()
+        right.copy_(left)
+        if gpu:
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - began)
+    return 2 * left.numel() / best

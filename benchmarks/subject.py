@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from benchmarks.shapes import SHAPES, Shape
 from muse_eval.config import RunConfig
 from muse_eval.engines.checkpoint import find_checkpoint
 from muse_eval.engines.loading import LoadOptions, load_model, load_tokenizer
@@ -44,24 +45,19 @@ def from_task(model: str, task: str, data_dir: Path | None, examples: int | None
     return Subject(f"{found.name} on {planned.task.title}", loaded, tokenizer, splits)
 
 
-@dataclass(frozen=True)
-class Shape:
-    """The sizes of a Llama."""
-
-    hidden: int
-    layers: int
-    heads: int
-    inner: int
-    vocabulary: int
-
-
-SHAPES = {
-    "1m": Shape(128, 4, 4, 344, 2_048),
-    "27m": Shape(512, 6, 8, 1_376, 8_192),
-    "100m": Shape(768, 12, 12, 2_048, 32_000),
-    "7b": Shape(4_096, 32, 32, 11_008, 32_000),
-}
-"""Models with random weights that a benchmark can make: the last has Llama-2-7B's sizes."""
+def make_llama(sizes: Shape, device: torch.device, dtype: torch.dtype, **special: Any) -> Any:
+    """Make a Llama of random weights where it will run; ``special`` are ``bos_token_id`` and its like."""
+    config = LlamaConfig(
+        vocab_size=sizes.vocabulary,
+        hidden_size=sizes.hidden,
+        num_hidden_layers=sizes.layers,
+        num_attention_heads=sizes.heads,
+        intermediate_size=sizes.inner,
+        max_position_embeddings=CONTEXT,
+        **special,
+    )
+    with device:
+        return LlamaForCausalLM._from_config(config, dtype=dtype)
 
 
 def random_checkpoint(shape: str, folder: Path) -> Path:
@@ -70,20 +66,15 @@ def random_checkpoint(shape: str, folder: Path) -> Path:
     sizes = SHAPES[shape]
     chapters = [row["text"] for row in corpus.splits()["base/chapters"]]
     tokenizer = train_tokenizer(chapters, 2_048, CONTEXT)
-    config = LlamaConfig(
-        vocab_size=sizes.vocabulary,
-        hidden_size=sizes.hidden,
-        num_hidden_layers=sizes.layers,
-        num_attention_heads=sizes.heads,
-        intermediate_size=sizes.inner,
-        max_position_embeddings=CONTEXT,
+    gpu = torch.cuda.is_available()
+    model = make_llama(
+        sizes,
+        torch.device("cuda" if gpu else "cpu"),
+        torch.bfloat16 if gpu else torch.float32,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    gpu = torch.cuda.is_available()
-    with torch.device("cuda" if gpu else "cpu"):
-        model: Any = LlamaForCausalLM._from_config(config, dtype=torch.bfloat16 if gpu else torch.float32)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     # What measures it next needs the memory.

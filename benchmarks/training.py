@@ -19,8 +19,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.floor import utilisation
 from benchmarks.measure import matrix_rate
-from benchmarks.subject import SHAPES, random_checkpoint
+from benchmarks.shapes import SHAPES
+from benchmarks.subject import random_checkpoint
 
 METHODS = ("finetune", "simnpo", "npo", "simnpo_gdr", "npo_gdr", "npo_klr")
 """What is compared: first plain fine-tuning; with ``_gdr`` a retain row is run beside each forget row."""
@@ -81,14 +83,6 @@ def elsewhere(method: str, model: Path, options: dict[str, Any]) -> Line:
     return Line(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def utilisation(shape: str, line: Line, rate: float) -> float:
-    """Return the share of the machine's matrix rate: 6 operations a weight and token, no recomputing."""
-    sizes = SHAPES[shape]
-    layer = 4 * sizes.hidden**2 + 3 * sizes.hidden * sizes.inner
-    weights = sizes.layers * layer + sizes.hidden * sizes.vocabulary
-    return 6 * weights * line.tokens_per_second / rate
-
-
 def main() -> None:
     """Measure each method and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -121,7 +115,7 @@ def main() -> None:
         table.add_column(title, justify="left" if title == "method" else "right")
     for line in lines:
         more = f"{line.peak - lines[0].peak:+.3f}"
-        share = f"{utilisation(given.shape, line, rate):.0%}"
+        share = f"{utilisation(SHAPES[given.shape], line.tokens_per_second, rate):.0%}"
         speed = f"{line.tokens_per_second:,.0f}"
         table.add_row(line.method, f"{line.peak:.3f}", more, speed, share, f"{line.seconds:.1f}")
     Console(width=100).print(table)
