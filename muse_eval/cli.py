@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,11 +32,12 @@ from muse_eval.cli_options import (
     warn,
 )
 from muse_eval.cli_table import print_table
-from muse_eval.errors import UserError, unknown_name
+from muse_eval.cli_unlearn import several
+from muse_eval.errors import Terminated, UserError, unknown_name
 
 
 class Verbs(TyperGroup):
-    """Turns what the user can mend into one line and exit code 2, and Ctrl-C into 130."""
+    """Turns what the user can mend into one line and exit code 2, Ctrl-C into 130 and SIGTERM into 143."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run a verb."""
@@ -44,9 +46,9 @@ class Verbs(TyperGroup):
         except UserError as error:
             print(f"muse-eval: error: {error}", file=sys.stderr)
             raise typer.Exit(2) from None
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stopped:
             print("muse-eval: stopped; the same command goes on from here", file=sys.stderr)
-            raise typer.Exit(130) from None
+            raise typer.Exit(143 if isinstance(stopped, Terminated) else 130) from None
 
 
 app = typer.Typer(
@@ -242,4 +244,13 @@ app.add_typer(cli_lists.cache_app, name="cache")
 
 def main() -> None:
     """Start the command line."""
+    # One of several processes is left to its launcher, which ends all of them when one has failed.
+    if not several() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _terminate)
     app()
+
+
+def _terminate(*_: object) -> None:
+    # A second one ends the process at once, whatever the tidying up does.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    raise Terminated

@@ -1,6 +1,8 @@
 """The package's lists and pins agree with what lies on disk, so that nothing new can be forgotten."""
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -90,6 +92,16 @@ def test_every_method_file_is_found() -> None:
 
 def test_versions_agree() -> None:
     assert PYPROJECT["project"]["version"] == muse_eval.__version__
+
+
+def test_what_is_found_late_is_offered_by_completion() -> None:
+    code = (
+        "import sys, muse_eval; print(set(muse_eval.__all__) <= set(dir(muse_eval)), 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    # Offering them loads nothing: completion answers at once.
+    assert done.stdout == "True False\n"
+    assert "__version__" in dir(muse_eval)
 
 
 def test_typing_marker_is_packaged() -> None:
