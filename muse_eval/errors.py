@@ -23,7 +23,7 @@ class DivergedError(UserError):
         self.what = what
 
 
-class Terminated(KeyboardInterrupt):  # noqa: N818 - no error, like Ctrl-C
+class Terminated(KeyboardInterrupt):
     """SIGTERM: what schedulers and ``kill`` send; whatever tidies up after Ctrl-C does so after it."""
 
 

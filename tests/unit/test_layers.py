@@ -14,10 +14,10 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "muse_eval"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("types", "errors"),
+    ("types", "errors", "project_files"),
     ("config", "stats", "plugins", "sources", "data", "provenance", "composites", "selection", "made"),
     ("passages", "shift", "example_checks", "suspicions"),
-    ("store", "engines", "unlearning", "mini", "leaderboard", "check", "results", "progress"),
+    ("store", "engines", "unlearning", "mini", "leaderboard", "replaced", "check", "results", "progress"),
     ("trajectory", "folds", "figures"),
     ("card", "plan", "run", "api", "seeds", "worker", "sweep", "sweep_list", "sweep_ray"),
     ("epochs", "pipeline", "pipeline_config"),
