@@ -20,7 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("store", "engines", "unlearning", "mini", "leaderboard", "replaced", "check", "results", "progress"),
     ("trajectory", "folds", "figures"),
     ("card", "plan", "run", "api", "seeds", "worker", "sweep", "sweep_list", "sweep_ray"),
-    ("epochs", "pipeline", "pipeline_config"),
+    ("epochs", "keeping", "pipeline", "pipeline_config"),
     ("tune", "tune_grid", "tune_plan", "tune_report", "tune_study"),
     (
         "cli",
