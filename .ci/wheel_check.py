@@ -84,6 +84,7 @@ def look_inside(sdist: Path, wheel: Path) -> None:
     files = ["README.md", "LICENSE", "Makefile", "constraints.txt", "pyproject.toml", ".ci/run"]
     files += sources("metrics", "*.py") + sources("tasks", "*.yaml") + sources("docs", "**/*.md")
     files += sources("tests", "**/*.py") + sources("tests", "**/*.json") + sources("benchmarks", "*.py")
+    files += sources("results/project", "*")
     require(held, files, sdist.name)
     with zipfile.ZipFile(wheel) as package:
         held = set(package.namelist())

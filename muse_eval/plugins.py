@@ -220,7 +220,10 @@ def task(name: str) -> TaskSpec:
 def _reseeded(base: TaskSpec, seed: int) -> TaskSpec:
     """Return a task of the built-in world as it is in the world of another seed."""
     if base.data.source != "builtin":
-        raise UserError(f"task {base.name} has no seed: its data are given; use {base.name}")
+        raise UserError(
+            f"task {base.name} has no seed: its data are given; use {base.name}, for several unlearnings of it "
+            "with pipeline --seeds"
+        )
     return base.model_copy(
         update={
             "name": f"{base.name}-seed{seed}",

@@ -546,7 +546,7 @@ def test_answers_without_torch_loaded() -> None:
     ("arguments", "told"),
     [
         (["--task", "muse_mini", "--seeds", "0,1", "--methods", "simnpo,nope"], "no method 'nope'"),
-        (["--task", "muse_books", "--seeds", "0,1"], "task muse_books has no seed"),
+        (["--task", "muse_books", "--seeds", "0,1", "--methods", "nope"], "no method 'nope'"),
         (["--task", "muse_mini", "--set", "privleak.q=1"], "no parameter 'q'"),
         (["--task", "muse_mini", "--engine", "vlm"], "no engine 'vlm'"),
     ],

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from muse_eval import keeping
 from muse_eval.composites import composite
 from muse_eval.errors import UserError
 from muse_eval.pipeline import pipeline
@@ -285,7 +286,8 @@ def test_small_epochs_are_kept_unasked_and_selected_among_later(tiny_model: Path
 def test_large_epochs_are_not_and_that_is_said_before(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("muse_eval.keeping.MOST", 1)
+    most = keeping.MOST
+    monkeypatch.setattr(keeping, "MOST", 1)
     loud = [part for part in call(tiny_model, "--epochs", 2) if part != "-q"]
     said = "muse-eval: only each unlearning's last epoch will be kept: choosing another with --select later"
     done = muse(*loud)
@@ -296,7 +298,7 @@ def test_large_epochs_are_not_and_that_is_said_before(
     assert len(weights()) == 1
     # Where all is made there is nothing to say, and what was made without epochs stays valid.
     before = times()
-    monkeypatch.undo()
+    monkeypatch.setattr(keeping, "MOST", most)
     assert said not in muse(*loud).stderr
     assert times() == before
     done = muse(*call(tiny_model, "--epochs", 2, "--select", "paper"))
