@@ -221,8 +221,8 @@ def _reseeded(base: TaskSpec, seed: int) -> TaskSpec:
     """Return a task of the built-in world as it is in the world of another seed."""
     if base.data.source != "builtin":
         raise UserError(
-            f"task {base.name} has no seed: its data are given; use {base.name}, for several unlearnings of it "
-            "with pipeline --seeds"
+            f"task {base.name} has no seed: its data are given; use {base.name}, "
+            "with pipeline --seeds for several unlearnings of it"
         )
     return base.model_copy(
         update={
