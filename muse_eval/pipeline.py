@@ -58,6 +58,11 @@ class _Pipeline:
         out = config.results / "models" / self.task.name / name
         asked = config.scores_epochs or config.keep_checkpoints
         could = config.overwrite or can_keep(out, config.lora)
+        if asked and plugins.leaves_epochs(method) and not could and not out.exists():
+            raise UserError(
+                f"{output.partial(out)} was begun without keeping its epochs; --overwrite begins again, and "
+                "without --select, --trajectory and --keep-checkpoints it goes on as it was begun"
+            )
         seeded = "" if seed is None else f", seed {seed}"
         self.stage(f"unlearn with {method}{seeded}" + (f": {split}" if split else ""))
         return unlearn(

@@ -306,6 +306,45 @@ def test_large_epochs_are_not_and_that_is_said_before(
     assert "was made without its checkpoints; --overwrite makes it again" in done.stderr
 
 
+def test_what_was_begun_without_its_epochs_is_not_trained_to_its_end_in_vain(
+    fresh: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = PipelineConfig(
+        task="village.yaml",
+        methods=("ga",),
+        target=str(tiny_model),
+        retrain="other",
+        data_dir=Path("data"),
+        epochs=3,
+        lr=0.01,
+    )
+
+    def stop(step: str, done: int, _: int) -> None:
+        if (step, done) == ("unlearn", 5):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(keeping, "MOST", 1)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline(config, progress=stop)
+    done = muse(*call(tiny_model, "--epochs", 3, "--select", "paper", methods="ga"))
+    assert done.exit_code == 2
+    assert "ga.partial was begun without keeping its epochs; --overwrite begins again" in done.stderr
+    # As it was begun it goes on, and what it then has is not enough to select from.
+    monkeypatch.undo()
+    monkeypatch.chdir(fresh)
+    steps: list[int] = []
+    told: list[str] = []
+
+    def count(step: str, done: int, _: int) -> None:
+        if step == "unlearn":
+            steps.append(done)
+
+    pipeline(config, progress=count, note=told.append)
+    assert steps[-2:] == [5, 6]
+    assert told == ["goes on from epoch 2 of 3, step 4 of 6"]
+    assert weights() == ["village/ga/model.safetensors"]
+
+
 # ── folds ────────────────────────────────────────────────────────────────────────────────────────
 def cards(kind: str, method: str = "simnpo_gdr") -> list[dict[str, Any]]:
     home = Path(f"results/models/village_{kind}")
