@@ -82,7 +82,7 @@ docs: .venv/.dev ## Write the generated parts of docs/methods.md
 
 reproduce: .venv/.dev ## Make the built-in world's full table anew: all methods, 3 seeds, leaderboard.csv, docs
 	@.venv/bin/python -m benchmarks.reproduce
-	@.venv/bin/muse-eval check
+	@.venv/bin/muse-eval check --all --baseline results/project/baseline.json
 
 bench: .venv/.dev ## Measure speed and memory of every engine that is installed (BENCH='--model DIR …')
 	@.venv/bin/python -m benchmarks.speed $(BENCH)

@@ -18,8 +18,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LEFT_OUT = (".git", ".venv", "*.egg-info", "build", "dist", "__pycache__", ".*_cache")
 """Folders that no build should see."""
-MADE = ("runs", "cache", "models")
-"""Folders that runs leave in results/."""
+KEPT = "project"
+"""What of results/ is the project's own."""
 
 MODEL = """
 import sys, torch, muse_eval
@@ -64,8 +64,8 @@ def sources(folder: str, pattern: str) -> list[str]:
 
 def left_out(folder: str, names: list[str]) -> set[str]:
     """Name what a clean copy of the repository leaves out of a folder."""
-    patterns = LEFT_OUT + (MADE if Path(folder) == ROOT / "results" else ())
-    return {name for name in names if any(fnmatch(name, pattern) for pattern in patterns)}
+    made = {name for name in names if Path(folder) == ROOT / "results" and name != KEPT}
+    return made | {name for name in names if any(fnmatch(name, pattern) for pattern in LEFT_OUT)}
 
 
 def build(scratch: Path) -> tuple[Path, Path]:
@@ -84,6 +84,7 @@ def look_inside(sdist: Path, wheel: Path) -> None:
     files = ["README.md", "LICENSE", "Makefile", "constraints.txt", "pyproject.toml", ".ci/run"]
     files += sources("metrics", "*.py") + sources("tasks", "*.yaml") + sources("docs", "**/*.md")
     files += sources("tests", "**/*.py") + sources("tests", "**/*.json") + sources("benchmarks", "**/*.py")
+    files += sources("results/project", "*")
     require(held, files, sdist.name)
     with zipfile.ZipFile(wheel) as package:
         held = set(package.namelist())

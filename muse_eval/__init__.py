@@ -16,3 +16,8 @@ def __getattr__(name: str) -> Any:
 
         return getattr(api, name)
     raise AttributeError(f"module 'muse_eval' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    # Else completion would not know of what is found late.
+    return sorted({*globals(), *__all__})

@@ -102,7 +102,7 @@ def unlearn(
         keep_checkpoints: leave each epoch's model in ``out/checkpoints``.
         progress: told of every optimiser step.
         log: told of every step's line of ``log.jsonl``.
-        note: told, in one line, of what in the data contributes nothing.
+        note: told, in one line, of what in the data contributes nothing, and where a stopped run goes on.
         options: any field of ``unlearning.recipe.UnlearnConfig``: ``lr``, ``epochs``, ``lambda_``,
             ``params={"beta": 0.7}`` …
 
@@ -134,6 +134,7 @@ def unlearn(
         keep_checkpoints=keep_checkpoints,
         progress=progress,
         log=log,
+        note=note,
     )
 
 
@@ -165,7 +166,7 @@ def finetune(
         keep_checkpoints: leave each epoch's model in ``out/checkpoints``.
         progress: told of every optimiser step.
         log: told of every step's line of ``log.jsonl``.
-        note: told, in one line, of what in the data contributes nothing.
+        note: told, in one line, of what in the data contributes nothing, and where a stopped run goes on.
         options: any field of ``unlearning.recipe.UnlearnConfig`` but the method and its parameters.
 
     Raises:
@@ -192,6 +193,7 @@ def finetune(
         keep_checkpoints=keep_checkpoints,
         progress=progress,
         log=log,
+        note=note,
     )
 
 

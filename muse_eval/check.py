@@ -4,13 +4,14 @@ import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, ValidationError
 
 from muse_eval.config import Spec, read_text
-from muse_eval.errors import UserError
+from muse_eval.errors import UserError, listed
 from muse_eval.leaderboard import Goal, stored_headings, task_spec
 from muse_eval.results import REFERENCES, Number, StoredColumn, StoredResult, problem
 
@@ -52,6 +53,8 @@ class Comparison:
     verdict: Verdict
     why: str = ""
     """Why nothing can be told, where the verdict is ``missing``."""
+    absent: bool = False
+    """Whether the run was not scored here, or not on this column."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,13 @@ class Report:
 
     rows: tuple[Comparison, ...]
     unlisted: tuple[str, ...] = ()
+    whole: bool = True
+    """Whether all of the baseline must be there; else what is absent is named and left out."""
+
+    @property
+    def absent(self) -> tuple[Comparison, ...]:
+        """What is in the baseline and was not scored here."""
+        return tuple(row for row in self.rows if row.absent)
 
     def count(self, *verdicts: Verdict) -> int:
         """Count the rows with one of these verdicts."""
@@ -70,7 +80,8 @@ class Report:
         """0 fine, 1 regression, 2 cannot tell; a regression outweighs what cannot be told."""
         if self.count("worse", "moved"):
             return 1
-        return 2 if self.count("missing") or not self.rows else 0
+        untold = self.count("missing") - (0 if self.whole else len(self.absent))
+        return 2 if untold or len(self.absent) == len(self.rows) else 0
 
 
 # ── the baseline ─────────────────────────────────────────────────────────────────────────────────
@@ -147,11 +158,16 @@ def only(baseline: Baseline, patterns: Iterable[str]) -> Baseline:
     return baseline.model_copy(update={"runs": dict(sorted(kept.items()))})
 
 
-def compare(results: Iterable[StoredResult], baseline: Baseline) -> Report:
+def compare(results: Iterable[StoredResult], baseline: Baseline, whole: bool = True) -> Report:
     """Compare every column of the baseline with its result.
 
     A cell flagged otherwise than in the baseline cannot be told: the two measure different things.
     The target and the retrain model are references: any move beyond tolerance counts, whichever way.
+
+    Args:
+        results: the runs that were scored here.
+        baseline: what is expected of them.
+        whole: whether all of the baseline must be there; else what is absent is named and left out.
 
     Raises:
         UserError: a result does not say which way is better.
@@ -162,7 +178,7 @@ def compare(results: Iterable[StoredResult], baseline: Baseline) -> Report:
         for run, columns in sorted(baseline.runs.items())
         for column, expected in columns.items()
     )
-    return Report(rows, tuple(sorted(found.keys() - baseline.runs.keys())))
+    return Report(rows, tuple(sorted(found.keys() - baseline.runs.keys())), whole)
 
 
 def _compare(result: StoredResult | None, run: str, name: str, expected: Expected) -> Comparison:
@@ -172,7 +188,7 @@ def _compare(result: StoredResult | None, run: str, name: str, expected: Expecte
         why = "no such run" if result is None else "not scored"
         if column is not None:
             why = column.reason or "undefined"
-        return Comparison(run, name, then, None, None, tolerance, "missing", why)
+        return Comparison(run, name, then, None, None, tolerance, "missing", why, absent=column is None)
     now = column.value
     flags, known = _flags(column.flags), _flags(expected.flags)
     if flags != known:
@@ -212,8 +228,30 @@ def _goal(result: StoredResult, column: str) -> Goal:
 
 # ── printing ─────────────────────────────────────────────────────────────────────────────────────
 def lines(report: Report) -> list[str]:
-    """Return one line per column, such as ``t/npo verbmem_f 9.0 → 14.2 (+5.2, tolerance ±2.0): worse``."""
-    return [_line(row) for row in report.rows]
+    """Return one line per column, such as ``t/npo verbmem_f 9.0 → 14.2 (+5.2, tolerance ±2.0): worse``.
+
+    What is absent is one line a task.
+    """
+    return [*(_line(row) for row in report.rows if not row.absent), *_absent_lines(report)]
+
+
+def _absent_lines(report: Report) -> list[str]:
+    verdict = "cannot tell" if report.whole else "not compared"
+    told = []
+    for task, some in groupby(report.rows, key=lambda row: row.run.partition("/")[0]):
+        rows = list(some)
+        columns: dict[str, list[str]] = {}
+        for row in rows:
+            if row.absent:
+                columns.setdefault(row.run.partition("/")[2], []).append(row.column)
+        gone = [name for name in columns if all(row.absent for row in rows if row.run == f"{task}/{name}")]
+        partly = [f"{name} {', '.join(columns[name])}" for name in columns if name not in gone]
+        runs = len({row.run for row in rows})
+        parts = [f"{len(gone)} of {runs} not there ({listed('run', gone)})"] if gone else []
+        parts += [f"not scored ({listed('column', partly)})"] if partly else []
+        if parts:
+            told.append(f"{task}: {'; '.join(parts)}: {verdict}")
+    return told
 
 
 def _line(row: Comparison) -> str:
@@ -235,11 +273,14 @@ def _short(value: float) -> str:
 
 def summary(report: Report) -> str:
     """Say in one line what came out."""
+    left_out = 0 if report.whole else len(report.absent)
+    absent = len({row.run for row in report.absent})
     counts = [
         (report.count("worse", "moved"), "regressed"),
-        (report.count("missing"), "cannot be told"),
+        (report.count("missing") - left_out, "cannot be told"),
         (report.count("better"), "better (take it over with --update)"),
         (report.count("ok"), "within tolerance"),
+        (left_out, f"not compared ({absent} runs; --all wants the whole baseline)"),
     ]
     parts = [f"{number} {what}" for number, what in counts if number]
     if report.unlisted:
@@ -255,4 +296,5 @@ def to_json(report: Report) -> dict[str, Any]:
         "summary": summary(report),
         "rows": [asdict(row) for row in report.rows],
         "unlisted": list(report.unlisted),
+        "whole": report.whole,
     }

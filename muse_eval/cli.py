@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,11 +32,12 @@ from muse_eval.cli_options import (
     warn,
 )
 from muse_eval.cli_table import print_table
-from muse_eval.errors import UserError, unknown_name
+from muse_eval.cli_unlearn import several
+from muse_eval.errors import Terminated, UserError, unknown_name
 
 
 class Verbs(TyperGroup):
-    """Turns what the user can mend into one line and exit code 2, and Ctrl-C into 130."""
+    """Turns what the user can mend into one line and exit code 2, Ctrl-C into 130 and SIGTERM into 143."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run a verb."""
@@ -44,9 +46,9 @@ class Verbs(TyperGroup):
         except UserError as error:
             print(f"muse-eval: error: {error}", file=sys.stderr)
             raise typer.Exit(2) from None
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stopped:
             print("muse-eval: stopped; the same command goes on from here", file=sys.stderr)
-            raise typer.Exit(130) from None
+            raise typer.Exit(143 if isinstance(stopped, Terminated) else 130) from None
 
 
 app = typer.Typer(
@@ -167,9 +169,12 @@ def leaderboard(
 ) -> None:
     """Regenerate the leaderboard from the results folder: the same runs give the same bytes.
 
+    What a file that is there loses by it is told.
+
     Example: `muse-eval leaderboard --format md --published results/published.csv --out -`
     """
     from muse_eval.leaderboard import rows, to_csv, to_markdown
+    from muse_eval.replaced import replaced
     from muse_eval.results import load_all, load_published, write_files
 
     if form not in ("csv", "md"):
@@ -180,13 +185,26 @@ def leaderboard(
     found = rows(load_all(results, warn))
     if not found:
         raise UserError(f"{results} holds no run; score a model first: muse-eval run --model …")
-    elsewhere = load_published(published) if published else []
+    elsewhere = load_published(_located(published)) if published else []
     text = to_csv(found, elsewhere) if form == "csv" else to_markdown(found, elsewhere)
     if str(target) == "-":
         print(text, end="")
     else:
+        before = target.read_text(encoding="utf-8", errors="replace") if target.exists() else text
         write_files(target.parent, {target.name: text})
         print(f"{target}: {len(found)} runs")
+        if lost := replaced(before, text):
+            print(lost)
+
+
+def _located(path: Path) -> Path:
+    """Return where a file lies that the project has one of as well, and say so where it is the project's."""
+    from muse_eval.project_files import locate
+
+    found = locate(path)
+    if found != path:
+        note(f"{path} is not there; reading the project's own, {found}")
+    return found
 
 
 @app.command()
@@ -199,30 +217,39 @@ def check(
             help="Runs of the baseline to compare, comma-separated: `muse_mini/target,muse_mini/npo*`."
         ),
     ] = None,
+    whole: Annotated[
+        bool, typer.Option("--all", help="Every run of the baseline must be there, else exit 2.")
+    ] = False,
     update: Annotated[bool, typer.Option("--update", help="Take what was measured as expected.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Fail when a metric regressed: exit 0 fine, 1 regression, 2 cannot tell.
 
+    What of the baseline was not scored here is named and left out; with --only or --all it must be there.
+
     Example: `muse-eval check --baseline results/baseline.json`
     """
     from muse_eval import check as checking
+    from muse_eval.project_files import locate
     from muse_eval.results import load_all, write_files
 
     found = load_all(results, warn)
     if update:
-        if only is not None:
-            raise UserError("--only compares, --update takes over what was measured; leave one of them out")
-        known = checking.load_baseline(baseline) if baseline.exists() else None
+        if only is not None or whole:
+            given = "--all" if only is None else "--only"
+            raise UserError(f"{given} compares, --update takes over what was measured; leave one of them out")
+        known, theirs = checking.load_baseline(baseline) if baseline.exists() else None, locate(baseline)
         made = checking.make_baseline(found, known=known)
         write_files(baseline.parent, {baseline.name: checking.baseline_text(made)})
         print(f"{baseline}: {len(made.runs)} runs")
+        if theirs != baseline:
+            note(f"from now on that is what is compared with, not the project's own, {theirs}")
         return
-    expected = checking.load_baseline(baseline)
+    expected = checking.load_baseline(_located(baseline))
     if only is not None:
         expected = checking.only(expected, split(only, "--only"))
         found = [result for result in found if result.key in expected.runs]
-    report = checking.compare(found, expected)
+    report = checking.compare(found, expected, whole=whole or only is not None)
     if as_json:
         print(json.dumps(checking.to_json(report), indent=2, ensure_ascii=False))
     else:
@@ -242,4 +269,13 @@ app.add_typer(cli_lists.cache_app, name="cache")
 
 def main() -> None:
     """Start the command line."""
+    # One of several processes is left to its launcher, which ends all of them when one has failed.
+    if not several() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _terminate)
     app()
+
+
+def _terminate(*_: object) -> None:
+    # A second one ends the process at once, whatever the tidying up does.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    raise Terminated

@@ -1,7 +1,7 @@
 """The verb ``pipeline``: from a target to the table of its unlearned models."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,6 +24,9 @@ from muse_eval.cli_options import (
 from muse_eval.cli_table import console, print_table
 from muse_eval.errors import UserError
 
+if TYPE_CHECKING:
+    from muse_eval.pipeline_config import PipelineConfig
+
 
 def pipeline(
     task: Annotated[str, typer.Option(help="Task name or YAML file.")] = "muse_mini",
@@ -33,7 +36,11 @@ def pipeline(
     target: Annotated[str | None, typer.Option(help="Target model; else the task's own.")] = None,
     retrain: Annotated[str | None, typer.Option(help="Retrain model; else the task's own.")] = None,
     seeds: Annotated[
-        str | None, typer.Option(help="Seeds of the built-in world, comma-separated: a table for each.")
+        str | None,
+        typer.Option(
+            help="Seeds, comma-separated, a table for each and one over all: of the built-in world, else of "
+            "the unlearning (`METHOD-seedN`)."
+        ),
     ] = None,
     data_dir: DataOption = None,
     tokenizer: TokenizerOption = None,
@@ -101,6 +108,7 @@ def pipeline(
             PipelineConfig,
             "pipeline",
             task=name,
+            training_seed=seed,
             methods=tuple(dict.fromkeys(split(methods, "--methods"))) or METHODS,
             target=target,
             retrain=retrain,
@@ -128,7 +136,7 @@ def pipeline(
             allow_pickle=allow_pickle,
             trust_remote_code=trust_remote_code,
         )
-        for name in _worlds(task, seeds)
+        for name, seed in _seeds(task, seeds)
     ]
     for config in configs:
         check_pipeline(config)
@@ -145,39 +153,70 @@ def pipeline(
                     note=note,
                 )
             )
-        _print(config.task, folders[-1])
+        _print(config, folders[-1])
     if len(configs) > 1:
-        print_table([folder for made in folders for folder in made], over_seeds=True)
+        _print_over_seeds(configs, folders)
     home = folders[0][0].parent
     print(f"evidence: {home}/NAME/result.json and records.jsonl; models: {results}/models")
 
 
-def _worlds(task: str, seeds: str | None) -> list[str]:
-    """Return the task's name for each seed, once; seed 0 is the plain name."""
+def _seeds(task: str, seeds: str | None) -> list[tuple[str, int | None]]:
+    """Return the task and the training seed for each seed, once.
+
+    A seed of the built-in world makes another task, whose unlearning has that seed too.
+    """
     from muse_eval import plugins
 
     numbers = split(seeds, "--seeds")
-    if not all(number.isdecimal() for number in numbers):
-        raise UserError(f"--seeds {seeds}: give whole numbers, comma-separated")
+    if not all(number.isdecimal() and int(number) < 2**32 for number in numbers):
+        raise UserError(f"--seeds {seeds}: give whole numbers below 2**32, comma-separated")
     chosen = dict.fromkeys(int(number) for number in numbers)
-    names = [f"{task}-seed{seed}" if seed else task for seed in chosen] or [task]
-    return [plugins.task(name).name if numbers else name for name in names]
+    if not chosen:
+        return [(task, None)]
+    data = plugins.task(task).data
+    if data.source != "builtin":
+        return [(task, seed) for seed in chosen]
+    return [(task if seed == data.seed else f"{task}-seed{seed}", None) for seed in chosen]
 
 
-def _print(task: str, folders: list[Path]) -> None:
+def _print_over_seeds(configs: list["PipelineConfig"], folders: list[list[Path]]) -> None:
+    """Print the means over several pipelines, of as many worlds or training seeds."""
+    from muse_eval import plugins
+    from muse_eval.leaderboard import RunRow, draw, headings, rows
+    from muse_eval.pipeline_config import run_names
+    from muse_eval.results import REFERENCES, load
+    from muse_eval.seeds import of_one_seed, over_seeds
+
+    found: list[RunRow] = []
+    shared: list[RunRow] = []
+    for config, made in zip(configs, folders, strict=True):
+        own = rows(stored for folder in made if (stored := load(folder)) is not None)
+        if config.training_seed is None:
+            found += own
+        else:
+            found += of_one_seed(own, config.training_seed, run_names(config, plugins.task(config.task)))
+            shared = [row for row in own if row["name"] in REFERENCES]
+    columns = headings((shared or found)[0]["task"], [*shared, *found])
+    console().print(draw(over_seeds(columns, found, shared)))
+
+
+def _print(config: "PipelineConfig", folders: list[Path]) -> None:
     """Print a pipeline's table, and where its CSV files and figures are."""
     from muse_eval import plugins
     from muse_eval.epochs import CSV, FIGURE
     from muse_eval.folds import collect, table
     from muse_eval.leaderboard import draw
+    from muse_eval.pipeline_config import other_seed
     from muse_eval.results import load
 
-    spec = plugins.task(task)
+    spec = plugins.task(config.task)
     if spec.folds is None:
         print_table(folders)
     else:
-        runs = collect(spec, [stored for folder in folders if (stored := load(folder)) is not None])
-        print(f"{spec.title} (± half of the 95 % interval)")
+        loaded = [stored for folder in folders if (stored := load(folder)) is not None]
+        runs = collect(spec, loaded, other_seed(config, spec))
+        seeded = "" if runs.seed is None else f", training seed {runs.seed}"
+        print(f"{spec.title}{seeded} (± half of the 95 % interval)")
         console().print(draw(table(runs)))
         home = folders[0].parent
         print(f"{runs.file}: {home / runs.file}.csv and {home / runs.file}.png")

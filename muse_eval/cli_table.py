@@ -8,20 +8,16 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def print_table(folders: list[Path], over_seeds: bool = False) -> None:
+def print_table(folders: list[Path]) -> None:
     """Print runs as a table in the published shape."""
     from muse_eval.leaderboard import draw, grid, headings, rows, task_spec
     from muse_eval.results import load
-    from muse_eval.seeds import over_seeds as summarise
 
     found = rows(stored for folder in folders if (stored := load(folder)) is not None)
     columns = headings(found[0]["task"], found)
-    if over_seeds:
-        console().print(draw(summarise(columns, found)))
-    else:
-        spec = task_spec(found[0]["task"])
-        print(f"{spec.title if spec else found[0]['task']} (± half of the 95 % interval)")
-        console().print(draw(grid(columns, found)))
+    spec = task_spec(found[0]["task"])
+    print(f"{spec.title if spec else found[0]['task']} (± half of the 95 % interval)")
+    console().print(draw(grid(columns, found)))
 
 
 def console() -> "Console":

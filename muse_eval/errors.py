@@ -23,6 +23,10 @@ class DivergedError(UserError):
         self.what = what
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: what schedulers and ``kill`` send; whatever tidies up after Ctrl-C does so after it."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
     """Return the error for a name that does not exist, with the nearest one and all that do."""
     names = sorted(known)

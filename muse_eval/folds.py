@@ -30,6 +30,8 @@ class FoldRuns:
     """``target`` and ``retrain``."""
     methods: dict[str, list[FoldRun]]
     """In the order of the folds."""
+    seed: int | None = None
+    """Of the unlearning, where it is not the task's own."""
 
     @property
     def folds(self) -> FoldsSpec:
@@ -40,10 +42,10 @@ class FoldRuns:
     @property
     def file(self) -> str:
         """The name of its CSV and figure, without their endings."""
-        return FILES[self.folds.mode]
+        return FILES[self.folds.mode] + ("" if self.seed is None else f"-seed{self.seed}")
 
 
-def collect(task: TaskSpec, results: Sequence[StoredResult]) -> FoldRuns:
+def collect(task: TaskSpec, results: Sequence[StoredResult], seed: int | None = None) -> FoldRuns:
     """Sort a pipeline's runs by method and fold."""
     methods: dict[str, list[FoldRun]] = {}
     for result in results:
@@ -53,7 +55,7 @@ def collect(task: TaskSpec, results: Sequence[StoredResult]) -> FoldRuns:
             methods.setdefault(fold.method, []).append(FoldRun(fold, result))
     for runs in methods.values():
         runs.sort(key=lambda run: run.fold.number)
-    return FoldRuns(task, {one.name: one for one in results if one.name in REFERENCES}, methods)
+    return FoldRuns(task, {one.name: one for one in results if one.name in REFERENCES}, methods, seed)
 
 
 def caption(runs: FoldRuns) -> str:

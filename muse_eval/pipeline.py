@@ -1,7 +1,7 @@
 """Target → unlearn → score → table: every stage is skipped where its result is there."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,9 @@ from muse_eval.data import Data, open_data
 from muse_eval.epochs import Choice, drop_other, select_epoch
 from muse_eval.errors import UserError
 from muse_eval.folds import FoldRuns, collect, to_csv
+from muse_eval.keeping import can_keep, forecast, is_cheap, space
 from muse_eval.made import Fold, Made
-from muse_eval.pipeline_config import PipelineConfig, check, fold_name, method_params, run_config
+from muse_eval.pipeline_config import PipelineConfig, check, method_params, other_seed, run_config, run_name
 from muse_eval.results import StoredResult, load, run_folder, write_files
 from muse_eval.run import Note, Progress, ignore, run
 from muse_eval.selection import check_retrain
@@ -36,6 +37,8 @@ class _Pipeline:
     task: TaskSpec
     data: Data
     models: dict[str, str]
+    keep: bool
+    """Whether each epoch's weights are kept unasked."""
     stage: Stage
     progress: Progress
     log: Log
@@ -51,24 +54,32 @@ class _Pipeline:
 
     def unlearn(self, method: str, start: str, name: str, split: str | None = None) -> Path:
         """Unlearn with a method from a model, unless that was done; return the unlearned model's folder."""
-        self.stage(f"unlearn with {method}" + (f": {split}" if split else ""))
-        config = self.config
+        config, seed = self.config, other_seed(self.config, self.task)
+        out = config.results / "models" / self.task.name / name
+        asked = config.scores_epochs or config.keep_checkpoints
+        could = config.overwrite or can_keep(out, config.lora)
+        if asked and plugins.leaves_epochs(method) and not could and not out.exists():
+            raise UserError(
+                f"{output.partial(out)} was begun without keeping its epochs; --overwrite begins again, and "
+                "without --select, --trajectory and --keep-checkpoints it goes on as it was begun"
+            )
+        seeded = "" if seed is None else f", seed {seed}"
+        self.stage(f"unlearn with {method}{seeded}" + (f": {split}" if split else ""))
         return unlearn(
             start,
             config.task,
             method,
-            config.results / "models" / self.task.name / name,
+            out,
             forget=split,
             data_dir=config.data_dir,
             overwrite=config.overwrite,
-            keep_checkpoints=(config.scores_epochs or config.keep_checkpoints)
-            and plugins.leaves_epochs(method),
+            keep_checkpoints=plugins.leaves_epochs(method) and (asked or (self.keep and could)),
             progress=self.progress,
             log=self.log,
             note=self.note,
             tokenizer=config.tokenizer,
             lambda_=config.weight(method),
-            seed=self.task.data.seed,
+            seed=self.task.data.seed if seed is None else seed,
             params=method_params(config, method),
             **config.training,
             allow_pickle=config.allow_pickle,
@@ -110,7 +121,8 @@ def pipeline(
     """Make or find target and retrain, unlearn with each method, score all; return the runs' folders.
 
     A task with several forget sets has a run for each method and set, named ``<method>-<number>``, and a
-    CSV and a figure of them in the folder of its runs.
+    CSV and a figure of them in the folder of its runs. Under another training seed than the task's own all
+    are named apart, ``<method>-seed<seed>``; target and retrain model are the same.
 
     Raises:
         UserError: something that the user can mend; what is finished stays, and is not done again.
@@ -120,21 +132,36 @@ def pipeline(
     models = references(config, task, stage, progress)
     data = open_data(task, config.data_dir)
     # Each method reads the same texts: what is odd in them is said once.
-    work = _Pipeline(config, task, data, models, stage, progress, log, warn, cache(note))
+    work = _Pipeline(config, task, data, models, False, stage, progress, log, warn, cache(note))
     retrain, target = (work.score(models[name], name) for name in ("retrain", "target"))
     if config.scores_epochs:
         check_retrain(config.select, scores(_load(retrain)))
+    elif not config.keep_checkpoints:
+        work = replace(work, keep=_keeps(config, task, models["target"], work.note))
     folders = [retrain, target]
     for method in config.methods:
         folders += _folds(work, method, target) if task.folds else [_plain(work, method, target)]
     if task.folds:
-        write_folds(collect(task, [_load(folder) for folder in folders]), target.parent)
+        write_folds(
+            collect(task, [_load(folder) for folder in folders], other_seed(config, task)), target.parent
+        )
     return folders
 
 
+def _keeps(config: PipelineConfig, task: TaskSpec, target: str, note: Note) -> bool:
+    """Decide whether each epoch's weights are kept unasked; where they take too much, say so."""
+    needed = space(config, task, target)
+    if is_cheap(needed, config.results):
+        return True
+    if told := forecast(config, task, needed):
+        note(told)
+    return False
+
+
 def _plain(work: _Pipeline, method: str, target: Path) -> Path:
-    out = work.unlearn(method, work.models["target"], method)
-    folder, _ = work.finish(out, method, Made(_card(out)["fingerprint"]), target)
+    name = run_name(work.config, work.task, method)
+    out = work.unlearn(method, work.models["target"], name)
+    folder, _ = work.finish(out, name, Made(_card(out)["fingerprint"]), target)
     return folder
 
 
@@ -144,7 +171,7 @@ def _folds(work: _Pipeline, method: str, target: Path) -> list[Path]:
     assert folds is not None
     model, start, folders = work.models["target"], target, []
     for number, split in enumerate(folds.forget, 1):
-        name = fold_name(method, number)
+        name = run_name(work.config, work.task, method, number)
         out = work.unlearn(method, model, name, split)
         card, texts = _card(out), len(work.data.split(split).rows) - len(work.data.split(split).blank)
         tokens = card.get("tokens", {}).get("forget")

@@ -13,7 +13,7 @@ from muse_eval.results import run_folder
 from muse_eval.run import check_writable
 from muse_eval.selection import check_rule
 from muse_eval.sources import columns_of
-from muse_eval.unlearning.recipe import configure
+from muse_eval.unlearning.recipe import UnlearnConfig, configure
 
 METHODS = ("ga", "npo", "simnpo", "ga_gdr", "npo_gdr", "simnpo_gdr")
 """What a pipeline unlearns with unless told otherwise."""
@@ -54,6 +54,8 @@ class PipelineConfig(Spec):
     """Score every epoch, whatever the rule."""
     keep_checkpoints: bool = False
     """Keep the weights of every epoch, not only of those that some rule selects."""
+    training_seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
+    """Seed of the unlearning, from the same target; None: the task's own."""
     seed: int = 0
     truncate: bool = False
     overwrite: bool = False
@@ -82,9 +84,27 @@ class PipelineConfig(Spec):
         return self.composite or "balance"
 
 
-def fold_name(method: str, number: int) -> str:
-    """Return the name of a method's run on one of several forget sets."""
-    return f"{method}-{number}"
+def other_seed(config: PipelineConfig, task: TaskSpec) -> int | None:
+    """Return the unlearning's seed where it is not the task's own, else None."""
+    return None if config.training_seed == task.data.seed else config.training_seed
+
+
+def run_name(config: PipelineConfig, task: TaskSpec, method: str, number: int | None = None) -> str:
+    """Return the name of a method's run and model; another seed than the task's and a fold belong to it."""
+    seed = other_seed(config, task)
+    seeded = method if seed is None else f"{method}-seed{seed}"
+    return seeded if number is None else f"{seeded}-{number}"
+
+
+def run_names(config: PipelineConfig, task: TaskSpec) -> dict[str, str]:
+    """Return the names of all unlearned models' runs, and what each is called under the task's own seed."""
+    plain = config.model_copy(update={"training_seed": None})
+    numbers = range(1, len(task.folds.forget) + 1) if task.folds else (None,)
+    return {
+        run_name(config, task, method, number): run_name(plain, task, method, number)
+        for method in config.methods
+        for number in numbers
+    }
 
 
 def check(config: PipelineConfig) -> None:
@@ -103,31 +123,36 @@ def check(config: PipelineConfig) -> None:
             raise UserError(
                 f"task {task.name} unlearns further what {method} made of two models; leave it out"
             )
-        made = configure(
-            task.unlearn,
-            method=method,
-            model="target",
-            params=method_params(config, method),
-            lambda_=config.weight(method),
-            **config.training,
-        )
+        made = configured(config, task, method)
         parse_params(kind.params, made.params, f"method {method}")
     check_rule(config.select, config.ranked_by, list(task.columns))
     if config.composite is not None and not config.scores_epochs:
         raise UserError("--composite ranks epochs; it goes with --select best, or with --trajectory")
     planned = plan(run_config(config, task, "target", "retrain", "target"))
-    names = list(config.methods)
     if task.folds:
-        names = [
-            fold_name(method, number + 1) for method in names for number in range(len(task.folds.forget))
-        ]
         for split in task.folds.forget:
             if columns_of(split) != ("text",):
                 raise UserError(f"task {task.name}: the fold {split} is no split of texts")
             planned.data.split(split)
     check_writable(config.results)
-    for name in ("retrain", "target", *names):
+    for name in ("retrain", "target", *run_names(config, task)):
         run_folder(config.results, task.name, name)
+
+
+def configured(config: PipelineConfig, task: TaskSpec, method: str) -> UnlearnConfig:
+    """Return what a method unlearns with, but for the model that it starts from.
+
+    Raises:
+        UserError: a value is of a wrong kind or out of bounds.
+    """
+    return configure(
+        task.unlearn,
+        method=method,
+        model="target",
+        params=method_params(config, method),
+        lambda_=config.weight(method),
+        **config.training,
+    )
 
 
 def method_params(config: PipelineConfig, method: str) -> dict[str, Any]:

@@ -25,6 +25,8 @@ ALONE = {"ActivationMethod", *MADE_LAST}
 """Forms that take no retain term: what they do to retain text is part of the method."""
 FINETUNE = "finetune"
 """What ``muse-eval finetune`` trains with; it is no method of unlearning, and not listed as one."""
+YAML = (".yaml", ".yml")
+"""How the name of a user's own task file ends."""
 RELEASED = "_released"
 """How the file of a published code's own behaviour ends."""
 
@@ -203,24 +205,28 @@ def task_names() -> list[str]:
 def task(name: str) -> TaskSpec:
     """Load a task by its name, or from a YAML file of the user's.
 
-    ``NAME-seedN`` is a task of the built-in world made from another seed, which pins no fingerprints.
+    ``NAME-seedN`` or ``FILE.yaml-seedN`` is a task of the built-in world made from another seed, which pins
+    no fingerprints.
 
     Raises:
         UserError: there is none of that name, or its YAML is wrong.
     """
     world = re.fullmatch(r"(?P<base>.+)-seed(?P<seed>\d+)", name)
-    if world and world["base"] in task_names():
-        return _reseeded(task(world["base"]), int(world["seed"]), name)
+    if world and (world["base"] in task_names() or world["base"].endswith(YAML)):
+        return _reseeded(task(world["base"]), int(world["seed"]))
     return _read_task(name)
 
 
-def _reseeded(base: TaskSpec, seed: int, name: str) -> TaskSpec:
+def _reseeded(base: TaskSpec, seed: int) -> TaskSpec:
     """Return a task of the built-in world as it is in the world of another seed."""
     if base.data.source != "builtin":
-        raise UserError(f"task {base.name} has no seed: its data are given; use {base.name}")
+        raise UserError(
+            f"task {base.name} has no seed: its data are given; use {base.name}, "
+            "with pipeline --seeds for several unlearnings of it"
+        )
     return base.model_copy(
         update={
-            "name": name,
+            "name": f"{base.name}-seed{seed}",
             "title": f"{base.title}, seed {seed}",
             "base": f"{base.base}-seed{seed}" if base.base else None,
             "data": base.data.model_copy(update={"seed": seed}),
@@ -231,12 +237,12 @@ def _reseeded(base: TaskSpec, seed: int, name: str) -> TaskSpec:
 
 def _read_task(name: str, is_base: bool = False) -> TaskSpec:
     """Read a task's YAML; a base named there as a file lies beside it, and is a whole task itself."""
-    by_file = name.endswith((".yaml", ".yml"))
+    by_file = name.endswith(YAML)
     if not by_file and name not in task_names():
         raise unknown_name("task", name, task_names())
 
     def find(base: str) -> TaskSpec:
-        beside = by_file and base.endswith((".yaml", ".yml"))
+        beside = by_file and base.endswith(YAML)
         return _read_task(str(Path(name).parent / base) if beside else base, is_base=True)
 
     if by_file:

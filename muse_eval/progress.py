@@ -49,7 +49,9 @@ def display(quiet: bool = False) -> Iterator[Display]:
         with Bars(Console(stderr=True)) as bars:
             yield bars
     else:
-        yield Lines()
+        lines = Lines()
+        yield lines
+        lines.finish()
 
 
 class Silence:
@@ -147,9 +149,12 @@ class Lines:
         self._began: dict[str, tuple[float, int]] = {}
         self._printed: dict[str, float] = {}
         self._losses = ""
+        self._in_stage = False
 
     def stage(self, name: str) -> None:
-        """Name the stage."""
+        """Name the stage; of the one before say where it had nothing to do."""
+        self.finish()
+        self._in_stage = True
         self._began, self._printed, self._losses = {}, {}, ""
         print(name, file=sys.stderr, flush=True)
 
@@ -171,3 +176,9 @@ class Lines:
     def losses(self, line: Mapping[str, Any]) -> None:
         """Say them with the step's next line."""
         self._losses = losses_text(line)
+
+    def finish(self) -> None:
+        """Say that the last stage had nothing to do, where it told of no step."""
+        if self._in_stage and not self._began:
+            print("  was there already", file=sys.stderr, flush=True)
+        self._in_stage = False

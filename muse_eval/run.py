@@ -99,6 +99,8 @@ def run(
     store = Store(config.results / "cache" if config.cache else None, warn)
     # One after the other, so that two models are never in memory together.
     with engine:
+        if there := store.there(engine, planned.requests()):
+            note(f"{name}: {there}")
         answers = {column.name: _ask(store, engine, column, progress) for column in planned.columns}
     with retrain or nullcontext():
         contexts = _context(config, planned, retrain, store, progress)

@@ -84,6 +84,16 @@ class Store:
             asked=len(missing),
         )
 
+    def there(self, engine: Engine, requests: Sequence[Request]) -> str:
+        """Say how many of some requests have their answers here already; empty where none has."""
+        shelf = Shelf(self._root, engine.id, lambda _: None)
+        wanted = {request_key(request) for request in requests}
+        found = len(wanted & shelf.answers.keys())
+        if not found:
+            return ""
+        share = f"all {found}" if found == len(wanted) else f"{found} of {len(wanted)}"
+        return f"{share} answers are there already"
+
 
 @dataclass(frozen=True)
 class _Batch:

@@ -6,7 +6,9 @@ must lie on a file system that all nodes share.
 
 import logging
 import os
+import signal
 import socket
+import threading
 import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -64,6 +66,7 @@ def score_on_ray(
 def _cluster() -> Iterator[Any]:
     """Connect to a cluster, quietly, and leave it as it was."""
     _check_address(os.environ.get("RAY_ADDRESS", ""))
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     import ray
 
     if ray.is_initialized():
@@ -79,6 +82,9 @@ def _cluster() -> Iterator[Any]:
             f"no Ray cluster can be used ({first_line(error)}); check RAY_ADDRESS, "
             "or unset it to use this machine"
         ) from None
+    if threading.current_thread() is threading.main_thread():
+        # Ray's own would end the process without a word.
+        signal.signal(signal.SIGTERM, on_sigterm)
     try:
         yield ray
     finally:

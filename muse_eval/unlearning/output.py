@@ -198,6 +198,15 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.rpartition("-")[2])
 
 
+def reached(checkpoint: Path) -> str:
+    """Say how far training was at a checkpoint that it can go on from: ``epoch 3 of 10, step 21 of 70``."""
+    state = read_json(checkpoint / STATE)
+    epoch, epochs, step, steps = (
+        state[name] for name in ("epoch", "num_train_epochs", "global_step", "max_steps")
+    )
+    return f"epoch {epoch:.0f} of {epochs}, step {step} of {steps}"
+
+
 def checkpoints(folder: Path) -> list[Path]:
     """List the checkpoints in a partial or a finished folder, oldest first."""
     return sorted((folder / CHECKPOINTS).glob("checkpoint-*"), key=step_of)

@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
@@ -241,6 +241,7 @@ def unlearn(
     keep_checkpoints: bool = False,
     progress: Progress | None = None,
     log: Log | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> Path:
     """Unlearn the forget texts and write the model to ``out``; return at once where that was done before.
 
@@ -264,6 +265,7 @@ def unlearn(
         keep_checkpoints: leave each epoch's model in ``out/checkpoints``, adapters merged.
         progress: told of every optimiser step, in the main process.
         log: told of every line of ``log.jsonl``, in the main process.
+        note: told, in one line and in the main process, where a run that was stopped goes on.
 
     Raises:
         UserError: a value, the data or ``out`` will not do, the loss is no number, or the disk is full.
@@ -301,6 +303,8 @@ def unlearn(
                     pairs = make_pairs(config, forget, used, target, start.tokenizer)
                     merged = output.MERGED if keep_checkpoints and config.lora else None
                     newest = [begin(args, held, folder, recipe, overwrite, merged)]
+                    if note and newest[0]:
+                        note(f"goes on from {output.reached(newest[0])}")
                 broadcast_object_list(newest)
                 # A loaded model is trained in place.
                 kept = copy.deepcopy(target).cpu() if made_last and start.model is not None else None

@@ -914,7 +914,9 @@ def test_ctrl_c_keeps_what_was_answered(world: World) -> None:
     before = answered(world)
     assert 10 <= len(before) < 101
 
-    assert muse(*command).exit_code == 0
+    done = muse(*command)
+    assert done.exit_code == 0
+    assert f"muse-eval: tiny: {len(before)} of 101 answers are there already" in done.stderr
     after = answered(world)
     assert stored(world)["columns"]["verbmem_f"]["n"] == 100
     # Each continuation and the one truth they share was asked once: the second run asked for the rest.

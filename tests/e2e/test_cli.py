@@ -22,7 +22,7 @@ from muse_eval.results import save
 from muse_eval.types import Result, Score
 from tests.e2e import COLUMNS, SCRIPT, files, muse, other_model, process, write_data, write_task
 
-PUBLISHED = Path(__file__).parents[2] / "results" / "published.csv"
+PUBLISHED = Path(__file__).parents[2] / "results" / "project" / "published.csv"
 VERBS = [
     ("run",),
     ("unlearn",),
@@ -263,6 +263,50 @@ def test_leaderboard_in_markdown() -> None:
     assert "SimNPO" in muse("leaderboard", "--format", "md", "--out", "-", "--published", PUBLISHED).stdout
 
 
+@pytest.mark.usefixtures("scored")
+def test_leaderboard_says_what_it_replaces() -> None:
+    board, text = Path("results/leaderboard.csv"), PUBLISHED.with_name("leaderboard.csv").read_text()
+    board.write_text(text)
+    done = muse("leaderboard")
+    runs = len(text.splitlines()) - 1
+    told = f"replaced: {runs} runs before, 2 now; gone: runs muse_mini/target, muse_mini/retrain, "
+    assert done.stdout.splitlines()[0] == "results/leaderboard.csv: 2 runs"
+    assert done.stdout.splitlines()[1].startswith(told)
+    assert done.stdout.splitlines()[1].endswith(f" and {runs - 5} more")
+    assert muse("leaderboard").stdout == "results/leaderboard.csv: 2 runs\n"
+
+    markdown = ["leaderboard", "--format", "md", "--published", PUBLISHED]
+    assert muse(*markdown).stdout == "results/leaderboard.md: 2 runs\n"
+    shutil.rmtree("results/runs/muse_books/one")
+    told = "replaced: 2 runs before, 1 now; gone: run MUSE-Books/one"
+    assert muse(*markdown).stdout.splitlines()[1] == told
+    Path("notes.md").write_text("one\ntwo\n")
+    done = muse("leaderboard", "--format", "md", "--out", "notes.md")
+    assert done.stdout.splitlines()[1] == "replaced a file of 2 lines that was no leaderboard"
+
+
+@pytest.mark.usefixtures("scored")
+def test_the_projects_own_files_are_read_where_there_are_none_of_ones_own() -> None:
+    """And never written: what is typed as before finds them, what is made lies beside them."""
+    own = Path("results/project")
+    shutil.copytree(PUBLISHED.parent, own)
+    before = {path: path.read_bytes() for path in own.iterdir()}
+    done = muse("leaderboard", "--out", "-", "--published", "results/published.csv")
+    assert done.exit_code == 0
+    assert done.stdout == muse("leaderboard", "--out", "-", "--published", PUBLISHED).stdout
+    assert "reading the project's own, results/project/published.csv" in done.stderr
+    done = muse("check")
+    assert done.exit_code == 2
+    assert "muse_mini: 28 of 28 not there (runs " in done.stdout
+    assert "reading the project's own, results/project/baseline.json" in done.stderr
+    done = muse("check", "--update")
+    assert done.stdout == "results/baseline.json: 2 runs\n"
+    assert "not the project's own" in done.stderr
+    assert muse("check", "--baseline", "results/baseline.json").exit_code == 0
+    assert muse("leaderboard").exit_code == 0
+    assert before == {path: path.read_bytes() for path in own.iterdir()}
+
+
 # ── check ────────────────────────────────────────────────────────────────────────────────────────
 @pytest.mark.usefixtures("scored")
 def test_check_is_0_when_fine_1_on_a_regression_and_2_when_it_cannot_tell() -> None:
@@ -291,9 +335,15 @@ def test_check_is_0_when_fine_1_on_a_regression_and_2_when_it_cannot_tell() -> N
     baseline["runs"]["muse_books/gone"] = baseline["runs"]["muse_books/one"]
     path.write_text(json.dumps(baseline), encoding="utf-8")
     done = muse("check")
-    assert done.exit_code == 2
-    assert "no such run" in done.stdout
-    assert done.stdout.splitlines()[-1].startswith("cannot tell: ")
+    assert done.exit_code == 0
+    assert "muse_books: 1 of 3 not there (run gone): not compared" in done.stdout.splitlines()
+    for strict in (["--all"], ["--only", "muse_books/gone,muse_books/one"]):
+        done = muse("check", *strict)
+        assert done.exit_code == 2
+        assert "not there (run gone): cannot tell" in done.stdout
+        assert done.stdout.splitlines()[-1].startswith("cannot tell: ")
+    rows = json.loads(muse("check", "--all", "--json").stdout)["rows"]
+    assert {row["why"] for row in rows if row["verdict"] == "missing"} == {"no such run"}
 
     # The run that is left out is known, and not told of as if it were not.
     done = muse("check", "--only", "muse_books/one")
@@ -496,7 +546,7 @@ def test_answers_without_torch_loaded() -> None:
     ("arguments", "told"),
     [
         (["--task", "muse_mini", "--seeds", "0,1", "--methods", "simnpo,nope"], "no method 'nope'"),
-        (["--task", "muse_books", "--seeds", "0,1"], "task muse_books has no seed"),
+        (["--task", "muse_books", "--seeds", "0,1", "--methods", "nope"], "no method 'nope'"),
         (["--task", "muse_mini", "--set", "privleak.q=1"], "no parameter 'q'"),
         (["--task", "muse_mini", "--engine", "vlm"], "no engine 'vlm'"),
     ],

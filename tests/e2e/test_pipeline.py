@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from muse_eval import keeping
 from muse_eval.composites import composite
+from muse_eval.errors import UserError
 from muse_eval.pipeline import pipeline
 from muse_eval.pipeline_config import PipelineConfig
 from muse_eval.results import StoredResult, load
@@ -267,12 +269,80 @@ def test_a_plain_result_keeps_its_own_trajectory_and_no_others(tiny_model: Path)
     assert "epochs of" not in done.stdout
 
 
-def test_what_was_made_without_checkpoints_has_none_to_select(fresh: Path, tiny_model: Path) -> None:
-    assert muse(*call(tiny_model)).exit_code == 0
-    done = muse(*call(tiny_model, "--select", "paper"))
+@pytest.mark.usefixtures("fresh")
+def test_small_epochs_are_kept_unasked_and_selected_among_later(tiny_model: Path) -> None:
+    assert muse(*call(tiny_model, "--epochs", 3)).exit_code == 0
+    assert len(weights()) == 4
+    made = {path: time for path, time in times().items() if "models" in path.parts}
+    done = muse(*call(tiny_model, "--epochs", 3, "--select", "released"))
+    assert done.exit_code == 0, done.output
+    assert stored(RUNS / "simnpo_gdr").config["made"]["selection"]["of"] == 3
+    left = {path: time for path, time in times().items() if "models" in path.parts}
+    # Nothing was made, and what no rule selects went.
+    assert left.items() < made.items()
+
+
+@pytest.mark.usefixtures("fresh")
+def test_large_epochs_are_not_and_that_is_said_before(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = keeping.MOST
+    monkeypatch.setattr(keeping, "MOST", 1)
+    loud = [part for part in call(tiny_model, "--epochs", 2) if part != "-q"]
+    said = "muse-eval: only each unlearning's last epoch will be kept: choosing another with --select later"
+    done = muse(*loud)
+    assert done.exit_code == 0, done.output
+    told = done.stderr.splitlines()
+    (place,) = (number for number, line in enumerate(told) if line.startswith(said))
+    assert place < told.index("unlearn with simnpo_gdr")
+    assert len(weights()) == 1
+    # Where all is made there is nothing to say, and what was made without epochs stays valid.
+    before = times()
+    monkeypatch.setattr(keeping, "MOST", most)
+    assert said not in muse(*loud).stderr
+    assert times() == before
+    done = muse(*call(tiny_model, "--epochs", 2, "--select", "paper"))
     assert done.exit_code == 2
     assert "was made without its checkpoints; --overwrite makes it again" in done.stderr
-    assert fresh.exists()
+
+
+def test_what_was_begun_without_its_epochs_is_not_trained_to_its_end_in_vain(
+    fresh: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = PipelineConfig(
+        task="village.yaml",
+        methods=("ga",),
+        target=str(tiny_model),
+        retrain="other",
+        data_dir=Path("data"),
+        epochs=3,
+        lr=0.01,
+    )
+
+    def stop(step: str, done: int, _: int) -> None:
+        if (step, done) == ("unlearn", 5):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(keeping, "MOST", 1)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline(config, progress=stop)
+    done = muse(*call(tiny_model, "--epochs", 3, "--select", "paper", methods="ga"))
+    assert done.exit_code == 2
+    assert "ga.partial was begun without keeping its epochs; --overwrite begins again" in done.stderr
+    # As it was begun it goes on, and what it then has is not enough to select from.
+    monkeypatch.undo()
+    monkeypatch.chdir(fresh)
+    steps: list[int] = []
+    told: list[str] = []
+
+    def count(step: str, done: int, _: int) -> None:
+        if step == "unlearn":
+            steps.append(done)
+
+    pipeline(config, progress=count, note=told.append)
+    assert steps[-2:] == [5, 6]
+    assert told == ["goes on from epoch 2 of 3, step 4 of 6"]
+    assert weights() == ["village/ga/model.safetensors"]
 
 
 # ── folds ────────────────────────────────────────────────────────────────────────────────────────
@@ -398,6 +468,80 @@ def test_the_built_in_world_is_made_once_for_all_its_tasks(
             pipeline(PipelineConfig(task=task, methods=("ga",), results=tmp_path))
     models = tmp_path / "models"
     assert asked == [(models / "muse_mini", 0), (models / "muse_mini", 0), (models / "muse_mini-seed2", 2)]
+
+
+# ── training seeds ───────────────────────────────────────────────────────────────────────────────
+@pytest.mark.usefixtures("fresh")
+def test_seeds_of_given_data_are_the_unlearnings(tiny_model: Path) -> None:
+    """The first, the task's own, is the very pipeline without --seeds; target and retrain serve all."""
+    plain = muse(*call(tiny_model))
+    assert plain.exit_code == 0, plain.output
+    before = times()
+    done = muse(*call(tiny_model, "--seeds", "0,1"))
+    assert done.exit_code == 0, done.output
+    assert before.items() <= times().items()
+    assert done.stdout.startswith(plain.stdout.split("evidence")[0])
+    names = sorted(path.name for path in RUNS.iterdir())
+    assert names == ["retrain", "simnpo_gdr", "simnpo_gdr-seed1", "target"]
+    home = Path("results/models/village")
+    seeds = [
+        json.loads((home / name / "unlearn.json").read_text(encoding="utf-8"))["config"]["seed"]
+        for name in ("simnpo_gdr", "simnpo_gdr-seed1")
+    ]
+    assert seeds == [0, 1]
+    assert len({stored(RUNS / name).model["digest"] for name in names}) == 4
+    last = done.stdout.rpartition("┏")[2]
+    rows = [line.split("│")[1:3] for line in last.splitlines() if line.startswith("│")]
+    assert [row[0].strip() for row in rows] == ["target", "retrain", "simnpo_gdr"]
+    assert ["±" in row[1] for row in rows] == [False, False, True]
+    assert "mean ± standard deviation over 2 seeds; target and retrain are the same" in " ".join(last.split())
+
+    before = times()
+    assert muse(*call(tiny_model, "--seeds", "0,1")).stdout == done.stdout
+    assert times() == before
+
+
+@pytest.mark.usefixtures("fresh")
+def test_another_seeds_folds_lie_beside_the_firsts(tiny_model: Path) -> None:
+    for seeds in ("0,7", "7"):
+        done = muse(*call(tiny_model, "--seeds", seeds, task="sust", methods="ga"))
+        assert done.exit_code == 0, done.output
+        assert "Village sust, training seed 7 (±" in done.stdout
+    home = Path("results/runs/village_sust")
+    assert {path.name for path in home.iterdir()} == {
+        *("target", "retrain", "ga-1", "ga-2", "ga-seed7-1", "ga-seed7-2"),
+        *(f"sustainability{seed}{ending}" for seed in ("", "-seed7") for ending in (".csv", ".png")),
+    }
+    first = stored(home / "ga-seed7-1").model["digest"]
+    card = json.loads(Path("results/models/village_sust/ga-seed7-2/unlearn.json").read_text())
+    assert card["target"]["weights"] == first != stored(home / "ga-1").model["digest"]
+
+
+@pytest.mark.parametrize(("seeds", "told"), [("1,x", "give whole numbers"), (f"{2**32}", "below 2**32")])
+def test_a_wrong_seed_is_refused(fresh: Path, tiny_model: Path, seeds: str, told: str) -> None:
+    done = muse(*call(tiny_model, "--seeds", seeds))
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert f"--seeds {seeds}: " in done.stderr
+    assert told in done.stderr
+    assert not (fresh / "results").exists()
+
+
+def test_a_users_own_task_of_the_built_in_world_has_other_worlds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only which worlds are asked for is looked at: making one takes minutes."""
+    write_task(tmp_path / "own.yaml", name="own", data={"source": "builtin"})
+    asked: list[tuple[str, int]] = []
+
+    def stop(home: Path, seed: int, *_: object) -> dict[str, Path]:
+        asked.append((home.name, seed))
+        raise UserError("not now")
+
+    monkeypatch.setattr("muse_eval.mini.train.make_models", stop)
+    for seeds in ("0", "3"):
+        args = ["--task", tmp_path / "own.yaml", "--methods", "ga", "--results", tmp_path / "results"]
+        assert "not now" in muse("pipeline", *args, "--seeds", seeds, "-q").stderr
+    assert asked == [("own", 0), ("own-seed3", 3)]
 
 
 # ── settings of methods ──────────────────────────────────────────────────────────────────────────

@@ -154,6 +154,8 @@ def test_each_process_has_a_share_of_the_gpus(
 # ── killed or stopped on the way ─────────────────────────────────────────────────────────────────
 SLOW = ("--set", "engine.batch_tokens=1", "--engine", "hf")
 """One example a batch, a line of the cache each."""
+SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+"""What stops a command in good order, and its exit code then."""
 
 
 @contextmanager
@@ -222,12 +224,15 @@ def test_a_killed_model_is_reported_and_goes_on_where_it_was(here: Path) -> None
         assert len(keys) == len(set(keys)) == 101
 
 
-def test_ctrl_c_ends_the_processes_and_the_same_command_goes_on(here: Path) -> None:
+@pytest.mark.parametrize(("sent", "code"), SIGNALS)
+def test_a_signal_ends_the_processes_and_the_same_command_goes_on(
+    here: Path, sent: signal.Signals, code: int
+) -> None:
     with under_way(here) as (running, worker):
-        running.send_signal(signal.SIGINT)
+        running.send_signal(sent)
         out, err = running.communicate(timeout=60)
         assert gone(worker)
-    assert (running.returncode, out) == (130, "")
+    assert (running.returncode, out) == (code, "")
     assert err == "muse-eval: stopped; the same command goes on from here\n"
     assert not (RUNS / "two").exists()
     assert 5 <= len(answers(here / "results/cache")) < 101
@@ -342,7 +347,8 @@ class TestOnRay:
         assert "--gpus-per-model 1000: the largest node of the Ray cluster has " in done.stderr
         assert not (here / "results").exists()
 
-    def test_ctrl_c_ends_all_of_it(self, here: Path) -> None:
+    @pytest.mark.parametrize(("sent", "code"), SIGNALS)
+    def test_a_signal_ends_all_of_it(self, here: Path, sent: signal.Signals, code: int) -> None:
         rows = [{"prompt": f"{number}: the owl said nothing to Ada", "gt": "x"} for number in range(500)]
         (here / "data/verbmem/forget.json").write_text(json.dumps(rows), encoding="utf-8")
         running = subprocess.Popen(
@@ -360,9 +366,9 @@ class TestOnRay:
             and time.monotonic() < deadline
         ):
             time.sleep(0.02)
-        running.send_signal(signal.SIGINT)
+        running.send_signal(sent)
         out, err = running.communicate(timeout=60)
-        assert (running.returncode, out) == (130, "")
+        assert (running.returncode, out) == (code, "")
         assert err == "muse-eval: stopped; the same command goes on from here\n"
         psutil.wait_procs(marked(str(here)), timeout=30)
         assert marked(str(here)) == []

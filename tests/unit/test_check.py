@@ -154,6 +154,44 @@ def test_saturated_and_the_order_of_flags_make_no_difference() -> None:
     assert make_baseline([now]).runs["muse_books/npo"]["privleak"].flags == ("limited", "truncated")
 
 
+def test_what_is_absent_is_left_out_where_not_all_must_be_there() -> None:
+    """Whole runs and columns that were not scored; an undefined cell was scored, and stays untold."""
+    cells = {"verbmem_f": (9.0, 2.0), "privleak": (1.0, 2.0)}
+    runs = {
+        f"{task}/{name}": expecting(f"{task}/{name}", **cells).runs[f"{task}/{name}"]
+        for task in ("muse_books", "muse_news")
+        for name in ("npo", "a", "b", "c", "d", "e", "f")
+    }
+    baseline = Baseline(schema_version=1, runs=runs)
+    part = [stored("npo", verbmem_f=9.0)]
+    report = compare(part, baseline, whole=False)
+    assert report.exit_code == 0
+    assert lines(report) == [
+        "muse_books/npo verbmem_f 9.0 → 9.0 (+0.0, tolerance ±2.0): ok",
+        "muse_books: 6 of 7 not there (runs a, b, c, d, e and 1 more); "
+        "not scored (column npo privleak): not compared",
+        "muse_news: 7 of 7 not there (runs a, b, c, d, e and 2 more): not compared",
+    ]
+    assert summary(report) == (
+        "fine: 1 within tolerance, 27 not compared (14 runs; --all wants the whole baseline)"
+    )
+    whole = compare(part, baseline)
+    assert whole.exit_code == 2
+    assert [line.rpartition(": ")[2] for line in lines(whole)] == ["ok", "cannot tell", "cannot tell"]
+    assert summary(whole) == "cannot tell: 27 cannot be told, 1 within tolerance"
+
+    assert compare([stored("npo", verbmem_f=90.0)], baseline, whole=False).exit_code == 1
+    assert compare([stored("npo", verbmem_f=9.0, privleak=None)], baseline, whole=False).exit_code == 2
+    collapsed = flagged(stored("npo", verbmem_f=9.0, privleak=1.0), privleak=("collapsed",))
+    assert compare([collapsed], baseline, whole=False).exit_code == 2
+    nothing = compare([stored("other", verbmem_f=1.0)], baseline, whole=False)
+    assert (nothing.exit_code, summary(nothing)) == (
+        2,
+        "cannot tell: 28 not compared (14 runs; --all wants the whole baseline), "
+        "not in the baseline: muse_books/other",
+    )
+
+
 def test_a_regression_outweighs_what_cannot_be_told() -> None:
     baseline = expecting(verbmem_f=(9.0, 2.0), privleak=(1.0, 2.0))
     assert compare([stored("npo", verbmem_f=20.0)], baseline).exit_code == 1
@@ -235,9 +273,11 @@ def test_json() -> None:
                 "tolerance": 2.0,
                 "verdict": "ok",
                 "why": "",
+                "absent": False,
             }
         ],
         "unlisted": [],
+        "whole": True,
     }
 
 

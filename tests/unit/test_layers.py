@@ -14,13 +14,13 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "muse_eval"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("types", "errors", "keys"),
+    ("types", "errors", "keys", "project_files"),
     ("config", "stats", "plugins", "sources", "data", "provenance", "composites", "selection", "made"),
     ("passages", "shift", "sides", "example_checks", "suspicions"),
-    ("store", "engines", "unlearning", "mini", "leaderboard", "check", "results", "progress"),
+    ("store", "engines", "unlearning", "mini", "leaderboard", "replaced", "check", "results", "progress"),
     ("trajectory", "folds", "figures", "lengths"),
     ("card", "plan", "run", "api", "seeds", "worker", "sweep", "sweep_list", "sweep_ray"),
-    ("epochs", "pipeline", "pipeline_config"),
+    ("epochs", "keeping", "pipeline", "pipeline_config"),
     ("tune", "tune_grid", "tune_plan", "tune_report", "tune_study"),
     (
         "cli",

@@ -29,7 +29,7 @@ from muse_eval.leaderboard import (
 )
 from muse_eval.results import StoredResult, load_all, load_published
 
-PUBLISHED = Path(__file__).parents[2] / "results" / "published.csv"
+PUBLISHED = Path(__file__).parents[2] / "results" / "project" / "published.csv"
 
 
 def column(value: float | None, *flags: str, half: float = 1.0, reason: str | None = None) -> dict[str, Any]:

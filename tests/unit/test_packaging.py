@@ -1,6 +1,8 @@
 """The package's lists and pins agree with what lies on disk, so that nothing new can be forgotten."""
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -90,6 +92,14 @@ def test_every_method_file_is_found() -> None:
 
 def test_versions_agree() -> None:
     assert PYPROJECT["project"]["version"] == muse_eval.__version__
+
+
+def test_what_is_found_late_is_offered_by_completion() -> None:
+    # Offering it loads nothing: completion answers at once.
+    code = "import sys, muse_eval as m; print({*m.__all__} <= {*dir(m)}, 'muse_eval.api' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True False\n"
+    assert "__version__" in dir(muse_eval)
 
 
 def test_typing_marker_is_packaged() -> None:

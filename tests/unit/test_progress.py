@@ -20,7 +20,20 @@ def test_without_a_terminal_stages_are_plain_lines(capsys: pytest.CaptureFixture
             shown("shared", done, 3)
         shown.stage("score target")
     out, err = capsys.readouterr()
-    assert (out, err) == ("", "make target and retrain\nscore target\n")
+    # A stage without a step had nothing to do, the last one too.
+    assert (out, err) == ("", "make target and retrain\nscore target\n  was there already\n")
+
+
+def test_a_stage_that_fails_was_not_there_already(capsys: pytest.CaptureFixture[str]) -> None:
+    def stopped() -> None:
+        with display() as shown:
+            shown.stage("score retrain")
+            shown.stage("score target")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    assert capsys.readouterr().err == "score retrain\n  was there already\nscore target\n"
 
 
 def test_a_long_step_says_how_far_how_fast_and_how_long(

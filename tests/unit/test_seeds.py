@@ -2,7 +2,7 @@
 
 from muse_eval.leaderboard import FLAGS, PlainHeading, headings, rows
 from muse_eval.results import StoredColumn, StoredResult
-from muse_eval.seeds import over_seeds
+from muse_eval.seeds import of_one_seed, over_seeds
 
 
 def stored(task: str, name: str, value: float | None, *flags: str) -> StoredResult:
@@ -90,3 +90,20 @@ def test_a_run_that_is_not_in_all_worlds_says_so() -> None:
         ["npo", "2.0 ± 0.0"],
     ]
     assert laid.notes == ["mean ± standard deviation over 3 seeds", "[1] in 2 of 3 seeds"]
+
+
+def test_training_seeds_share_what_they_start_from() -> None:
+    """npo of 1 and 3: mean 2, deviation √(1 + 1) = 1.4; the target was scored once, and has none."""
+    found = rows([stored("own", name, value) for name, value in (("npo", 1.0), ("npo-seed5", 3.0))])
+    target = rows([stored("own", name, 9.0) for name in ("target", "retrain")])
+    several = [
+        *of_one_seed([*target, *found], 0, {"npo": "npo"}),
+        *of_one_seed([*target, *found], 5, {"npo-seed5": "npo"}),
+    ]
+    laid = over_seeds({"verbmem_f": PlainHeading("VerbMem Df", "lower")}, several, target)
+    assert [[cell.value + cell.spread for cell in line] for line in laid.lines] == [
+        ["target", "9.0"],
+        ["retrain", "9.0"],
+        ["npo", "2.0 ± 1.4"],
+    ]
+    assert laid.notes == ["mean ± standard deviation over 2 seeds; target and retrain are the same for all"]

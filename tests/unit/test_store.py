@@ -101,6 +101,15 @@ def test_only_what_is_missing_is_asked(store: Store) -> None:
     assert sorted(map(request_key, engine.asked)) == sorted(map(request_key, ASKS[7:]))
 
 
+def test_what_is_there_already_is_counted_by_different_questions(store: Store) -> None:
+    asks = [*ASKS, ASKS[0]]
+    assert store.there(ScriptedEngine(), asks) == ""
+    store.ask(ScriptedEngine(), ASKS[:7])
+    assert store.there(ScriptedEngine(), asks) == f"7 of {len(ASKS)} answers are there already"
+    store.ask(ScriptedEngine(), ASKS)
+    assert store.there(ScriptedEngine(), asks) == f"all {len(ASKS)} answers are there already"
+
+
 def test_nothing_to_ask(store: Store, tmp_path: Path) -> None:
     assert store.ask(ScriptedEngine(), []) == Answers([], 0, 0)
     assert not (tmp_path / "cache").exists()

@@ -282,8 +282,14 @@ def test_killed_run_resumes_to_the_same_weights(target: Path, tmp_path: Path, me
     with pytest.raises(UserError, match="begun with another recipe"):
         unlearn(config_for(target, "ga"), FORGET, [], out)
     steps: list[int] = []
-    unlearn(config_for(target, method), FORGET, RETAIN, out, progress=lambda _, done, __: steps.append(done))
+    told: list[str] = []
+
+    def progress(_: str, done: int, __: int) -> None:
+        steps.append(done)
+
+    unlearn(config_for(target, method), FORGET, RETAIN, out, progress=progress, note=told.append)
     assert steps == [3, 4, 5, 6]
+    assert told == ["goes on from epoch 1 of 3, step 2 of 6"]
     assert same(weights(out), weights(whole))
     assert [line["step"] for line in output.read_log(out / "log.jsonl")] == [1, 2, 3, 4, 5, 6]
     assert not partial.exists()

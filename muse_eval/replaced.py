@@ -1,0 +1,45 @@
+"""What a table that is written anew replaces, in a line."""
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+
+from muse_eval.errors import listed
+
+
+def replaced(before: str, after: str) -> str:
+    """Say what a leaderboard's new text changes in the old one; empty where it changes nothing.
+
+    Args:
+        before: the file's text as it is, CSV or Markdown, or anything else.
+        after: the leaderboard that takes its place.
+    """
+    if before == after:
+        return ""
+    old, new = _runs(before), _runs(after)
+    if not old:
+        return f"replaced a file of {len(before.splitlines())} lines that was no leaderboard"
+    gone = [name for name in old if name not in new]
+    told = f"replaced: {len(old)} runs before, {len(new)} now"
+    return f"{told}; gone: {listed('run', gone)}" if gone else told
+
+
+def _runs(text: str) -> Sequence[str]:
+    """Return the measured runs of a leaderboard as ``task/name``, or under its heading in Markdown."""
+    if text.startswith("task,name,"):
+        lines = csv.DictReader(io.StringIO(text))
+        return [f"{line['task']}/{line['name']}" for line in lines if not line.get("source")]
+    found, heading, own = [], "", False
+    for line in text.splitlines():
+        if line.startswith("## "):
+            heading = line[3:]
+        elif re.match(r"\| (model|---) \|", line):
+            # The published numbers' table has a column more, their source.
+            own = not line.endswith("| source |") if "model" in line else own
+        elif own and line.startswith("| "):
+            name = re.sub(r" \[[\d, ]+\]$", "", line[2:].split(" | ")[0])
+            found.append(f"{heading}/{name}")
+        else:
+            own = False
+    return found
