@@ -53,6 +53,12 @@ def departed(result: StoredResult, column: str) -> dict[str, Any]:
     return {} if kind is None else departures(kind, values)
 
 
+def asked_notes(result: StoredResult) -> list[str]:
+    """Return what a result says of its departures from the protocol's letter."""
+    told = _mapping(result.extras, "notes").get("asked")
+    return [str(told)] if told else []
+
+
 def rivals(row: "RunRow", column: str, rows: Sequence["RunRow"]) -> list["RunRow"]:
     """Return the rows that a row is compared with in a column: of one forget set, asked in the same way."""
 

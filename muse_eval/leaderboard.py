@@ -27,11 +27,12 @@ FLAGS = {
     "truncated": "a text was cut to the model's context",
     "unpinned": "the server answered for a model by name alone (--model-revision pins it)",
     "limited": "scored on the first examples only (--limit)",
-    "unanswered": "the model answers hardly any retain question (KnowMem Dr under 5): it shows no forgetting",
-    "answer-space": "the tokenizer joins the prompt's last space to an answer's first word, which may mislead "
-    "the model; try --set knowmem.answer_space=false",
-    "no-answer-space": "the tokenizer joins the space before an answer to the prompt, which may mislead "
-    "the model; try --set knowmem.answer_space=true",
+    "unanswered": "the model answers hardly any retain question (KnowMem Dr under 5): "
+    "it cannot show forgetting",
+    "answer-space": "the tokenizer joins the prompt's last space to an answer's first word, "
+    "which may mislead the model; try --set knowmem.answer_space=false",
+    "no-answer-space": "the tokenizer joins the space before an answer to the prompt, "
+    "which may mislead the model; try --set knowmem.answer_space=true",
 }
 """What each flag of a cell means, as printed below a table."""
 

@@ -42,6 +42,27 @@ class Fit:
         return self.joined > 0 and self.astray >= ASTRAY * self.joined
 
 
+def require_open_end(store: Store, engine: Engine) -> None:
+    """Refuse a tokenizer that ends every prompt with EOS: the model would go on after its own end.
+
+    Raises:
+        UserError: it does.
+    """
+    text = "Question: Who?"
+    asks = [Truncate(text, count, name="a prompt") for count in (2 * len(text), -1)]
+    try:
+        whole, shorter = store.ask(engine, asks).values
+    except UserError:
+        # What is wrong is said where the first example is asked.
+        return
+    if whole == shorter:
+        raise UserError(
+            f"the tokenizer of {engine.provenance['model']} puts EOS behind every prompt, and the model "
+            "would go on after its end; set add_eos_token to false in tokenizer_config.json, or give another "
+            "--tokenizer"
+        )
+
+
 def look(
     store: Store, engine: Engine, columns: Sequence[PlannedColumn], answers: Mapping[str, Answers]
 ) -> dict[str, Fit]:

@@ -100,6 +100,7 @@ def run(
     store = Store(config.results / "cache" if config.cache else None, warn)
     # One after the other, so that two models are never in memory together.
     with engine:
+        prompt_fit.require_open_end(store, engine)
         answers = {column.name: _ask(store, engine, column, progress) for column in planned.columns}
         fits = prompt_fit.look(store, engine, planned.columns, answers)
     with retrain or nullcontext():

@@ -285,6 +285,8 @@ def test_bos_is_in_front_and_counted(
             [Truncate("the harbour answered", n) for n in (1, 2, 3, len(words), len(words) + 1)]
         )
     assert cuts == [tiny_tokenizer.decode(words[: n - 1]) for n in (1, 2, 3, len(words), len(words) + 1)]
+        # Below 0: all but so many, which is all of the text but its own last token.
+        assert engine.truncate([Truncate("the harbour answered", -1)]) == cuts[-2:-1]
     assert cuts[0] == ""
     assert cuts[-1] == "the harbour answered"
 
