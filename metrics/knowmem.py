@@ -15,6 +15,7 @@ from pydantic import Field
 
 from muse_eval.errors import UserError
 from muse_eval.metrics.rouge import clean_up, mean_rouge, rouge
+from muse_eval.params import aside, departure
 from muse_eval.types import Answer, Context, Generate, Generation, Metric, Record, Request, Score, Splits
 
 STOP = ("\n\n", "\nQuestion", "Question:")
@@ -29,12 +30,14 @@ class Params:
     """New tokens of an answer."""
     shots: Annotated[int, Field(ge=0)] = 10
     """In-context pairs in front of each question."""
-    truncate: bool = False
+    truncate: bool = aside(False)
     """Keep the end of a prompt that does not fit the context instead of refusing it."""
+    answer_space: bool = departure(True)
+    """End the prompt in ``Answer:`` and a space, as MUSE's do; without it the answer brings its own."""
 
 
 def prompts(splits: Splits, params: Params) -> list[str]:
-    """Build the few-shot prompts; each ends in ``Answer:`` and a space, as MUSE's do.
+    """Build the few-shot prompts; each ends in ``Answer:``, and in a space as MUSE's do (``answer_space``).
 
     Raises:
         UserError: there are fewer in-context pairs than ``shots``.
@@ -48,7 +51,12 @@ def prompts(splits: Splits, params: Params) -> list[str]:
     shots = "".join(
         f"Question: {row['question']}\nAnswer: {row['answer']}\n\n" for row in pairs[: params.shots]
     )
-    return [f"{shots}Question: {row['question']}\nAnswer: " for row in splits["qa"]]
+    return [f"{shots}Question: {row['question']}\n{ending(params)}" for row in splits["qa"]]
+
+
+def ending(params: Params) -> str:
+    """Return what each prompt ends in."""
+    return "Answer: " if params.answer_space else "Answer:"
 
 
 def cut_answer(text: str) -> str:

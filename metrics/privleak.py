@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from muse_eval.metrics.attacks import attack, statistics
+from muse_eval.params import aside
 from muse_eval.stats import TwoClasses, auc, relative_auc_interval
 from muse_eval.types import (
     Answer,
@@ -41,13 +42,13 @@ class Params:
 
     k: Annotated[float, Field(gt=0, le=1)] = 0.40
     """Share of least likely tokens of the headline attack."""
-    retain: bool = False
+    retain: bool = aside(False)
     """Also score the retain texts, for the AUC of every ordered pair of splits."""
-    lower: bool = False
+    lower: bool = aside(False)
     """Also score the lower-cased texts, for the attack PPL/lower (twice the work)."""
-    moments: bool = True
+    moments: bool = aside(True)
     """Also take the moments of the model's distribution, for Min-K%++ (arXiv 2404.02936)."""
-    truncate: bool = False
+    truncate: bool = aside(False)
     """Score only the first context-full of a text that is longer, instead of refusing it."""
 
 

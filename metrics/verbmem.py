@@ -12,6 +12,7 @@ from typing import Annotated
 from pydantic import Field
 
 from muse_eval.metrics.rouge import clean_up, mean_rouge, rouge
+from muse_eval.params import aside
 from muse_eval.types import (
     Answer,
     Context,
@@ -32,7 +33,7 @@ class Params:
 
     max_tokens: Annotated[int, Field(gt=0)] = 128
     """New tokens of the continuation, and tokens (BOS counted, as in MUSE's code) of the truth."""
-    truncate: bool = False
+    truncate: bool = aside(False)
     """Keep the end of a prompt that does not fit the context instead of refusing it."""
 
 

@@ -1,7 +1,8 @@
 """The regression gate: stored results against a baseline with tolerances."""
 
+import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from itertools import groupby
@@ -10,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, ValidationError
 
+from muse_eval.comparable import MISFITS, departed
 from muse_eval.config import Spec, read_text
 from muse_eval.errors import UserError, listed
 from muse_eval.leaderboard import Goal, stored_headings, task_spec
@@ -30,6 +32,8 @@ class Expected(Spec, strict=True):
     tolerance: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     flags: tuple[str, ...] = ()
     """What the cell was flagged with; a value flagged otherwise measures something else."""
+    settings: Annotated[dict[str, Any], Field(default_factory=dict)]
+    """In which parameters it departed from the protocol's letter; other ones measure something else."""
 
 
 class Baseline(Spec, strict=True):
@@ -120,7 +124,12 @@ def make_baseline(
                 kept = columns[name].tolerance if name in columns else _tolerance(column)
                 own = kept if tolerance is None else tolerance
                 value = round(column.value, 2)
-                columns[name] = Expected(value=value, tolerance=own, flags=_flags(column.flags))
+                columns[name] = Expected(
+                    value=value,
+                    tolerance=own,
+                    flags=_flags(column.flags),
+                    settings=departed(result, name),
+                )
     if not runs:
         raise UserError("there is no result to make a baseline of; score a model first: muse-eval run")
     return Baseline(schema_version=1, runs=dict(sorted(runs.items())))
@@ -133,8 +142,8 @@ def _tolerance(column: StoredColumn) -> float:
 
 
 def _flags(flags: Iterable[str]) -> tuple[str, ...]:
-    # Whether PrivLeak is at its bound follows from its value, which is compared already.
-    return tuple(sorted({*flags} - {"saturated"}))
+    # These follow from the values and answers, which are compared already.
+    return tuple(sorted({*flags} - {"saturated", *MISFITS}))
 
 
 def baseline_text(baseline: Baseline) -> str:
@@ -190,6 +199,9 @@ def _compare(result: StoredResult | None, run: str, name: str, expected: Expecte
             why = column.reason or "undefined"
         return Comparison(run, name, then, None, None, tolerance, "missing", why, absent=column is None)
     now = column.value
+    why = _asked_otherwise(departed(result, name), expected.settings)
+    if why:
+        return Comparison(run, name, then, now, None, tolerance, "missing", why)
     flags, known = _flags(column.flags), _flags(expected.flags)
     if flags != known:
         why = f"flags now: {', '.join(flags) or 'none'}; in the baseline: {', '.join(known) or 'none'}"
@@ -203,6 +215,17 @@ def _compare(result: StoredResult | None, run: str, name: str, expected: Expecte
     badly = -moved if goal == "higher" else moved
     verdict = "worse" if badly > tolerance else "better" if badly < -tolerance else "ok"
     return Comparison(run, name, then, now, moved, tolerance, verdict)
+
+
+def _asked_otherwise(now: Mapping[str, Any], then: Mapping[str, Any]) -> str:
+    """Name the parameters that differ between a run and its baseline; empty where none does."""
+
+    def word(values: Mapping[str, Any], name: str) -> str:
+        return json.dumps(values[name]) if name in values else "its default"
+
+    differing = [name for name in sorted({*now, *then}) if now.get(name) != then.get(name)]
+    told = (f"{name} is {word(now, name)} now, {word(then, name)} in the baseline" for name in differing)
+    return "; ".join(told)
 
 
 def _points(moved: float) -> float:

@@ -25,7 +25,11 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", help="`engine.NAME=VALUE` or `COLUMN.PARAMETER=VALUE`; repeatable."),
+    typer.Option(
+        "--set",
+        help="`engine.NAME=VALUE`, `COLUMN.PARAMETER=VALUE` or `METRIC.PARAMETER=VALUE` "
+        "(all of its columns); repeatable.",
+    ),
 ]
 TruncateOption = Annotated[
     bool, typer.Option("--truncate", help="Cut what the context cannot hold; flagged.")

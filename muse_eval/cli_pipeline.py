@@ -82,7 +82,8 @@ def pipeline(
         list[str] | None,
         typer.Option(
             "--set",
-            help="`engine.NAME=VALUE`, `COLUMN.PARAMETER=VALUE` or `METHOD.PARAMETER=VALUE`; repeatable.",
+            help="`engine.NAME=VALUE`, `COLUMN.PARAMETER=VALUE`, `METRIC.PARAMETER=VALUE` "
+            "(all of its columns) or `METHOD.PARAMETER=VALUE`; repeatable.",
         ),
     ] = None,
     truncate: TruncateOption = False,

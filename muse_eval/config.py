@@ -299,7 +299,7 @@ class RunConfig(Spec):
     truncate: bool = False
     """Score what fits of a text longer than the context, flagged, instead of refusing it."""
     settings: dict[str, Any] = {}
-    """``--set``: ``engine.NAME`` or ``COLUMN.PARAMETER`` to value."""
+    """``--set``: ``engine.NAME``, ``COLUMN.PARAMETER`` or ``METRIC.PARAMETER`` to value."""
     results: Path = Path("results")
     cache: bool = True
     overwrite: bool = False
@@ -313,7 +313,7 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
     Raises:
         UserError: a pair has no ``=``, its key no group, or a key is given twice.
     """
-    form = "engine.NAME=VALUE or COLUMN.PARAMETER=VALUE"
+    form = "engine.NAME=VALUE, COLUMN.PARAMETER=VALUE or METRIC.PARAMETER=VALUE"
     for pair in pairs:
         if "." not in pair.partition("=")[0]:
             raise UserError(f"--set {pair}: write it as {form}")

@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict
 
 from muse_eval import plugins
+from muse_eval.comparable import asked, is_best, misfits
 from muse_eval.config import TaskSpec
 from muse_eval.errors import UserError
 from muse_eval.results import REFERENCES, StoredColumn, StoredResult
@@ -26,6 +27,12 @@ FLAGS = {
     "truncated": "a text was cut to the model's context",
     "unpinned": "the server answered for a model by name alone (--model-revision pins it)",
     "limited": "scored on the first examples only (--limit)",
+    "unanswered": "the model answers hardly any retain question (KnowMem Dr under 5): "
+    "it cannot show forgetting",
+    "answer-space": "the tokenizer joins the prompt's last space to an answer's first word, "
+    "which may mislead the model; try --set knowmem.answer_space=false",
+    "no-answer-space": "the tokenizer joins the space before an answer to the prompt, "
+    "which may mislead the model; try --set knowmem.answer_space=true",
 }
 """What each flag of a cell means, as printed below a table."""
 
@@ -68,8 +75,10 @@ class RunRow(TypedDict):
     seed: int | None
     forgot: str
     """Which of a task's several forget sets; empty where it has one. Only runs of one set compete."""
+    asked: dict[str, str]
+    """Column to its parameters, as text. Only runs that were asked in the same way compete."""
     notes: dict[str, str]
-    """What the row has to be read with: ``fold`` (its forget set) and ``selection`` (its epoch)."""
+    """What the row has to be read with: ``fold`` (its forget set), ``selection`` (its epoch), ``asked``."""
 
 
 # ── rows ─────────────────────────────────────────────────────────────────────────────────────────
@@ -107,6 +116,7 @@ def _row(result: StoredResult) -> RunRow:
         "reference": str(reference.get("source", "")) or _flagged_reference(result.columns),
         "seed": seed if isinstance(seed, int) else None,
         "forgot": str(_mapping(_mapping(result.config, "made"), "fold").get("split", "")),
+        "asked": asked(result),
         "notes": {key: str(note) for key, note in _mapping(result.extras, "notes").items()},
     }
 
@@ -227,19 +237,12 @@ class Grid:
 def grid(columns: Mapping[str, Heading], rows: Sequence[RunRow]) -> Grid:
     """Lay out one task's rows: the best unlearned models marked, flags and gaps as numbered notes."""
     notes: dict[str, int] = {}
-    rivals = {row["forgot"]: [other for other in rows if other["forgot"] == row["forgot"]] for row in rows}
-    best = {
-        (name, forgot): _best(name, heading.goal, group)
-        for forgot, group in rivals.items()
-        for name, heading in columns.items()
-    }
     lines = []
     for row in rows:
         cells = [Cell(row["name"], mark(row["notes"].values(), notes))]
         for name, heading in columns.items():
-            badness = _badness(row, name, heading.goal)
-            is_best = badness is not None and badness == best[name, row["forgot"]]
-            cells.append(_cell(row["columns"].get(name), is_best, notes))
+            best = is_best(row, name, heading.goal, rows)
+            cells.append(_cell(row["columns"].get(name), best, misfits(row, name, rows), notes))
         lines.append(cells)
     header = ["model", *(f"{heading.title}{ARROWS[heading.goal]}" for heading in columns.values())]
     return Grid(header, lines, numbered(notes))
@@ -263,11 +266,11 @@ def numbered(notes: Mapping[str, int]) -> list[str]:
     return [f"[{number}] {text}" for text, number in notes.items()]
 
 
-def _cell(column: StoredColumn | None, best: bool, notes: dict[str, int]) -> Cell:
+def _cell(column: StoredColumn | None, best: bool, more: Sequence[str], notes: dict[str, int]) -> Cell:
     if column is None:
         return Cell("")
     plain = plain_cell(column, best)
-    return replace(plain, spread=plain.spread + mark(remarks(column), notes))
+    return replace(plain, spread=plain.spread + mark([*remarks(column), *more], notes))
 
 
 def plain_cell(column: StoredColumn, best: bool) -> Cell:
@@ -276,23 +279,6 @@ def plain_cell(column: StoredColumn, best: bool) -> Cell:
     if column.value is not None and column.ci is not None:
         spread = f" ± {_number((column.ci[1] - column.ci[0]) / 2)}"
     return Cell("n/a" if column.value is None else _number(column.value), spread, best)
-
-
-def _best(name: str, goal: Goal | None, rows: Sequence[RunRow]) -> float | None:
-    found = [badness for row in rows if (badness := _badness(row, name, goal)) is not None]
-    return min(found, default=None)
-
-
-def _badness(row: RunRow, name: str, goal: Goal | None) -> float | None:
-    """Return how far from ideal an unlearned model's cell is as printed; None where it cannot be the best."""
-    column = row["columns"].get(name)
-    if column is None or column.value is None or goal is None or row["name"] in REFERENCES:
-        return None
-    value = round(column.value, 2)
-    if goal == "zero":
-        collapsed = any("collapsed" in other.flags for other in row["columns"].values())
-        return None if collapsed else abs(value)
-    return value if goal == "lower" else -value
 
 
 def to_markdown(rows: Iterable[RunRow], published: Iterable[Mapping[str, str]] = ()) -> str:

@@ -8,6 +8,7 @@ from pydantic import Field
 from muse_eval import plugins
 from muse_eval.config import Positive, PositiveInt, RunConfig, Spec, TaskSpec, build, parse_params
 from muse_eval.errors import UserError, unknown_name
+from muse_eval.groups import ENGINE, scored_groups
 from muse_eval.plan import plan
 from muse_eval.results import run_folder
 from muse_eval.run import check_writable
@@ -45,7 +46,7 @@ class PipelineConfig(Spec):
     """Adapters for all methods, as ``unlearning.recipe.parse_lora`` reads them."""
     optim: str | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
-    """``--set``: ``engine.NAME``, ``COLUMN.PARAMETER`` or ``METHOD.PARAMETER`` to value."""
+    """``--set``: ``engine.NAME``, or ``PARAMETER`` of a ``COLUMN``, ``METRIC`` or ``METHOD``, to value."""
     select: str = "last"
     """The rule (``selection.RULES``) for the epoch that counts; ``last`` alone needs no other scored."""
     composite: str | None = None
@@ -175,7 +176,7 @@ def _check_groups(config: PipelineConfig, task: TaskSpec) -> None:
     """
     used = {name for method in config.methods for name in (method, plugins.method(method)[0])}
     others = {name for method in plugins.method_names() for name in (method, plugins.method(method)[0])}
-    known = {"engine", *task.columns, *used}
+    known = {ENGINE, *scored_groups(task), *used}
     for key in config.settings:
         group = key.partition(".")[0]
         if group not in known and group in others:
@@ -188,7 +189,7 @@ def _check_groups(config: PipelineConfig, task: TaskSpec) -> None:
 
 def run_config(config: PipelineConfig, task: TaskSpec, model: str, retrain: str, name: str) -> RunConfig:
     """Return what it takes to score one of the pipeline's models."""
-    scored = {"engine", *task.columns}
+    scored = {ENGINE, *scored_groups(task)}
     wanted: RunConfig = build(
         RunConfig,
         "pipeline",

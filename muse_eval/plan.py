@@ -10,6 +10,7 @@ from muse_eval.config import ColumnSpec, RunConfig, TaskSpec
 from muse_eval.data import Data, open_data
 from muse_eval.engines import Choice, choose_engine
 from muse_eval.errors import UserError, unknown_name
+from muse_eval.groups import ENGINE, column_changes, scored_groups, sort_settings
 from muse_eval.types import Metric, Request, Row, Splits
 
 
@@ -50,19 +51,21 @@ def plan(config: RunConfig, *, loaded: bool = False) -> Plan:
         UserError: a name is unknown, a value is out of bounds, or the data will not do.
     """
     task = task_of(config.model) if config.task is None else plugins.task(config.task)
-    groups = _groups(config, task)
-    engine = choose_engine(config.engine, groups.get("engine", {}), base_url=config.base_url, loaded=loaded)
+    groups = sort_settings(config.settings, task)
+    engine = choose_engine(config.engine, groups.get(ENGINE, {}), base_url=config.base_url, loaded=loaded)
     _check_served(config, engine)
     data = open_data(task, config.data_dir)
     wanted = config.metrics or tuple(task.columns)
     for name in wanted:
         if name not in task.columns:
             raise unknown_name("column", name, task.columns)
-    for name in groups:
-        if name != "engine" and name not in wanted:
-            raise UserError(f"--set {name}.…: --metrics leaves {name} out; add it there or drop the setting")
+    for group in groups:
+        covered = scored_groups(task).get(group, [])
+        if covered and not {*covered} & {*wanted}:
+            left = ", ".join(covered)
+            raise UserError(f"--set {group}.…: --metrics leaves {left} out; add it there or drop the setting")
     columns = [
-        _column(name, task.columns[name], data, config, groups.get(name, {}))
+        _column(name, task.columns[name], data, config, column_changes(groups, task, name))
         for name in task.columns
         if name in wanted
     ]
@@ -83,19 +86,6 @@ def _check_served(config: RunConfig, engine: Choice) -> None:
             )
         if value is not None and option in for_retrain and config.retrain is None:
             raise UserError(f"{option} needs --retrain with the served retrain model's name")
-
-
-def _groups(config: RunConfig, task: TaskSpec) -> dict[str, dict[str, Any]]:
-    """Sort ``--set`` values by what they change: the engine or a column."""
-    groups: dict[str, dict[str, Any]] = {}
-    for key, value in config.settings.items():
-        group, _, name = key.partition(".")
-        groups.setdefault(group, {})[name] = value
-    known = {"engine", *task.columns}
-    for group in groups:
-        if group not in known:
-            raise UserError(f"--set {group}.…: {unknown_name('group', group, known)}")
-    return groups
 
 
 def _column(

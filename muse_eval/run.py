@@ -3,16 +3,17 @@
 import os
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from muse_eval import provenance, results
+from muse_eval import prompt_fit, provenance, results
 from muse_eval.config import RunConfig, fingerprint
 from muse_eval.engines import ModelSource, open_engine
 from muse_eval.errors import UserError
 from muse_eval.made import Made, reselected
+from muse_eval.params import stated
 from muse_eval.plan import Plan, PlannedColumn, plan
 from muse_eval.store import Answers, Store, Warn
 from muse_eval.types import Context, Engine, Reference, Result, Score
@@ -99,13 +100,16 @@ def run(
     store = Store(config.results / "cache" if config.cache else None, warn)
     # One after the other, so that two models are never in memory together.
     with engine:
+        prompt_fit.require_open_end(store, engine)
         if there := store.there(engine, planned.requests()):
             note(f"{name}: {there}")
         answers = {column.name: _ask(store, engine, column, progress) for column in planned.columns}
+        fits = prompt_fit.look(store, engine, planned.columns, answers)
     with retrain or nullcontext():
         contexts = _context(config, planned, retrain, store, progress)
-    result = _score(config, planned, answers, contexts)
-    model, notes = engine.provenance, made.notes() if made else {}
+    unlearned = made is not None or prompt_fit.is_unlearned(config.model)
+    result = prompt_fit.judged(_score(config, planned, answers, contexts), planned.columns, fits, unlearned)
+    model, notes = engine.provenance, {**(made.notes() if made else {}), **prompt_fit.notes(planned.columns)}
     result = replace(
         result,
         name=name,
@@ -179,7 +183,7 @@ def _settings(
         "data": planned.data.describe(),
         "model": identity(engine),
         "retrain": None if retrain is None else identity(retrain),
-        "columns": {column.name: asdict(column.params) for column in planned.columns},
+        "columns": {column.name: stated(column.params) for column in planned.columns},
         "limit": config.limit,
         "seed": config.seed,
         **({"made": known} if known else {}),

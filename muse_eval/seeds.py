@@ -24,7 +24,8 @@ def over_seeds(columns: Mapping[str, Heading], rows: Sequence[RunRow], shared: S
     ``shared`` are runs that are the same for all seeds; they stand above, with no deviation.
 
     What any of a cell's worlds is flagged with, or lacks, is a numbered note, as in the table of one world;
-    so is in how many worlds it was scored, where that is not in all.
+    so is in how many worlds it was scored, where that is not in all. What was asked in different ways has
+    no mean.
     """
     notes: dict[str, int] = {}
     lines = [
@@ -44,7 +45,10 @@ def _name(name: str, rows: Sequence[RunRow], notes: dict[str, int]) -> Cell:
 
 
 def _cell(name: str, column: str, rows: Sequence[RunRow], notes: dict[str, int]) -> Cell:
-    cells = [row["columns"][column] for row in rows if row["name"] == name and column in row["columns"]]
+    own = [row for row in rows if row["name"] == name and column in row["columns"]]
+    cells = [row["columns"][column] for row in own]
+    if len({row["asked"].get(column) for row in own}) > 1:
+        return Cell("n/a", mark(["asked in different ways"], notes))
     values = [cell.value for cell in cells if cell.value is not None]
     worlds = len({row["task"] for row in rows})
     fewer = [f"in {len(cells)} of {worlds} seeds"] if 0 < len(cells) < worlds else []

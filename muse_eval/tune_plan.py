@@ -1,7 +1,6 @@
 """A tune made ready: its configuration, what is checked before a model is made, what decides its numbers."""
 
 import importlib.util
-from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -10,6 +9,8 @@ from muse_eval import plugins, provenance
 from muse_eval.composites import composite
 from muse_eval.config import PositiveInt, TaskSpec
 from muse_eval.errors import UserError, unknown_name
+from muse_eval.groups import ENGINE, scored_groups
+from muse_eval.params import stated
 from muse_eval.pipeline_config import PipelineConfig, run_config
 from muse_eval.plan import Plan, plan
 from muse_eval.results import run_folder
@@ -76,12 +77,12 @@ def check(config: TuneConfig) -> tuple[Plan, tuple[Axis, ...]]:
 
 
 def _check_groups(config: TuneConfig, task: TaskSpec) -> None:
-    """Refuse a ``--set`` of anything but the engine and the task's columns: trials would not heed it.
+    """Refuse a ``--set`` of anything but the engine, columns and metrics: trials would not heed it.
 
     Raises:
         UserError: there is one.
     """
-    known = {"engine", *task.columns}
+    known = {ENGINE, *scored_groups(task)}
     loss, _, _ = plugins.method(config.method)
     for key, value in config.settings.items():
         group, _, name = key.partition(".")
@@ -116,7 +117,7 @@ def identity(config: TuneConfig, planned: Plan, models: dict[str, str], progress
         "models": {name: digests(model) for name, model in models.items()},
         "task": task.model_dump(mode="json", exclude=UNSCORED),
         "data": planned.data.describe()["sha256"],
-        "columns": {column.name: asdict(column.params) for column in planned.columns},
+        "columns": {column.name: stated(column.params) for column in planned.columns},
         "engine": [planned.engine.name, getattr(planned.engine.settings, "quantization", None)],
         "dtype": config.dtype,
         "seed": config.seed,

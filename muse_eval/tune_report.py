@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from muse_eval.comparable import asked_notes
 from muse_eval.composites import composite
 from muse_eval.config import TaskSpec
 from muse_eval.leaderboard import ARROWS, Cell, Grid, plain_cell, remarks
@@ -90,6 +91,7 @@ def table(tuned: Tuned) -> Grid:
             notes |= dict.fromkeys(
                 f"n/a: {text}" if column.value is None else text for text in remarks(column)
             )
+        notes |= dict.fromkeys(asked_notes(trial.result))
         cells = [str(place), *(short(trial.point[name]) for name in tuned.names)]
         numbers = [plain_cell(found[name], best) for name in columns]
         last = ["n/a" if value is None else f"{value:.2f}", ", ".join(trial.flags)]

@@ -46,7 +46,10 @@ class Logprobs:
 
 @dataclass(frozen=True)
 class Truncate:
-    """Cut ``text`` to ``max_tokens`` tokens of the model's tokenizer, BOS counted, and decode it again."""
+    """Cut ``text`` to ``max_tokens`` tokens of the model's tokenizer, BOS counted, and decode it again.
+
+    Below 0 it is cut by so many at its end.
+    """
 
     text: str
     max_tokens: int

@@ -280,6 +280,8 @@ def test_bos_is_in_front_and_counted(
         (scored,) = scores_of(engine, [Logprobs("the harbour answered")])
         # With BOS in front every token of the text itself has a log-probability, the first too.
         assert len(scored.logprobs) == len(words)
+        # Below 0: all but so many at the end.
+        one_less = engine.truncate([Truncate("the harbour answered", -1)])
         # BOS is one of the tokens that a cut text may have, and no part of what is decoded.
         cuts = engine.truncate(
             [Truncate("the harbour answered", n) for n in (1, 2, 3, len(words), len(words) + 1)]
@@ -287,6 +289,7 @@ def test_bos_is_in_front_and_counted(
     assert cuts == [tiny_tokenizer.decode(words[: n - 1]) for n in (1, 2, 3, len(words), len(words) + 1)]
     assert cuts[0] == ""
     assert cuts[-1] == "the harbour answered"
+    assert one_less == cuts[-2:-1]
 
 
 @every_engine

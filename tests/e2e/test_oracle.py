@@ -76,6 +76,13 @@ def test_the_published_code_s_values_on_real_news(tmp_path: Path) -> None:
         for name, value in expected["aggregates"][column].items():
             if name.startswith("mean_"):
                 assert result.extras[column][name] == pytest.approx(value, abs=1e-6)
+    # Llama-2's kind of tokenizer joins every true answer to the prompt's space, and its model follows.
+    fits = {name: result.extras[name]["answer_space"] for name in ("knowmem_f", "knowmem_r")}
+    assert fits == {
+        "knowmem_f": {"joined": 100, "astray": 1},
+        "knowmem_r": {"joined": 100, "astray": 0},
+    }
+    assert all(result.columns[name].flags == () for name in fits)
     # Another kernel may swap one pair of 100 × 100.
     for name, value in expected["auc"].items():
         assert result.extras["auc"][name] == pytest.approx(value, abs=1e-4 + 1e-9), name

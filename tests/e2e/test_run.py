@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -157,14 +158,87 @@ def test_the_same_command_again_gives_the_same_bytes(
 def test_without_a_cache_nothing_is_kept_and_the_numbers_are_the_same(
     first: Path, tiny_model: Path, data: Path, tmp_path: Path
 ) -> None:
-    scored(tiny_model, data, tmp_path, cache=False, metrics=("privleak", "knowmem_f"))
+    scored(tiny_model, data, tmp_path, cache=False, metrics=("privleak", "knowmem_f", "knowmem_r"))
     assert not (tmp_path / "cache").exists()
     found, expected = (json.loads(outputs(root)[0]) for root in (tmp_path, first))
-    assert tuple(found["columns"]) == ("knowmem_f", "privleak")
+    assert tuple(found["columns"]) == ("knowmem_f", "privleak", "knowmem_r")
     assert found["columns"]["knowmem_f"] == expected["columns"]["knowmem_f"]
     assert found["columns"]["privleak"] == expected["columns"]["privleak"]
 
 
+# ── prompt and tokenizer ─────────────────────────────────────────────────────────────────────────
+def test_a_random_model_s_knowmem_is_flagged_with_what_to_try(first: Path) -> None:
+    found = json.loads(outputs(first)[0])
+    # Bytes joined by GPT-2's rule, random weights: nothing is answered.
+    for name in ("knowmem_f", "knowmem_r"):
+        assert found["columns"][name]["flags"] == ["unanswered", "answer-space"]
+        assert found["extras"][name]["answer_space"]["joined"] == found["columns"][name]["n"]
+    assert not {"unanswered", "answer-space"} & {*found["columns"]["verbmem_f"]["flags"]}
+
+
+def test_what_0_1_0_stored_is_the_same_run(mine: Path, tiny_model: Path, data: Path) -> None:
+    path = mine / "runs" / "muse_news" / "tiny" / "result.json"
+    found = json.loads(path.read_text(encoding="utf-8"))
+    old = json.loads(
+        (Path(__file__).parents[1] / "cases" / "settings_0.1.0.json").read_text(encoding="utf-8")
+    )
+    assert found["config"]["columns"] == old["columns"]
+    # Taken over, not refused, also where the protocol's letter is asked for by name.
+    settings = {"knowmem.answer_space": True}
+    assert run(config(tiny_model, data, mine, settings=settings), reuse=True).result is None
+
+
+def test_knowmem_without_the_space_is_another_run_and_says_so(
+    mine: Path, first: Path, tiny_model: Path, data: Path
+) -> None:
+    settings = {"knowmem.answer_space": False}
+    with pytest.raises(UserError, match=r"holds a run with other settings \(columns\)"):
+        run(config(tiny_model, data, mine, settings=settings))
+    result = scored(tiny_model, data, mine, settings=settings, name="bare")
+    before = json.loads(outputs(first)[0])
+    after = json.loads(outputs(mine, "bare")[0])
+    for name in ("knowmem_f", "knowmem_r"):
+        assert after["config"]["columns"][name] == {
+            **before["config"]["columns"][name],
+            "answer_space": False,
+        }
+        assert "answer-space" not in after["columns"][name]["flags"]
+    assert after["extras"]["notes"] == {"asked": "KnowMem Df, KnowMem Dr asked with answer_space=false"}
+    for name in ("verbmem_f", "privleak"):
+        assert after["columns"][name] == before["columns"][name]
+    records = list(results.load_records(mine / "runs" / "muse_news" / "bare"))
+    asked = next(one for one in records if one["column"] == "knowmem_f")
+    shots = "".join(f"Question: {row['question']}\nAnswer: {row['answer']}\n\n" for row in QA[4:14])
+    prompt = f"{shots}Question: {QA[0]['question']}\nAnswer:"
+    assert asked["prompt_sha256"] == hashlib.sha256(prompt.encode()).hexdigest()
+    assert result.columns["knowmem_f"].n == 3
+
+
+def test_an_unlearned_model_is_not_said_to_have_never_answered(
+    tiny_model: Path, data: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_model, tmp_path / "ruined")
+    (tmp_path / "ruined" / "unlearn.json").write_text("{}", encoding="utf-8")
+    result = scored(tmp_path / "ruined", data, tmp_path, metrics=("knowmem_r",))
+    assert "unanswered" not in result.columns["knowmem_r"].flags
+
+
+def test_a_tokenizer_that_closes_every_prompt_is_refused(
+    tiny_model: Path, data: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_model, tmp_path / "closing")
+    path = tmp_path / "closing" / "tokenizer.json"
+    raw = json.loads(path.read_text(encoding="utf-8"))
+    post = raw["post_processor"]
+    post["single"].append({"SpecialToken": {"id": "</s>", "type_id": 0}})
+    post["special_tokens"]["</s>"] = {"id": "</s>", "ids": [2], "tokens": ["</s>"]}
+    path.write_text(json.dumps(raw), encoding="utf-8")
+    with pytest.raises(UserError, match="the tokenizer of closing puts EOS behind every prompt"):
+        run(config(tmp_path / "closing", data, tmp_path / "results"))
+    assert not (tmp_path / "results" / "runs").exists()
+
+
+# ── again ────────────────────────────────────────────────────────────────────────────────────────
 def test_a_stored_result_of_the_same_settings_can_be_kept(mine: Path, tiny_model: Path, data: Path) -> None:
     before = outputs(mine)
     assert run(config(tiny_model, data, mine), reuse=True).result is None

@@ -217,11 +217,11 @@ def test_a_killed_model_is_reported_and_goes_on_where_it_was(here: Path) -> None
     assert (done.exit_code, done.stderr) == (0, "")
     assert state(RUNS / "two") == before
     assert files(RUNS / "one") == ["records.jsonl", "result.json"]
-    # 101 answers a model (a hundred continuations, one truth), each asked once.
+    # 103 answers a model (a hundred continuations, one truth, two cuts that look for EOS), each asked once.
     for engine in (here / "results/cache").iterdir():
         lines = [line.partition(b" ")[2] for line in answers(engine)]
         keys = [key for line in lines for key in json.loads(line)["answers"]]
-        assert len(keys) == len(set(keys)) == 101
+        assert len(keys) == len(set(keys)) == 103
 
 
 @pytest.mark.parametrize(("sent", "code"), SIGNALS)

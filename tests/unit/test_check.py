@@ -192,6 +192,51 @@ def test_what_is_absent_is_left_out_where_not_all_must_be_there() -> None:
     )
 
 
+def asking(result: StoredResult, **params: Any) -> StoredResult:
+    """Return the result as one whose KnowMem Df was asked with these parameters."""
+    spec = {"title": "KnowMem Df", "metric": "knowmem", "goal": "lower"}
+    config = {"task": {"columns": {"knowmem_f": spec}}, "columns": {"knowmem_f": params}}
+    return result.model_copy(update={"config": config})
+
+
+@pytest.mark.parametrize("name", ["npo", "target"])
+@pytest.mark.parametrize("now", [1.0, 9.0, 60.0])
+def test_a_run_asked_otherwise_than_its_baseline_cannot_be_told(name: str, now: float) -> None:
+    plain = asking(stored(name, knowmem_f=9.0), shots=10)
+    other = asking(stored(name, knowmem_f=now), shots=10, answer_space=False)
+    report = compare([other], make_baseline([plain]))
+    why = "answer_space is false now, its default in the baseline"
+    assert [(row.verdict, row.now, row.why) for row in report.rows] == [("missing", now, why)]
+    assert report.exit_code == 2
+    back = compare([plain], make_baseline([other]))
+    assert [row.why for row in back.rows] == ["answer_space is its default now, false in the baseline"]
+    assert compare([other], make_baseline([other])).exit_code == 0
+
+
+def test_a_baseline_tells_departures_alone_and_one_without_means_the_default(tmp_path: Path) -> None:
+    plain, other = (
+        asking(stored("npo", knowmem_f=9.0), shots=3),
+        asking(stored("ga", knowmem_f=9.0), answer_space=False),
+    )
+    path = tmp_path / "baseline.json"
+    path.write_text(baseline_text(make_baseline([plain, other])), encoding="utf-8")
+    runs = json.loads(path.read_text(encoding="utf-8"))["runs"]
+    assert runs["muse_books/npo"]["knowmem_f"].keys() == {"value", "tolerance"}
+    assert runs["muse_books/ga"]["knowmem_f"]["settings"] == {"answer_space": False}
+    assert compare([plain, other], load_baseline(path)).exit_code == 0
+    explicit = asking(stored("npo", knowmem_f=9.0), answer_space=True)
+    assert compare([explicit, other], load_baseline(path)).exit_code == 0
+
+
+@pytest.mark.parametrize("flag", ["unanswered", "answer-space", "no-answer-space"])
+def test_a_flag_that_follows_from_the_answers_is_not_compared(flag: str) -> None:
+    plain = stored("target", knowmem_f=1.0)
+    assert compare([flagged(plain, knowmem_f=(flag,))], make_baseline([plain])).exit_code == 0
+    assert (
+        make_baseline([flagged(plain, knowmem_f=(flag,))]).runs["muse_books/target"]["knowmem_f"].flags == ()
+    )
+
+
 def test_a_regression_outweighs_what_cannot_be_told() -> None:
     baseline = expecting(verbmem_f=(9.0, 2.0), privleak=(1.0, 2.0))
     assert compare([stored("npo", verbmem_f=20.0)], baseline).exit_code == 1

@@ -141,7 +141,9 @@ def test_a_wrong_setting_is_named(pairs: list[str], message: str) -> None:
 
 
 def test_the_hint_names_the_settings_that_there_are() -> None:
-    with pytest.raises(UserError, match=r"write it as engine\.NAME=VALUE or COLUMN\.PARAMETER=VALUE$"):
+    with pytest.raises(
+        UserError, match=r"write it as engine\.NAME=VALUE, COLUMN\.PARAMETER=VALUE or METRIC\."
+    ):
         parse_settings(["seed=3"])
 
 

@@ -241,6 +241,58 @@ def test_a_collapsed_model_is_not_best_in_privleak() -> None:
     assert "**0.00**" in text
 
 
+def asking(result: StoredResult, metric: str = "knowmem", **params: Any) -> StoredResult:
+    """Return the result as one whose KnowMem Df was asked with these parameters."""
+    spec = {"title": "KnowMem Df", "metric": metric, "goal": "lower"}
+    config = {**result.config, "task": {"columns": {"knowmem_f": spec}}, "columns": {"knowmem_f": params}}
+    return result.model_copy(update={"config": config})
+
+
+def test_only_runs_that_were_asked_alike_compete() -> None:
+    # 0.1.0 stored no answer_space, and some results no parameters at all: both mean the default.
+    alike = [asking(stored("a", 9.0, 2.0), shots=10), asking(stored("b", 9.0, 3.0), answer_space=True)]
+    other = asking(stored("c", 9.0, 1.0), answer_space=False)
+    text = to_markdown(rows([*alike, other]))
+    assert "| a | **9.00** ± 1.00 | **2.00** ± 1.00 |" in text
+    assert "| b | **9.00** ± 1.00 | 3.00 ± 1.00 |" in text
+    assert "| c | **9.00** ± 1.00 | **1.00** ± 1.00 |" in text
+
+
+def test_what_changes_no_value_keeps_no_run_from_competing() -> None:
+    found = rows([asking(stored("a", 9.0, 2.0), truncate=True), asking(stored("b", 9.0, 3.0))])
+    assert re.findall(r"\*\*(.*?)\*\*", to_markdown(found)) == ["9.00", "2.00", "9.00"]
+
+
+def test_parameters_of_a_metric_that_is_not_installed_count_as_they_are() -> None:
+    found = rows([asking(stored(name, 9.0, 2.0 + k), "gone", k=k) for k, name in enumerate("ab")])
+    assert re.findall(r"\*\*(.*?)\*\*", to_markdown(found)) == ["9.00", "2.00", "9.00", "3.00"]
+
+
+@pytest.mark.parametrize("flag", ["unanswered", "answer-space", "no-answer-space"])
+@pytest.mark.parametrize("reference", ["target", "retrain"])
+def test_a_column_whose_reference_answers_nothing_has_no_best(flag: str, reference: str) -> None:
+    silent = with_cell(stored(reference, 50.0, 0.0), "knowmem_f", column(0.0, flag))
+    text = to_markdown(rows([silent, stored("npo", 9.0, 0.0)]))
+    assert "| npo | **9.00** ± 1.00 | 0.00 ± 1.00 [2] |" in text
+    assert f"\n- [1] {flag}: {FLAGS[flag]}\n" in text
+    assert f"\n- [2] {reference} is flagged {flag}: this column shows no forgetting\n" in text
+    otherwise = asking(stored("ga", 9.0, 1.0), answer_space=False)
+    assert "| ga | **9.00** ± 1.00 | **1.00** ± 1.00 |" in to_markdown(rows([silent, otherwise]))
+
+
+def test_an_unlearned_model_s_own_flag_is_its_own() -> None:
+    ruined = with_cell(stored("ga", 9.0, 0.0), "knowmem_f", column(0.0, "answer-space"))
+    text = to_markdown(rows([stored("target", 50.0, 60.0), ruined, stored("npo", 9.0, 4.0)]))
+    assert "| npo | **9.00** ± 1.00 | 4.00 ± 1.00 |" in text
+    assert "| ga | **9.00** ± 1.00 | **0.00** ± 1.00 [1] |" in text
+
+
+def test_a_departure_stands_in_the_notes_of_table_and_csv() -> None:
+    noted = stored("npo", 1.0, extras={"notes": {"asked": "KnowMem Df asked with answer_space=false"}})
+    assert "- [1] KnowMem Df asked with answer_space=false\n" in to_markdown(rows([noted]))
+    assert parse(to_csv(rows([noted])))[0]["notes"] == "KnowMem Df asked with answer_space=false"
+
+
 def test_a_task_that_is_not_installed_is_titled_as_it_was_scored() -> None:
     result = with_cell(stored("npo", 1.0, task="elsewhere"), "fluency", column(3.0))
     assert "| model | fluency | verbmem_f |\n" in to_markdown(rows([result]))

@@ -38,6 +38,19 @@ def test_an_undefined_cell_is_not_averaged_away() -> None:
     assert laid.notes[1:] == ["[1] give --retrain"]
 
 
+def test_what_was_asked_in_different_ways_has_no_mean() -> None:
+    found = []
+    for task, space in (("muse_mini", True), ("muse_mini-seed1", False)):
+        spec = {"columns": {"verbmem_f": {"metric": "knowmem"}}}
+        config = {"task": spec, "columns": {"verbmem_f": {"answer_space": space}}}
+        found.append(stored(task, "npo", 2.0).model_copy(update={"config": config}))
+    laid = over_seeds({"verbmem_f": PlainHeading("VerbMem Df", "lower")}, rows(found))
+    assert laid.lines[0][1].value + laid.lines[0][1].spread == "n/a [1]"
+    assert laid.notes[1:] == ["[1] asked in different ways"]
+    same = over_seeds({"verbmem_f": PlainHeading("VerbMem Df", "lower")}, rows([found[1], found[1]]))
+    assert same.lines[0][1].value == "2.0"
+
+
 def test_the_flags_of_every_world_are_numbered_notes() -> None:
     found = rows(
         [

@@ -5,6 +5,7 @@ import io
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -175,6 +176,16 @@ def test_the_table_shows_rank_setting_scores_composite_and_flags() -> None:
     assert [cell.value for cell in laid.lines[3]][4:7] == ["n/a", "90.00", "n/a"]
     assert laid.header[0::6] == ["rank", "balance ↑"]
     assert [note.partition(":")[0] for note in laid.notes] == ["collapsed", "n/a"]
+
+
+def test_the_table_says_how_its_trials_were_asked() -> None:
+    found = tuned(TRIALS[:2])
+    told = {"notes": {"asked": "KnowMem Df asked with answer_space=false"}}
+    trials = [
+        replace(one, result=one.result.model_copy(update={"extras": told}) if one.result else None)
+        for one in found.trials
+    ]
+    assert "KnowMem Df asked with answer_space=false" in table(replace(found, trials=trials)).notes
 
 
 def test_the_csv_has_every_trial_and_why_one_failed() -> None:
