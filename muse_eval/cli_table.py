@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 def print_table(folders: list[Path], over_seeds: bool = False) -> None:
     """Print runs as a table in the published shape."""
-    from muse_eval.leaderboard import draw, grid, headings, rows, task_spec
+    from muse_eval.leaderboard import draw, grid, headings, rows, title
     from muse_eval.results import load
     from muse_eval.seeds import over_seeds as summarise
 
@@ -19,8 +19,7 @@ def print_table(folders: list[Path], over_seeds: bool = False) -> None:
     if over_seeds:
         console().print(draw(summarise(columns, found)))
     else:
-        spec = task_spec(found[0]["task"])
-        print(f"{spec.title if spec else found[0]['task']} (± half of the 95 % interval)")
+        print(f"{title(found[0]['task'], found)} (± half of the 95 % interval)")
         console().print(draw(grid(columns, found)))
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict
 from muse_eval import plugins
 from muse_eval.config import TaskSpec
 from muse_eval.errors import UserError
+from muse_eval.printable import one_line
 from muse_eval.results import REFERENCES, StoredColumn, StoredResult
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class RunRow(TypedDict):
     """One run as the tables need it."""
 
     task: str
+    title: str
+    """The task's when the run was scored; empty where that is not stored."""
     name: str
     model: str
     revision: str
@@ -97,6 +100,7 @@ def _row(result: StoredResult) -> RunRow:
     seed = result.config.get("seed")
     return {
         "task": result.task,
+        "title": str(_mapping(result.config, "task").get("title", "")),
         "name": result.name,
         "model": model.get("id", ""),
         "revision": model.get("revision", ""),
@@ -151,6 +155,13 @@ def headings(task: str, rows: Iterable[RunRow]) -> dict[str, Heading]:
         for name in (*row["headings"], *sorted(row["columns"])):
             known.setdefault(name, row["headings"].get(name, PlainHeading(name)))
     return known
+
+
+def title(task: str, rows: Iterable[RunRow]) -> str:
+    """Return what heads a task's table: its title, as installed or as its results say, else its name."""
+    spec = task_spec(task)
+    known = spec.title if spec else next((row["title"] for row in rows if row["title"]), task)
+    return one_line(known)
 
 
 def _by_task(rows: Iterable[RunRow]) -> dict[str, list[RunRow]]:
@@ -302,8 +313,7 @@ def to_markdown(rows: Iterable[RunRow], published: Iterable[Mapping[str, str]] =
     for task, runs in _by_task(rows).items():
         columns = headings(task, runs)
         laid = grid(columns, runs)
-        spec = task_spec(task)
-        blocks.append(f"## {_escape(spec.title if spec else task)}\n")
+        blocks.append(f"## {_escape(title(task, runs))}\n")
         blocks.append(_markdown_table(laid.header, laid.lines))
         if laid.notes:
             blocks.append("".join(f"- {_escape(note)}\n" for note in laid.notes))

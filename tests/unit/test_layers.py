@@ -14,12 +14,13 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "muse_eval"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("types", "errors"),
+    ("types", "errors", "printable", "differences"),
     ("config", "stats", "plugins", "sources", "data", "provenance", "composites", "selection", "made"),
     ("passages", "shift", "example_checks", "suspicions"),
-    ("store", "engines", "unlearning", "mini", "leaderboard", "check", "results", "progress"),
+    ("store", "engines", "unlearning", "mini", "leaderboard", "check", "results", "evidence", "progress"),
     ("trajectory", "folds", "figures"),
-    ("card", "plan", "run", "api", "seeds", "worker", "sweep", "sweep_list", "sweep_ray"),
+    ("card", "plan", "identity", "retrain", "run", "api", "seeds", "worker"),
+    ("sweep", "sweep_list", "sweep_ray"),
     ("epochs", "pipeline", "pipeline_config"),
     ("tune", "tune_grid", "tune_plan", "tune_report", "tune_study"),
     (
@@ -29,6 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "cli_lists",
         "cli_options",
         "cli_pipeline",
+        "cli_show",
         "cli_sweep",
         "cli_table",
         "cli_tune",
