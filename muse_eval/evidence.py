@@ -3,7 +3,6 @@
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -53,16 +52,16 @@ def find_run(results: Path, name: str) -> Path:
     for folder in (path, home / name):
         if _holds_run(folder):
             return folder
-    found = sorted(home.glob(f"*/{escape(name)}/{RESULT}")) if "/" not in name.rstrip("/") else []
+    runs = {
+        f"{path.parent.parent.name}/{path.parent.name}": path.parent for path in home.glob(f"*/*/{RESULT}")
+    }
+    found = sorted(key for key in runs if key.partition("/")[2] == name)
     if len(found) > 1:
-        tasks = ", ".join(file.parent.parent.name for file in found)
-        raise UserError(f"{name!r} is a run of several tasks ({tasks}); give it as TASK/{name}")
+        raise UserError(f"{name!r} is the name of several runs; give one of {', '.join(found)}")
     if not found:
-        known = [
-            f"{file.parent.parent.name}/{file.parent.name}" for file in sorted(home.glob(f"*/*/{RESULT}"))
-        ]
+        known = sorted({key if "/" in name else key.partition("/")[2] for key in runs})
         raise UserError(f"{home}: {unknown_name('run', name, known[:NAMED])}")
-    return found[0].parent
+    return runs[found[0]]
 
 
 def _holds_run(folder: Path) -> bool:

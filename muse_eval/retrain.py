@@ -129,7 +129,11 @@ def _scored_against(root: Path, planned: Plan, digests: set[str]) -> Found | Non
     read = planned.data.describe()["sha256"]
     for path in sorted(home.glob(f"*/{results.RESULT}")):
         run = _load(path)
-        if run is None or not (run.name in results.REFERENCES or part(run.config, "made")):
+        if (
+            run is None
+            or run.name != path.parent.name
+            or not (run.name in results.REFERENCES or part(run.config, "made"))
+        ):
             continue
         before = part(part(run.config, "data"), "sha256")
         same_data = all(before.get(name, digest) == digest for name, digest in read.items())
