@@ -102,7 +102,8 @@ def find(config: RunConfig, planned: Plan, weights: str) -> Found | None:
 
 def _start(folder: Path, task: str) -> _Start | None:
     """Read from its card what a model, or an epoch's checkpoint, was unlearned from for a task."""
-    for home in (folder, folder.absolute().parent.parent):
+    is_epoch = folder.parent.name == output.CHECKPOINTS
+    for home in (folder, *([folder.parent.parent] if is_epoch else [])):
         card = output.read_json(home / output.CARD)
         if not isinstance(card, dict):
             continue

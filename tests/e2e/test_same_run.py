@@ -234,6 +234,9 @@ def test_the_built_in_world_s_is_known_by_the_recipe_that_made_both(tmp_path: Pa
 
     certain = Found(str(home / "retrain"), None)
     assert found(model) == found(home / "target") == found(home / "retrain") == certain
+    # An epoch's checkpoint was made from the same target.
+    (model / "checkpoints" / "checkpoint-2").mkdir(parents=True)
+    assert found(model / "checkpoints" / "checkpoint-2") == certain
     # Made for one task, scored on another: nothing is known.
     assert found(model, "muse_mini-seed1") is None
     recipe = {"fingerprint": "another", "task": "muse_mini", "stage": "retrain"}
