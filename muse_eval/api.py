@@ -38,7 +38,8 @@ def evaluate(
         task: name of a task or a YAML file; None: read off the model's card, recipe or name.
         tokenizer: a folder or hub id, or beside a loaded model a loaded tokenizer; None: the model's own,
             else the task's.
-        retrain: the model whose AUC PrivLeak is relative to; None: the task's published AUC.
+        retrain: the model whose AUC PrivLeak is relative to; None: the pipeline's where it belongs to the
+            model, else the task's published AUC; ``none``: no model.
         metrics: columns to score; empty: all.
         progress: told of every finished batch.
         warn: told, in one line, of what is odd but not fatal.

@@ -11,7 +11,16 @@ import typer
 from typer.core import TyperGroup
 
 import muse_eval
-from muse_eval import cli_data, cli_finetune, cli_lists, cli_pipeline, cli_sweep, cli_tune, cli_unlearn
+from muse_eval import (
+    cli_data,
+    cli_finetune,
+    cli_lists,
+    cli_pipeline,
+    cli_show,
+    cli_sweep,
+    cli_tune,
+    cli_unlearn,
+)
 from muse_eval.cli_options import (
     BaseUrlOption,
     CodeOption,
@@ -23,6 +32,7 @@ from muse_eval.cli_options import (
     PickleOption,
     QuietOption,
     ResultsOption,
+    RetrainOption,
     SetOption,
     TaskOption,
     TokenizerOption,
@@ -78,9 +88,7 @@ def run(
     model: ModelOption,
     task: TaskOption = None,
     engine: Annotated[str, typer.Option(help="`auto` or one of `muse-eval list engines`.")] = "auto",
-    retrain: Annotated[
-        str | None, typer.Option(help="Retrain model that PrivLeak is relative to; else published AUC.")
-    ] = None,
+    retrain: RetrainOption = None,
     data_dir: DataOption = None,
     tokenizer: TokenizerOption = None,
     base_url: BaseUrlOption = None,
@@ -262,6 +270,7 @@ app.command()(cli_unlearn.unlearn)
 app.command()(cli_pipeline.pipeline)
 app.command()(cli_sweep.sweep)
 app.command()(cli_tune.tune)
+app.command()(cli_show.show)
 app.command("list")(cli_lists.list_things)
 app.add_typer(cli_data.data_app, name="data")
 app.add_typer(cli_lists.cache_app, name="cache")

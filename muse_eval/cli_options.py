@@ -15,6 +15,13 @@ ResultsOption = Annotated[Path, typer.Option(help="Results folder.")]
 TokenizerOption = Annotated[
     str | None, typer.Option(help="Folder or hub id; else the model's own, else the task's.")
 ]
+RetrainOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Retrain model that PrivLeak is relative to; else the pipeline's, where it made MODEL, else "
+        "published AUC. `none`: no model."
+    ),
+]
 BaseUrlOption = Annotated[
     str | None, typer.Option("--base-url", help="Server that answers for the model: `http://host:8000/v1`.")
 ]

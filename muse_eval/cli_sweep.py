@@ -16,6 +16,7 @@ from muse_eval.cli_options import (
     PickleOption,
     QuietOption,
     ResultsOption,
+    RetrainOption,
     SetOption,
     TaskOption,
     TokenizerOption,
@@ -40,9 +41,7 @@ def sweep(
     ],
     task: TaskOption = None,
     engine: Annotated[str, typer.Option(help="`auto` or one of `muse-eval list engines`.")] = "auto",
-    retrain: Annotated[
-        str | None, typer.Option(help="Retrain model that PrivLeak is relative to; else published AUC.")
-    ] = None,
+    retrain: RetrainOption = None,
     data_dir: DataOption = None,
     tokenizer: TokenizerOption = None,
     metrics: Annotated[

@@ -10,13 +10,12 @@ if TYPE_CHECKING:
 
 def print_table(folders: list[Path]) -> None:
     """Print runs as a table in the published shape."""
-    from muse_eval.leaderboard import draw, grid, headings, rows, task_spec
+    from muse_eval.leaderboard import draw, grid, headings, rows, title
     from muse_eval.results import load
 
     found = rows(stored for folder in folders if (stored := load(folder)) is not None)
     columns = headings(found[0]["task"], found)
-    spec = task_spec(found[0]["task"])
-    print(f"{spec.title if spec else found[0]['task']} (± half of the 95 % interval)")
+    print(f"{title(found[0]['task'], found)} (± half of the 95 % interval)")
     console().print(draw(grid(columns, found)))
 
 

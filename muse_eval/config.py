@@ -274,7 +274,8 @@ class RunConfig(Spec):
     """Name of a built-in task, or a YAML file; None: read off the model."""
     engine: str = "auto"
     retrain: str | None = None
-    """The model whose AUC PrivLeak is relative to; None: the task's published AUC."""
+    """The model whose AUC PrivLeak is relative to; None: the pipeline's where it belongs to the model, else
+    the task's published AUC; ``none``: no model."""
     data_dir: Path | None = None
     tokenizer: str | None = None
     base_url: str | None = None

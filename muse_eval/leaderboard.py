@@ -10,6 +10,7 @@ from muse_eval import plugins
 from muse_eval.comparable import asked, is_best, misfits
 from muse_eval.config import TaskSpec
 from muse_eval.errors import UserError
+from muse_eval.printable import one_line
 from muse_eval.results import REFERENCES, StoredColumn, StoredResult
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ class RunRow(TypedDict):
     """One run as the tables need it."""
 
     task: str
+    title: str
+    """The task's when the run was scored; empty where that is not stored."""
     name: str
     model: str
     revision: str
@@ -106,6 +109,7 @@ def _row(result: StoredResult) -> RunRow:
     seed = result.config.get("seed")
     return {
         "task": result.task,
+        "title": str(_mapping(result.config, "task").get("title", "")),
         "name": result.name,
         "model": model.get("id", ""),
         "revision": model.get("revision", ""),
@@ -161,6 +165,13 @@ def headings(task: str, rows: Iterable[RunRow]) -> dict[str, Heading]:
         for name in (*row["headings"], *sorted(row["columns"])):
             known.setdefault(name, row["headings"].get(name, PlainHeading(name)))
     return known
+
+
+def title(task: str, rows: Iterable[RunRow]) -> str:
+    """Return what heads a task's table: its title, as installed or as its results say, else its name."""
+    spec = task_spec(task)
+    known = spec.title if spec else next((row["title"] for row in rows if row["title"]), task)
+    return one_line(known)
 
 
 def _by_task(rows: Iterable[RunRow]) -> dict[str, list[RunRow]]:
@@ -288,8 +299,7 @@ def to_markdown(rows: Iterable[RunRow], published: Iterable[Mapping[str, str]] =
     for task, runs in _by_task(rows).items():
         columns = headings(task, runs)
         laid = grid(columns, runs)
-        spec = task_spec(task)
-        blocks.append(f"## {_escape(spec.title if spec else task)}\n")
+        blocks.append(f"## {_escape(title(task, runs))}\n")
         blocks.append(_markdown_table(laid.header, laid.lines))
         if laid.notes:
             blocks.append("".join(f"- {_escape(note)}\n" for note in laid.notes))

@@ -73,17 +73,18 @@ def reselected(stored: Mapping[str, Any], settings: Mapping[str, Any], recipe: s
         settings: those of the run that is to take its place.
         recipe: the fingerprint of the unlearning behind the new run.
     """
-    same_recipe = _part(stored, "made").get("recipe") == recipe
+    same_recipe = part(stored, "made").get("recipe") == recipe
     return same_recipe and but_the_checkpoint(stored) == but_the_checkpoint(settings)
 
 
 def but_the_checkpoint(config: Mapping[str, Any]) -> str:
     """Return the fingerprint of a run's settings but for what tells an unlearning's checkpoints apart."""
     rest = {key: value for key, value in config.items() if key != "fingerprint"}
-    model = {key: value for key, value in _part(config, "model").items() if key != "weights"}
-    return fingerprint({**rest, "model": model, "made": {"fold": _part(config, "made").get("fold")}})
+    model = {key: value for key, value in part(config, "model").items() if key != "weights"}
+    return fingerprint({**rest, "model": model, "made": {"fold": part(config, "made").get("fold")}})
 
 
-def _part(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+def part(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """Return a mapping inside another; empty where there is none."""
     found = config.get(key)
     return found if isinstance(found, dict) else {}

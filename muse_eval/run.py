@@ -8,13 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from muse_eval import prompt_fit, provenance, results
-from muse_eval.config import RunConfig, fingerprint
+from muse_eval import identity, prompt_fit, results
+from muse_eval.config import RunConfig
 from muse_eval.engines import ModelSource, open_engine
 from muse_eval.errors import UserError
-from muse_eval.made import Made, reselected
-from muse_eval.params import stated
+from muse_eval.evidence import given
+from muse_eval.made import Made
 from muse_eval.plan import Plan, PlannedColumn, plan
+from muse_eval.retrain import NONE, find, open_found
 from muse_eval.store import Answers, Store, Warn
 from muse_eval.types import Context, Engine, Reference, Result, Score
 
@@ -22,12 +23,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
-
-SCORING_CODE = ("*.py", "metrics/*.py", "engines/*.py")
-"""What a stored result must have been made by to be taken for a new one."""
-
-UNSCORED = {"base", "unlearn", "finetune", "folds", "models", "fingerprints"}
-"""Fields of a task that change no score."""
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, what is done of it and its whole."""
@@ -87,29 +82,30 @@ def run(
         progress=progress,
         note=note,
     )
-    retrain = _open_retrain(config, planned, progress, note)
     name = config.name or str(engine.provenance["model"]).rsplit("/", 1)[-1]
     folder = folder or results.run_folder(config.results, planned.task.name, name)
+    there = identity.stored(folder, warn)
+    retrain = _retrain(config, planned, engine, None if config.overwrite else there, progress, note, warn)
     used = str(engine.provenance["engine"])
     chosen = f"{used} ({planned.engine.why if used == planned.engine.name else 'vLLM will not do for it'})"
-    settings = _settings(config, planned, engine, retrain, made)
-    stored = _stored(folder, settings, config.overwrite, made, warn)
-    origin = _origin(engine, retrain)
-    if reuse and stored and _same_origin(stored.provenance, origin):
+    asked = identity.asked(config, planned, engine, retrain)
+    settings, notes = identity.settle(folder, there, asked, made, config.overwrite)
+    origin = identity.origin(engine, retrain)
+    if reuse and not config.overwrite and there and identity.holds(there, settings, origin):
         return Outcome(folder, None, chosen)
     store = Store(config.results / "cache" if config.cache else None, warn)
     # One after the other, so that two models are never in memory together.
     with engine:
         prompt_fit.require_open_end(store, engine)
-        if there := store.there(engine, planned.requests()):
-            note(f"{name}: {there}")
+        if known := store.there(engine, planned.requests()):
+            note(f"{name}: {known}")
         answers = {column.name: _ask(store, engine, column, progress) for column in planned.columns}
         fits = prompt_fit.look(store, engine, planned.columns, answers)
     with retrain or nullcontext():
         contexts = _context(config, planned, retrain, store, progress)
     unlearned = made is not None or prompt_fit.is_unlearned(config.model)
     result = prompt_fit.judged(_score(config, planned, answers, contexts), planned.columns, fits, unlearned)
-    model, notes = engine.provenance, {**(made.notes() if made else {}), **prompt_fit.notes(planned.columns)}
+    model, notes = engine.provenance, {**notes, **prompt_fit.notes(planned.columns)}
     result = replace(
         result,
         name=name,
@@ -147,94 +143,47 @@ def _source(config: RunConfig, planned: Plan) -> ModelSource:
     )
 
 
-def _open_retrain(config: RunConfig, planned: Plan, progress: Progress, note: Note) -> Engine | None:
-    asks = planned.requests(relative=True)
-    if not config.retrain or not asks:
-        return None
-    source = replace(
-        _source(config, planned),
-        model=config.retrain,
-        base_url=config.retrain_base_url or config.base_url,
-        revision=config.retrain_revision,
-    )
-    return open_engine(
-        planned.engine,
-        source,
-        asks=asks,
-        progress=progress,
-        note=lambda line: note(f"retrain: {line}"),
-    )
+def _retrain(
+    config: RunConfig,
+    planned: Plan,
+    engine: Engine,
+    there: results.StoredResult | None,
+    progress: Progress,
+    note: Note,
+    warn: Warn,
+) -> Engine | None:
+    """Open the retrain model that is given, else the one that belongs to the model.
 
-
-def _settings(
-    config: RunConfig, planned: Plan, engine: Engine, retrain: Engine | None, made: Made | None
-) -> dict[str, Any]:
-    """Describe what was asked of whom; two runs of one name must agree in it."""
-
-    def identity(one: Engine) -> dict[str, Any]:
-        known = {key: one.provenance[key] for key in ("engine", "weights", "tokenizer", "dtype")}
-        quantized = one.provenance.get("quantization")
-        return known if quantized is None else {**known, "quantization": quantized}
-
-    task = planned.task.model_dump(mode="json", exclude=UNSCORED)
-    known = made.settings() if made else {}
-    settings = {
-        "task": task,
-        "data": planned.data.describe(),
-        "model": identity(engine),
-        "retrain": None if retrain is None else identity(retrain),
-        "columns": {column.name: stated(column.params) for column in planned.columns},
-        "limit": config.limit,
-        "seed": config.seed,
-        **({"made": known} if known else {}),
-    }
-    return {**settings, "fingerprint": fingerprint(settings)}
-
-
-def _origin(engine: Engine, retrain: Engine | None) -> dict[str, Any]:
-    """Describe what made the numbers: models, versions, code."""
-    return {
-        "engine": dict(engine.provenance),
-        "retrain": None if retrain is None else dict(retrain.provenance),
-        "versions": provenance.versions(),
-        "commit": provenance.git_commit(),
-        "code": provenance.code_digest(*SCORING_CODE),
-    }
-
-
-def _same_origin(stored: Mapping[str, Any], origin: Mapping[str, Any]) -> bool:
-    """Tell whether a stored result came from the same models, versions and code, whatever the commit."""
-    return all(stored.get(key) == value for key, value in origin.items() if key != "commit")
-
-
-def _stored(
-    folder: Path, settings: Mapping[str, Any], overwrite: bool, made: Made | None, warn: Warn
-) -> results.StoredResult | None:
-    """Return what the run's folder holds already, refusing a result of other settings.
-
-    Another checkpoint of the same unlearning may take the place of the one selected before.
+    Where the same was scored without one before, it is not sought: a stored run stays what it is.
     """
-    try:
-        stored = results.load(folder)
-    except results.CorruptResult as error:
-        warn(f"{error}; it is replaced")
+    asks = planned.requests(relative=True)
+
+    def open_model(model: str) -> Engine:
+        source = replace(
+            _source(config, planned),
+            model=model,
+            base_url=config.retrain_base_url or config.base_url,
+            revision=config.retrain_revision,
+        )
+        told = partial(_of_retrain, note)
+        return open_engine(planned.engine, source, asks=asks, progress=progress, note=told)
+
+    if not asks or config.retrain == NONE:
         return None
-    if stored is None or overwrite:
+    if config.retrain is not None:
+        return open_model(config.retrain)
+    if planned.engine.name == "server":
         return None
-    if stored.config.get("fingerprint") == settings["fingerprint"]:
-        return stored
-    if made is not None and reselected(stored.config, settings, made.recipe):
+    found = find(config, planned, str(engine.provenance["weights"]))
+    if found is None:
         return None
-    changed = [key for key in settings if stored.config.get(key) != settings[key] and key != "fingerprint"]
-    engines = [(one.get("model") or {}).get("engine") for one in (stored.config, settings)]
-    if engines[0] != engines[1]:
-        changed = [f"engine {engines[0]}, now {engines[1]}"]
-    former = (stored.provenance.get("retrain") or {}).get("path")
-    hint = f"; it was scored with --retrain {former}" if former and "retrain" in changed else ""
-    raise UserError(
-        f"{folder} holds a run with other settings ({', '.join(changed) or 'unknown'}){hint}; "
-        "give --name for a new one (in a sweep NAME=MODEL), or --overwrite"
-    )
+    without = identity.asked(config, planned, engine, None)
+    kept = there is not None and identity.same(there.config, without)
+    return open_found(found, kept, open_model, note, warn)
+
+
+def _of_retrain(note: Note, line: str) -> None:
+    note(f"retrain: {line}")
 
 
 def _ask(store: Store, engine: Engine, column: PlannedColumn, progress: Progress, of: str = "") -> Answers:
@@ -304,7 +253,10 @@ def _pinned(
 
 
 def _finished(score: Score, column: PlannedColumn, limit: int | None) -> Score:
-    """Name the splits in the records as the task does, and flag a limited run."""
-    records = tuple(replace(r, split=column.spec.splits[r.split]) for r in score.records)
+    """Name the splits in the records as the task does, add what was given, and flag a limited run."""
+    records = tuple(
+        replace(r, split=column.spec.splits[r.split], texts={**given(column.splits[r.split], r), **r.texts})
+        for r in score.records
+    )
     flags = (*score.flags, "limited") if limit is not None else score.flags
     return replace(score, records=records, flags=flags)

@@ -10,11 +10,12 @@ from muse_eval.composites import composite
 from muse_eval.config import PositiveInt, TaskSpec
 from muse_eval.errors import UserError, unknown_name
 from muse_eval.groups import ENGINE, scored_groups
+from muse_eval.identity import UNSCORED
 from muse_eval.params import stated
 from muse_eval.pipeline_config import PipelineConfig, run_config
 from muse_eval.plan import Plan, plan
 from muse_eval.results import run_folder
-from muse_eval.run import UNSCORED, Progress, check_writable
+from muse_eval.run import Progress, check_writable
 from muse_eval.tune_grid import OPTIONS, Axis, read_axes, resolve
 
 CODE = ("unlearning/**/*.py", "engines/*.py", "metrics/*.py", "stats.py")

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from muse_eval.config import fingerprint
 from muse_eval.errors import LocalError, UserError, first_line
 from muse_eval.plugins import FINETUNE
+from muse_eval.unlearning.changes import changes
 
 RECIPE = "recipe.json"
 REFERENCE = "reference.json"
@@ -102,7 +103,9 @@ def is_finished(out: Path, recipe: Mapping[str, Any], keep_checkpoints: bool) ->
     if card is None:
         raise UserError(f"{out} exists and was not made by muse-eval; choose another --out")
     if card.get("fingerprint") != fingerprint(recipe):
-        raise UserError(f"{out} was made by another recipe; choose another --out or --overwrite")
+        raise UserError(
+            f"{out} was made by another recipe{changes(card, recipe)}; choose another --out or --overwrite"
+        )
     if keep_checkpoints and not (out / CHECKPOINTS).is_dir():
         raise UserError(f"{out} was made without its checkpoints; --overwrite makes it again")
     return True
@@ -163,7 +166,10 @@ def begin(folder: Path, recipe: Mapping[str, Any], overwrite: bool, needed: str 
     begun = read_json(folder / RECIPE)
     if (begun is not None and begun != recipe) or read_card(folder) is not None:
         if not overwrite:
-            raise UserError(f"{folder} was begun with another recipe; choose another --out or --overwrite")
+            raise UserError(
+                f"{folder} was begun with another recipe{changes(begun, recipe)}; "
+                "choose another --out or --overwrite"
+            )
         empty(folder)
     (folder / CHECKPOINTS).mkdir(exist_ok=True)
     write_json(folder / RECIPE, recipe)

@@ -785,7 +785,8 @@ def test_the_same_name_with_other_settings_is_refused(world: World) -> None:
 
     assert done.exit_code == 2
     assert len(done.stderr.splitlines()) == 1
-    for part in (ERROR, "runs/village/tiny", "other settings (columns)", "--name", "--overwrite"):
+    told = "other settings (columns.privleak.k 0.4, now 0.2);"
+    for part in (ERROR, "runs/village/tiny", told, "--name", "--overwrite"):
         assert part in done.stderr
     assert before == {path: path.read_bytes() for path in before}
 
@@ -801,7 +802,7 @@ def test_unlearning_into_another_recipe_s_folder_is_refused(world: World) -> Non
     done = muse(*world.unlearn(method="ga", epochs=2))
     assert done.exit_code == 2
     assert len(done.stderr.splitlines()) == 1
-    assert "another recipe" in done.stderr
+    assert "another recipe (epochs 1, now 2)" in done.stderr
     assert "--overwrite" in done.stderr
     assert muse(*world.unlearn("--overwrite", method="ga", epochs=2)).exit_code == 0
     assert json.loads((world.out / "unlearn.json").read_text(encoding="utf-8"))["config"]["epochs"] == 2

@@ -30,6 +30,7 @@ VERBS = [
     ("sweep",),
     ("tune",),
     ("pipeline",),
+    ("show",),
     ("leaderboard",),
     ("check",),
     ("list",),

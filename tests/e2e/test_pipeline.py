@@ -174,7 +174,7 @@ def test_another_rule_needs_no_unlearning(tiny_model: Path) -> None:
 def test_other_settings_are_refused_all_the_same(tiny_model: Path) -> None:
     done = muse(*call(tiny_model, "--epochs", 3, "--select", "best", "--set", "privleak.k=0.2"))
     assert done.exit_code == 2
-    assert "holds a run with other settings" in done.stderr
+    assert "holds a run with other settings (columns.privleak.k 0.4, now 0.2);" in done.stderr
 
 
 @pytest.mark.usefixtures("here")

@@ -255,13 +255,14 @@ def test_a_stored_result_of_the_same_settings_can_be_kept(mine: Path, tiny_model
 def test_other_settings_under_the_same_name_are_refused(mine: Path, tiny_model: Path, data: Path) -> None:
     before = outputs(mine)
     for changes, told in (
-        ({"seed": 1}, "seed"),
-        ({"limit": 2}, "limit"),
-        ({"settings": {"privleak.k": 0.2}}, "columns"),
-        ({"retrain": str(tiny_model)}, "retrain"),
-        ({"dtype": "bfloat16"}, "model"),
+        ({"seed": 1}, r"seed 0, now 1"),
+        ({"limit": 2}, r"limit none, now 2"),
+        ({"settings": {"privleak.k": 0.2}}, r"columns\.privleak\.k 0\.4, now 0\.2"),
+        ({"retrain": str(tiny_model)}, r"retrain none, now [0-9a-f]{8}"),
+        ({"dtype": "bfloat16"}, r"model\.dtype float32, now bfloat16"),
+        ({"metrics": ("privleak",)}, r"verbmem_f, knowmem_f, knowmem_r scored, now left out"),
     ):
-        with pytest.raises(UserError, match=rf"other settings \(.*{told}.*\).*--name.*--overwrite"):
+        with pytest.raises(UserError, match=rf"other settings \({told}\); give --name.*--overwrite"):
             run(config(tiny_model, data, mine, **changes))
     assert outputs(mine) == before
     changed = scored(tiny_model, data, mine, settings={"privleak.k": 0.2}, overwrite=True)
@@ -275,7 +276,9 @@ def test_other_data_under_the_same_name_are_refused(
     changed = tmp_path / "data"
     shutil.copytree(data, changed)
     (changed / "privleak" / "forget.json").write_text(json.dumps(SPLITS["privleak/forget"][::-1]))
-    with pytest.raises(UserError, match=r"other settings \(data\)"):
+    with pytest.raises(
+        UserError, match=r"other settings \(data\.privleak/forget [0-9a-f]{8}, now [0-9a-f]{8}\)"
+    ):
         run(config(tiny_model, changed, mine))
     assert scored(tiny_model, changed, mine, name="changed").name == "changed"
 
@@ -292,7 +295,9 @@ def test_another_model_at_the_same_path_is_another_model(
     with torch.no_grad():
         model.lm_head.weight.mul_(0.5)
     model.save_pretrained(folder)
-    with pytest.raises(UserError, match=r"other settings \(model\)"):
+    with pytest.raises(
+        UserError, match=r"\(model\.weights [0-9a-f]{8}, now [0-9a-f]{8}\); it is of .*tiny; "
+    ):
         run(config(folder, data, mine))
     asked: list[str] = []
     result = run(

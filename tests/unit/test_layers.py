@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "muse_eval"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("types", "errors", "keys", "params", "project_files"),
+    ("types", "errors", "keys", "params", "printable", "differences", "project_files"),
     ("config", "stats", "plugins", "sources", "data", "provenance", "composites", "selection", "made"),
     ("passages", "shift", "sides", "example_checks", "suspicions"),
     (
@@ -27,6 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "replaced",
         "check",
         "results",
+        "evidence",
         "progress",
     ),
     ("trajectory", "folds", "figures", "lengths"),
@@ -34,15 +35,15 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "card",
         "groups",
         "plan",
+        "identity",
+        "retrain",
         "prompt_fit",
         "run",
         "api",
         "seeds",
         "worker",
-        "sweep",
-        "sweep_list",
-        "sweep_ray",
     ),
+    ("sweep", "sweep_list", "sweep_ray"),
     ("epochs", "keeping", "pipeline", "pipeline_config"),
     ("tune", "tune_grid", "tune_plan", "tune_report", "tune_study"),
     (
@@ -52,6 +53,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "cli_lists",
         "cli_options",
         "cli_pipeline",
+        "cli_show",
         "cli_sweep",
         "cli_table",
         "cli_tune",

@@ -180,8 +180,9 @@ def test_each_epochs_model_is_kept_as_an_ordinary_checkpoint(tmp_path: Path) -> 
 
 def test_adapters_are_part_of_the_recipe(target: Path, tmp_path: Path) -> None:
     unlearn(config_for(target, lora="r=2", epochs=1), FORGET, [], tmp_path / "out")
-    for other in (None, "r=2,alpha=2"):
-        with pytest.raises(UserError, match="another recipe"):
+    lora = r"\{r 2, alpha 4, dropout 0\.0, targets all-linear\}"
+    for other, told in ((None, f"lora {lora}, now none"), ("r=2,alpha=2", r"lora\.alpha 4, now 2")):
+        with pytest.raises(UserError, match=rf"another recipe \({told}\);"):
             unlearn(config_for(target, lora=other, epochs=1), FORGET, [], tmp_path / "out")
 
 

@@ -190,11 +190,12 @@ def test_rerun_returns_at_once_and_another_recipe_is_refused(target: Path, tmp_p
     before = (out / "unlearn.json").stat().st_mtime_ns
     assert unlearn(config_for(target, epochs=1), FORGET, RETAIN, out) == out  # retain text plays no part
     assert (out / "unlearn.json").stat().st_mtime_ns == before
-    for changed, texts in (
-        (config_for(target, epochs=2), FORGET),
-        (config_for(target, epochs=1), FORGET[:3]),
+    for changed, texts, told in (
+        (config_for(target, epochs=2), FORGET, "epochs 1, now 2"),
+        (config_for(target, epochs=1, lr=2e-5), FORGET, r"lr \S+, now 2e-5"),
+        (config_for(target, epochs=1), FORGET[:3], rf"data\.forget\.texts {len(FORGET)}, now 3; data.*"),
     ):
-        with pytest.raises(UserError, match="another recipe; choose another --out or --overwrite"):
+        with pytest.raises(UserError, match=rf"another recipe \({told}\); choose another --out or --over"):
             unlearn(changed, texts, [], out)
     with pytest.raises(UserError, match="without its checkpoints"):
         unlearn(config_for(target, epochs=1), FORGET, [], out, keep_checkpoints=True)
@@ -279,7 +280,9 @@ def test_killed_run_resumes_to_the_same_weights(target: Path, tmp_path: Path, me
     assert (partial / "checkpoints" / "checkpoint-2" / "complete").exists()
     assert not (partial / "checkpoints" / "checkpoint-4" / "complete").exists()
     assert len(output.read_log(partial / "log.jsonl")) == 4
-    with pytest.raises(UserError, match="begun with another recipe"):
+    with pytest.raises(
+        UserError, match=rf"begun with another recipe \(method {method.split('_')[0]}, now ga;"
+    ):
         unlearn(config_for(target, "ga"), FORGET, [], out)
     steps: list[int] = []
     told: list[str] = []
@@ -595,7 +598,9 @@ def test_another_tokenizer_beside_the_same_weights_is_another_recipe(target: Pat
     tokenizer = AutoTokenizer.from_pretrained(other)
     tokenizer.add_special_tokens({"additional_special_tokens": ["<new>"]})
     tokenizer.save_pretrained(other)
-    with pytest.raises(UserError, match="another recipe"):
+    with pytest.raises(
+        UserError, match=r"another recipe \(target\.tokenizer [0-9a-f]{8}, now [0-9a-f]{8}\);"
+    ):
         unlearn(config_for(other), FORGET, [], tmp_path / "out")
 
 

@@ -1,0 +1,176 @@
+"""What makes two runs the same: what was asked of which model. All else in their settings is a note."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from muse_eval import provenance, results
+from muse_eval.config import RunConfig, fingerprint
+from muse_eval.differences import differences, listed
+from muse_eval.errors import UserError
+from muse_eval.made import Made, part, reselected
+from muse_eval.params import stated
+from muse_eval.plan import Plan
+from muse_eval.store import Warn
+from muse_eval.types import Engine
+
+SCORING_CODE = ("*.py", "metrics/*.py", "engines/*.py")
+"""What a stored result must have been made by to be taken for a new one."""
+UNSCORED = {"base", "unlearn", "finetune", "folds", "models", "fingerprints"}
+"""Fields of a task that change no score."""
+
+
+def asked(config: RunConfig, planned: Plan, engine: Engine, retrain: Engine | None) -> dict[str, Any]:
+    """Describe what is asked of whom, for a run's settings."""
+
+    def model(one: Engine) -> dict[str, Any]:
+        known = {key: one.provenance[key] for key in ("engine", "weights", "tokenizer", "dtype")}
+        quantized = one.provenance.get("quantization")
+        return known if quantized is None else {**known, "quantization": quantized}
+
+    return {
+        "task": planned.task.model_dump(mode="json", exclude=UNSCORED),
+        "data": planned.data.describe(),
+        "model": model(engine),
+        "retrain": None if retrain is None else model(retrain),
+        "columns": {column.name: stated(column.params) for column in planned.columns},
+        "limit": config.limit,
+        "seed": config.seed,
+    }
+
+
+def settings(asked: Mapping[str, Any], made: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a run's settings: what is asked, how the model was made where that is known, a fingerprint."""
+    whole = {**asked, **({"made": dict(made)} if made else {})}
+    return {**whole, "fingerprint": fingerprint(whole)}
+
+
+def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what two runs of one name must agree in: everything that can change a score, and no more.
+
+    How the model was made, titles and sources, where the data lay and columns that are not scored are
+    notes. Published AUCs count where there is no retrain model.
+    """
+    task, columns = part(settings, "task"), part(settings, "columns")
+    specs = {name: part(part(task, "columns"), name) for name in columns}
+    known = {
+        "model": settings.get("model"),
+        "retrain": settings.get("retrain"),
+        "columns": {
+            name: {**part(columns, name), **{key: specs[name].get(key) for key in ("metric", "splits")}}
+            for name in columns
+        },
+        "limit": settings.get("limit"),
+        "seed": settings.get("seed"),
+        "task": task.get("name"),
+        "data": part(part(settings, "data"), "sha256"),
+    }
+    published = {} if known["retrain"] else {"retrain_auc": task.get("retrain_auc")}
+    return {**known, **published}
+
+
+def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Tell whether the same was asked of the same model."""
+    return fingerprint(identity(one)) == fingerprint(identity(other))
+
+
+def stored(folder: Path, warn: Warn) -> results.StoredResult | None:
+    """Return the result that a run's folder holds; a damaged one is told, and counts for none."""
+    try:
+        return results.load(folder)
+    except results.CorruptResult as error:
+        warn(f"{error}; it is replaced")
+        return None
+
+
+def settle(
+    folder: Path,
+    there: results.StoredResult | None,
+    asked: Mapping[str, Any],
+    made: Made | None,
+    overwrite: bool,
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the settings and the notes of a run that may be written to a folder.
+
+    The same run keeps what was noted of how its model was made. Another checkpoint of the same unlearning
+    may take the place of the one selected before.
+
+    Raises:
+        UserError: the folder holds another run, and ``overwrite`` is not given.
+    """
+    known, notes = (made.settings(), made.notes()) if made else ({}, {})
+    if there is None:
+        return settings(asked, known), notes
+    if same(there.config, asked):
+        if made is None:
+            known, notes = dict(part(there.config, "made")), dict(part(there.extras, "notes"))
+        return settings(asked, known), notes
+    wanted = settings(asked, known)
+    if not overwrite and not (made and reselected(there.config, wanted, made.recipe)):
+        raise _other(folder, there, wanted)
+    return wanted, notes
+
+
+def _other(folder: Path, there: results.StoredResult, wanted: Mapping[str, Any]) -> UserError:
+    """Return the refusal of a run's folder that holds another run: what differs, then and now."""
+    changed = _changes(identity(there.config), identity(wanted))
+    hint = ""
+    former = part(there.provenance, "retrain").get("path")
+    if former and any(change.startswith(("retrain ", "retrain.weights")) for change in changed):
+        hint += f"; it was scored with --retrain {former}"
+    former = part(there.provenance, "engine").get("path")
+    if former and any(change.startswith("model.weights") for change in changed):
+        hint += f"; it is of {former}"
+    return UserError(
+        f"{folder} holds a run with other settings ({listed(changed)}){hint}; "
+        "give --name for a new one (in a sweep NAME=MODEL), or --overwrite"
+    )
+
+
+def _changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Name what differs between two identities, but nothing that only follows from something else."""
+    engines = [part(one, "model").get("engine") for one in (then, now)]
+    if engines[0] != engines[1]:
+        # Another engine has digests of its own for the same model.
+        return [f"engine {engines[0]}, now {engines[1]}"]
+    old, new = dict(then), dict(now)
+    if not (old["retrain"] and new["retrain"]):
+        for one in (old, new):
+            one["retrain"] = part(one, "retrain").get("weights")
+    elif part(old, "model").get("dtype") != part(new, "model").get("dtype"):
+        for one in (old, new):
+            one["retrain"] = {key: value for key, value in one["retrain"].items() if key != "dtype"}
+    # The splits that are read follow from the columns.
+    for key in ("columns", "data"):
+        old[key], new[key] = (
+            {name: one[key][name] for name in one[key] if name in other[key]}
+            for one, other in ((then, now), (now, then))
+        )
+    shared = {key: old[key] for key in new if key in old}
+    gone = [name for name in then["columns"] if name not in now["columns"]]
+    more = [name for name in now["columns"] if name not in then["columns"]]
+    return [
+        *differences(shared, {key: new[key] for key in shared}),
+        *([f"{', '.join(gone)} scored, now left out"] if gone else []),
+        *([f"{', '.join(more)} left out, now scored"] if more else []),
+    ]
+
+
+# ── where the numbers came from ──────────────────────────────────────────────────────────────────
+def origin(engine: Engine, retrain: Engine | None) -> dict[str, Any]:
+    """Describe what made the numbers: models, versions, code."""
+    return {
+        "engine": dict(engine.provenance),
+        "retrain": None if retrain is None else dict(retrain.provenance),
+        "versions": provenance.versions(),
+        "commit": provenance.git_commit(),
+        "code": provenance.code_digest(*SCORING_CODE),
+    }
+
+
+def holds(there: results.StoredResult, settings: Mapping[str, Any], origin: Mapping[str, Any]) -> bool:
+    """Tell whether a stored result is of these settings, models, versions and code; the commit may differ."""
+    known = there.provenance
+    return there.config.get("fingerprint") == settings["fingerprint"] and all(
+        known.get(key) == value for key, value in origin.items() if key != "commit"
+    )
