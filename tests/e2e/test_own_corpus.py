@@ -68,6 +68,8 @@ def test_the_walk_goes_from_text_files_to_a_table(
         assert done.exit_code == 0, done.stderr
         if here[:2] == ["data", "init"]:
             assert done.stdout == PRINTED
+        if here[:2] == ["data", "verify"]:
+            assert done.stderr == ""
         told += done.stdout
         if here[0] == "pipeline":
             # Every model says before the first answer what it is asked, and the one that is made how.
