@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from muse_eval import plugins
-from muse_eval.config import RunConfig, build
+from muse_eval.config import RunConfig, TaskSpec, build
 from muse_eval.data import Data, open_data
 from muse_eval.errors import UserError, unknown_name
 from muse_eval.run import Note, Progress, ignore, run
 from muse_eval.sources import MissingSplit, columns_of
 from muse_eval.store import Warn
 from muse_eval.types import Result
+from muse_eval.workload import Workload, fitting_batch, learned
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from muse_eval.unlearning.recipe import UnlearnConfig
 
 
 def evaluate(
@@ -88,6 +93,7 @@ def unlearn(
     progress: Progress = ignore,
     log: Callable[[Mapping[str, Any]], None] = ignore,
     note: Note = ignore,
+    tell: Note = ignore,
     **options: Any,
 ) -> Path:
     """Unlearn a task's forget set and return the folder of the unlearned model.
@@ -104,6 +110,7 @@ def unlearn(
         progress: told of every optimiser step.
         log: told of every step's line of ``log.jsonl``.
         note: told, in one line, of what in the data contributes nothing, and where a stopped run goes on.
+        tell: told, in one line, what is about to be done: rows, tokens, steps, device.
         options: any field of ``unlearning.recipe.UnlearnConfig``: ``lr``, ``epochs``, ``lambda_``,
             ``params={"beta": 0.7}`` …
 
@@ -136,6 +143,7 @@ def unlearn(
         progress=progress,
         log=log,
         note=note,
+        begin_with=lambda work: tell(f"unlearn, {method}: {work}"),
     )
 
 
@@ -151,7 +159,9 @@ def finetune(
     keep_checkpoints: bool = False,
     progress: Progress = ignore,
     log: Callable[[Mapping[str, Any]], None] = ignore,
+    warn: Warn = ignore,
     note: Note = ignore,
+    tell: Note = ignore,
     **options: Any,
 ) -> Path:
     """Make a task's target or retrain model from a base model, and return its folder.
@@ -167,26 +177,28 @@ def finetune(
         keep_checkpoints: leave each epoch's model in ``out/checkpoints``.
         progress: told of every optimiser step.
         log: told of every step's line of ``log.jsonl``.
-        note: told, in one line, of what in the data contributes nothing, and where a stopped run goes on.
+        warn: told, in one line, where there are few steps, or hardly anything was learned.
+        note: told, in one line each, of what in the data contributes nothing, what was chosen, and where a
+            stopped run goes on.
+        tell: told, in one line, what is about to be done, and at the end how the loss moved.
         options: any field of ``unlearning.recipe.UnlearnConfig`` but the method and its parameters.
 
     Raises:
         UserError: something that the caller can mend, in one line.
     """
-    from muse_eval.unlearning.recipe import configure
     from muse_eval.unlearning.train import unlearn as train
 
     if role not in ("target", "retrain"):
         raise unknown_name("role", role, ("target", "retrain"))
     spec = plugins.task(task)
-    known = spec.finetune.model_dump(exclude={"target", "retrain"})
-    known |= {"rows": spec.unlearn.rows, "max_len": spec.unlearn.max_len}
-    given = known | {name: value for name, value in options.items() if value is not None}
-    config = configure(method=plugins.FINETUNE, model=str(model), task=spec.name, **given)
     data = open_data(spec, None if data_dir is None else Path(data_dir))
-    return train(
+    texts = _reading(data, reads or spec.reads(role), role, note)
+    # Both models are made alike: the target reads all that retrain does, so its rows count for both.
+    whole = texts if reads or role == "target" else _whole(data, spec, texts)
+    config, chosen = _finetuning(spec, str(model), whole, options, progress)
+    folder = train(
         config,
-        _reading(data, reads or spec.reads(role), role, note),
+        texts,
         [],
         Path(out),
         fallbacks=spec.tokenizers,
@@ -195,7 +207,65 @@ def finetune(
         progress=progress,
         log=log,
         note=note,
+        begin_with=partial(_announce, role, chosen, warn, note, tell),
     )
+    _tell_what_was_learned(folder, role, warn, tell)
+    return folder
+
+
+def _announce(role: str, chosen: Sequence[str], warn: Warn, note: Note, tell: Note, work: Workload) -> None:
+    """Tell what a fine-tuning is about to do, what was chosen for it, and whether that is little."""
+    tell(f"finetune, {role}: {work}")
+    for line in chosen:
+        note(line)
+    if work.few:
+        warn(
+            f"only {work.steps} steps, in which little is learned by heart; "
+            "give a smaller --batch-size or more --epochs"
+        )
+
+
+def _tell_what_was_learned(folder: Path, role: str, warn: Warn, tell: Note) -> None:
+    """Tell how the loss of a fine-tuned model moved, and warn where it hardly did."""
+    from muse_eval.unlearning import output
+
+    log = folder / output.LOG
+    moved = learned(output.read_log(log)) if log.is_file() else None
+    if moved is not None and moved.hardly:
+        warn(f"the {role} model has hardly learned its own texts: {moved}; raise --lr or --epochs")
+    elif moved is not None:
+        tell(f"on its own texts: {moved}")
+
+
+def _finetuning(
+    spec: TaskSpec, model: str, whole: Sequence[str], options: Mapping[str, Any], progress: Progress
+) -> tuple[UnlearnConfig, list[str]]:
+    """Return how a model is fine-tuned, and a line for each value that neither task nor options set."""
+    from muse_eval.unlearning.recipe import configure
+    from muse_eval.unlearning.start import count_rows
+
+    known = spec.finetune.model_dump(exclude={"target", "retrain"}, exclude_none=True)
+    known |= {"rows": spec.unlearn.rows, "max_len": spec.unlearn.max_len}
+    given = known | {name: value for name, value in options.items() if value is not None}
+    config = configure(method=plugins.FINETUNE, model=model, task=spec.name, **given)
+    chosen = []
+    if "batch_size" not in given:
+        rows = count_rows(config, whole, spec.tokenizers, progress)
+        processes = int(os.environ.get("WORLD_SIZE", "1"))
+        batch = -(-fitting_batch(rows) // processes) * processes
+        config = config.model_copy(update={"batch_size": batch})
+        chosen.append(f"no batch size is set: {batch} was chosen, for {rows:,} rows in all")
+    if options.get("lr") is None and "lr" not in spec.finetune.model_fields_set:
+        chosen.append(f"no lr is set: {config.lr:g} is MUSE's, for 7 billion parameters")
+    return config, chosen
+
+
+def _whole(data: Data, spec: TaskSpec, texts: list[str]) -> list[str]:
+    """Return what the target reads, or the texts at hand where that is not all there."""
+    try:
+        return [text for split in spec.reads("target") for text in _texts(data, split, ignore)]
+    except MissingSplit:
+        return texts
 
 
 def _reading(data: Data, splits: Sequence[str], role: str, note: Note) -> list[str]:

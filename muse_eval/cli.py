@@ -154,7 +154,9 @@ def run(
         trust_remote_code=trust_remote_code,
     )
     with display(quiet) as progress:
-        outcome = score(config, progress=progress, warn=warn, note=ignore if quiet else note)
+        outcome = score(
+            config, progress=progress, warn=warn, note=ignore if quiet else note, tell=progress.tell
+        )
     folder = outcome.folder
     if as_json:
         print((folder / "result.json").read_text(encoding="utf-8"), end="")

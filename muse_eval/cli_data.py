@@ -7,12 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
+from muse_eval.cli_data_init import init
 from muse_eval.cli_lists import print_columns
 from muse_eval.cli_options import DataOption, JsonOption, warn
 from muse_eval.config import Spec
 from muse_eval.errors import UserError
 
-data_app = typer.Typer(no_args_is_help=True, help="Look at a task's data, check it, copy it.")
+data_app = typer.Typer(no_args_is_help=True, help="Look at a task's data, check it, copy it, make it.")
+data_app.command()(init)
 
 TaskName = Annotated[str, typer.Option(help="Task name or YAML file.")]
 

@@ -20,6 +20,7 @@ from muse_eval.cli_options import (
     TokenizerOption,
     note,
     split,
+    warn,
 )
 from muse_eval.cli_unlearn import leave, one_voice, rank
 
@@ -71,7 +72,9 @@ def finetune(
             keep_checkpoints=keep_checkpoints,
             progress=progress,
             log=progress.losses,
+            warn=ignore if rank() else warn,
             note=ignore if rank() else note,
+            tell=progress.tell,
             tokenizer=tokenizer,
             lr=lr,
             epochs=epochs,

@@ -152,6 +152,7 @@ def pipeline(
                     log=progress.losses,
                     warn=warn,
                     note=note,
+                    tell=progress.tell,
                 )
             )
         _print(config, folders[-1])

@@ -96,6 +96,7 @@ def unlearn(
             progress=progress,
             log=progress.losses,
             note=ignore if rank() else note,
+            tell=progress.tell,
             tokenizer=tokenizer,
             preset=preset,
             lr=lr,

@@ -92,7 +92,8 @@ class FinetuneSpec(Spec):
     """Splits that the retrain model reads; empty: what is retained."""
     lr: Positive = 1e-5
     epochs: PositiveInt = 5
-    batch_size: PositiveInt = 32
+    batch_size: PositiveInt | None = None
+    """None: one that leaves at least a dozen steps an epoch (``workload.fitting_batch``)."""
 
 
 class PresetSpec(Spec):

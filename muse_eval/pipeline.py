@@ -44,12 +44,21 @@ class _Pipeline:
     log: Log
     warn: Warn
     note: Note
+    tell: Note
 
     def score(self, model: str, name: str, folder: Path | None = None, made: Made | None = None) -> Path:
         """Score a model, unless the very same result is there; return its run's folder."""
         self.stage(f"score {name}")
         wanted = run_config(self.config, self.task, model, self.models["retrain"], name)
-        done = run(wanted, progress=self.progress, warn=self.warn, reuse=True, folder=folder, made=made)
+        done = run(
+            wanted,
+            progress=self.progress,
+            warn=self.warn,
+            tell=self.tell,
+            reuse=True,
+            folder=folder,
+            made=made,
+        )
         return done.folder
 
     def unlearn(self, method: str, start: str, name: str, split: str | None = None) -> Path:
@@ -77,6 +86,7 @@ class _Pipeline:
             progress=self.progress,
             log=self.log,
             note=self.note,
+            tell=self.tell,
             tokenizer=config.tokenizer,
             lambda_=config.weight(method),
             seed=self.task.data.seed if seed is None else seed,
@@ -117,6 +127,7 @@ def pipeline(
     log: Log = ignore,
     warn: Warn = ignore,
     note: Note = ignore,
+    tell: Note = ignore,
 ) -> list[Path]:
     """Make or find target and retrain, unlearn with each method, score all; return the runs' folders.
 
@@ -132,7 +143,7 @@ def pipeline(
     models = references(config, task, stage, progress)
     data = open_data(task, config.data_dir)
     # Each method reads the same texts: what is odd in them is said once.
-    work = _Pipeline(config, task, data, models, False, stage, progress, log, warn, cache(note))
+    work = _Pipeline(config, task, data, models, False, stage, progress, log, warn, cache(note), tell)
     retrain, target = (work.score(models[name], name) for name in ("retrain", "target"))
     if config.scores_epochs:
         check_retrain(config.select, scores(_load(retrain)))

@@ -21,6 +21,10 @@ from rich.progress import (
 from rich.progress import Task as BarTask
 from rich.text import Text
 
+TRAININGS = ("finetune", "unlearn")
+"""What a training calls its progress: its units are optimiser steps."""
+SLOW = 0.1
+"""Units a second under which a rate is told in seconds a unit."""
 LINE_EVERY = 5.0
 """Seconds between two plain lines of one step."""
 WORTH_A_LINE = 2.0
@@ -38,6 +42,9 @@ class Display(Protocol):
 
     def losses(self, line: Mapping[str, Any]) -> None:
         """Tell the losses of the optimiser step under way, as ``log.jsonl`` has them."""
+
+    def tell(self, line: str) -> None:
+        """Tell what is about to be done, or what came of it."""
 
 
 @contextmanager
@@ -66,6 +73,9 @@ class Silence:
     def losses(self, line: Mapping[str, Any]) -> None:
         """Say nothing."""
 
+    def tell(self, line: str) -> None:
+        """Say nothing."""
+
 
 def losses_text(line: Mapping[str, Any]) -> str:
     """Return a step's epoch, losses and speed: ``epoch 1.5, forget 0.41, retain 0.02, 1,234 tokens/s``."""
@@ -76,13 +86,21 @@ def losses_text(line: Mapping[str, Any]) -> str:
     return ", ".join([*parts, f"{line['tokens_per_second']:,.0f} tokens/s"])
 
 
+def rate_text(rate: float, step: str) -> str:
+    """Return a rate in units a second, or a slow one in seconds a unit: ``4.2/s``, ``26 s a step``."""
+    if rate >= SLOW:
+        return f"{rate:.1f}/s"
+    return f"{1 / rate:.0f} s {'a step' if step in TRAININGS else 'each'}"
+
+
 class Rate(ProgressColumn):
-    """Units a second, over the last half minute."""
+    """Units a second, over the last half minute, or seconds a unit."""
 
     def render(self, task: BarTask) -> Text:
         """Render the rate, or nothing before there is one."""
         speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:.1f}/s", style="progress.data.speed")
+        step = task.description.rpartition(": ")[2]
+        return Text(rate_text(speed, step) if speed else "", style="progress.data.speed")
 
 
 class Bars:
@@ -132,6 +150,10 @@ class Bars:
         """Show them behind the step's bar."""
         self._losses = losses_text(line)
 
+    def tell(self, line: str) -> None:
+        """Put it above the bars."""
+        self._console.print(Text(f"  {line}", style="dim"))
+
     def _finish_stage(self) -> None:
         if self._stage is None:
             return
@@ -146,6 +168,7 @@ class Lines:
     """Prints a line for each stage, and for a step now and then one with rate and time left."""
 
     def __init__(self) -> None:
+        self._told: float | None = None
         self._began: dict[str, tuple[float, int]] = {}
         self._printed: dict[str, float] = {}
         self._losses = ""
@@ -155,20 +178,24 @@ class Lines:
         """Name the stage; of the one before say where it had nothing to do."""
         self.finish()
         self._in_stage = True
-        self._began, self._printed, self._losses = {}, {}, ""
+        self._told, self._began, self._printed, self._losses = None, {}, {}, ""
         print(name, file=sys.stderr, flush=True)
 
     def __call__(self, step: str, done: int, total: int) -> None:
         """Say how far a step is, if it is worth a line."""
         now = time.monotonic()
-        began, already = self._began.setdefault(step, (now, done))
+        if step not in self._began:
+            # Of a training the first that is heard is that a step is done; it began when it was told of.
+            told = self._told if step in TRAININGS else None
+            self._began[step] = (now, done) if told is None else (told, done - 1)
+        began, already = self._began[step]
         printed = self._printed.setdefault(step, began)
         spent, fresh = now - began, done - already
         over = done >= total
         if not ((over and spent > WORTH_A_LINE) or now - printed > LINE_EVERY):
             return
         self._printed[step] = now
-        rate = f"{fresh / spent:.1f}/s" if spent > 0 and fresh else "…"
+        rate = rate_text(fresh / spent, step) if spent > 0 and fresh else "…"
         left = "" if over or not fresh else f", {(total - done) * spent / fresh:.0f} s left"
         losses = f", {self._losses}" if self._losses else ""
         print(f"  {step}: {done}/{total} ({rate}, {spent:.0f} s{left}{losses})", file=sys.stderr, flush=True)
@@ -176,6 +203,11 @@ class Lines:
     def losses(self, line: Mapping[str, Any]) -> None:
         """Say them with the step's next line."""
         self._losses = losses_text(line)
+
+    def tell(self, line: str) -> None:
+        """Say it at once."""
+        self._told = time.monotonic()
+        print(f"  {line}", file=sys.stderr, flush=True)
 
     def finish(self) -> None:
         """Say that the last stage had nothing to do, where it told of no step."""

@@ -51,6 +51,7 @@ def run(
     progress: Progress = ignore,
     warn: Warn = ignore,
     note: Note = ignore,
+    tell: Note = ignore,
     reuse: bool = False,
     folder: Path | None = None,
     made: Made | None = None,
@@ -65,6 +66,7 @@ def run(
         progress: told of every finished batch.
         warn: told, in one line, of what is odd but not fatal.
         note: told, in one line, what the engine decided.
+        tell: told, in one line, what is about to be asked, before the first answer.
         reuse: keep a stored result of the very same settings and code instead of scoring again.
         folder: where the result goes; None: ``runs/<task>/<name>`` in the results folder.
         made: how the pipeline made the model; part of the result's settings and notes.
@@ -94,6 +96,8 @@ def run(
     if reuse and not config.overwrite and there and identity.holds(there, settings, origin):
         return Outcome(folder, None, chosen)
     store = Store(config.results / "cache" if config.cache else None, warn)
+    if outset := _outset(planned, engine, store):
+        tell(outset)
     # One after the other, so that two models are never in memory together.
     with engine:
         prompt_fit.require_open_end(store, engine)
@@ -184,6 +188,14 @@ def _retrain(
 
 def _of_retrain(note: Note, line: str) -> None:
     note(f"retrain: {line}")
+
+
+def _outset(planned: Plan, engine: Engine, store: Store) -> str:
+    """Say what the model is asked that no stored answer tells, and where it runs; empty where nothing."""
+    missing = {column.spec.title: store.missing(engine, column.requests) for column in planned.columns}
+    asked = ", ".join(f"{title} {number}" for title, number in missing.items() if number)
+    device = engine.provenance.get("device")
+    return f"to answer: {asked}{f'; on {device}' if device else ''}" if asked else ""
 
 
 def _ask(store: Store, engine: Engine, column: PlannedColumn, progress: Progress, of: str = "") -> Answers:

@@ -72,6 +72,8 @@ class Store:
         wanted = dict(zip(keys, requests, strict=True))
         missing = {key: request for key, request in wanted.items() if key not in shelf.answers}
         done = len(wanted) - len(missing)
+        if missing and progress is not None:
+            progress(done, len(wanted))
         with shelf:
             for batch in _batches(engine, missing):
                 shelf.add(batch)
@@ -93,6 +95,11 @@ class Store:
             return ""
         share = f"all {found}" if found == len(wanted) else f"{found} of {len(wanted)}"
         return f"{share} answers are there already"
+
+    def missing(self, engine: Engine, requests: Sequence[Request]) -> int:
+        """Count the different requests that the engine would have to be asked."""
+        known = Shelf(self._root, engine.id, lambda _: None).answers
+        return len({request_key(request) for request in requests} - known.keys())
 
 
 @dataclass(frozen=True)

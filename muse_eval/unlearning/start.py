@@ -6,15 +6,16 @@ from importlib.util import find_spec
 from typing import cast
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
 from muse_eval.config import HubRef
 from muse_eval.engines.checkpoint import Checkpoint, find_checkpoint
 from muse_eval.engines.loading import LoadOptions, load_model, load_tokenizer, state_digest, tokenizer_digest
 from muse_eval.errors import UserError
-from muse_eval.unlearning import adapters, reports
+from muse_eval.unlearning import adapters, reports, rows
 from muse_eval.unlearning.learner import Progress
 from muse_eval.unlearning.recipe import UnlearnConfig
+from muse_eval.workload import Workload
 
 
 def precision(dtype: str) -> str:
@@ -32,6 +33,31 @@ def check_packages(config: UnlearnConfig) -> None:
         raise UserError("--optim adamw_8bit needs bitsandbytes; in the checkout, pip install '.[bnb]'")
     if config.report_to:
         reports.check_installed(config.report_to)
+
+
+def count_rows(
+    config: UnlearnConfig, texts: Sequence[str], fallbacks: Sequence[HubRef], progress: Progress | None
+) -> int:
+    """Return how many rows texts make; only windows need the target's tokenizer to be counted."""
+    if config.rows == "document":
+        return sum(bool(text.strip()) for text in texts)
+    tokenizer = open_target(config, None, None, fallbacks, progress).tokenizer
+    return len(rows.make(config.rows, "forget", texts, tokenizer, config.max_len))
+
+
+def workload(config: UnlearnConfig, pairs: rows.Pairs, args: TrainingArguments) -> Workload:
+    """Return what a trainer of these rows is about to do."""
+    items = (pairs[index] for index in range(len(pairs)))
+    tokens = sum(len(item.get(name, ())) for item in items for name in ("forget", "retain", "refusal"))
+    several = f"{args.world_size} × " if args.world_size > 1 else ""
+    return Workload(
+        len(pairs), tokens, config.epochs, config.batch_size, config.lr, several + device_name(args)
+    )
+
+
+def device_name(args: TrainingArguments) -> str:
+    """Return the name of a GPU, else the kind of device."""
+    return torch.cuda.get_device_name() if args.device.type == "cuda" else args.device.type
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ from muse_eval.unlearning.assemble import assemble
 from muse_eval.unlearning.learner import Journal, Log, Progress, Unlearner
 from muse_eval.unlearning.recipe import UnlearnConfig, write_recipe
 from muse_eval.unlearning.reference import TakeReference
-from muse_eval.unlearning.start import check_packages, open_target, precision
+from muse_eval.unlearning.start import check_packages, device_name, open_target, precision, workload
+from muse_eval.workload import Workload
 
 OPTIMIZERS = {"adamw": "adamw_torch", "adamw_8bit": "adamw_bnb_8bit"}
 """The optimisers as transformers' Trainer calls them."""
@@ -221,7 +222,7 @@ def write_card(
             "devices": args.world_size,
             "sharded": trainer.is_fsdp_enabled,
         },
-        "device": torch.cuda.get_device_name() if args.device.type == "cuda" else args.device.type,
+        "device": device_name(args),
         "versions": provenance.versions(*EXTRAS),
         "commit": provenance.git_commit(),
         "seconds": sum(line["seconds"] for line in log),
@@ -242,6 +243,7 @@ def unlearn(
     progress: Progress | None = None,
     log: Log | None = None,
     note: Callable[[str], None] | None = None,
+    begin_with: Callable[[Workload], None] | None = None,
 ) -> Path:
     """Unlearn the forget texts and write the model to ``out``; return at once where that was done before.
 
@@ -266,6 +268,7 @@ def unlearn(
         progress: told of every optimiser step, in the main process.
         log: told of every line of ``log.jsonl``, in the main process.
         note: told, in one line and in the main process, where a run that was stopped goes on.
+        begin_with: told before the first step what is to be done, in the main process.
 
     Raises:
         UserError: a value, the data or ``out`` will not do, the loss is no number, or the disk is full.
@@ -314,6 +317,8 @@ def unlearn(
                 journal = Journal(
                     trainer, folder, start.tokenizer, keep_checkpoints, told, log if main else None
                 )
+                if main and begin_with:
+                    begin_with(workload(config, pairs, args))
                 run(config, trainer, journal, newest[0])
                 save(trainer, start.tokenizer, folder)
                 if args.should_save:

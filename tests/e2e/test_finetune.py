@@ -1,6 +1,7 @@
 """Target and retrain model from a base model, and everything after them, on a corpus of one's own."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import muse_eval
 from muse_eval.errors import UserError
+from muse_eval.workload import fitting_batch
 from tests.e2e import SPLITS, files, muse, write_data, write_task
 
 
@@ -137,3 +139,80 @@ def test_blank_rows_contribute_nothing_and_are_told(tiny_model: Path, tmp_path: 
     )  # fmt: skip
     assert done.exit_code == 0, done.stderr
     assert done.stderr.count(line) == 1
+
+
+def finetune(model: Path, task: Path, data: Path, out: Path, *options: object) -> str:
+    """Fine-tune the target and return what was said of it on standard error."""
+    given = ("--role", "target", "--model", model, "--task", task, "--data-dir", data, "--out", out, *options)
+    done = muse("finetune", *given)
+    assert done.exit_code == 0, done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize("kind", ["document", "chunk"])
+def test_where_nothing_is_set_a_batch_is_chosen_and_told(kind: str, tiny_model: Path, tmp_path: Path) -> None:
+    texts = [f"{text} " * 3 for text in SPLITS["raw/forget"] * 7]
+    data = write_data(tmp_path / "data", {**SPLITS, "raw/forget": [*texts, " "]})
+    task = write_task(tmp_path / "village.yaml", unlearn={"rows": kind, "max_len": 64})
+    told = finetune(tiny_model, task, data, tmp_path / "out").splitlines()
+    card = json.loads((tmp_path / "out/finetune.json").read_text(encoding="utf-8"))
+    rows, batch = card["rows"]["forget"], card["training"]["batch_size"]
+    assert rows == 32 or kind == "chunk"
+    assert batch == fitting_batch(rows) > 1
+    steps = -(-rows // batch)
+    tokens = card["tokens"]["forget"]
+    line = f"{rows} rows, {tokens:,} tokens an epoch; {steps} steps an epoch, {5 * steps} in all"
+    assert f"  finetune, target: {line}; batch {batch}, lr 1e-05; on cpu" in told
+    assert f"muse-eval: no batch size is set: {batch} was chosen, for {rows} rows in all" in told
+    assert "muse-eval: no lr is set: 1e-05 is MUSE's, for 7 billion parameters" in told
+    # So small a rate moves nothing, and it says so.
+    assert re.fullmatch(
+        r"muse-eval: warning: the target model has hardly learned its own texts: loss [\d.]+ → [\d.]+; "
+        "raise --lr or --epochs",
+        told[-1],
+    )
+
+
+def test_few_steps_are_told_and_what_was_learned_is_too(tiny_model: Path, tmp_path: Path) -> None:
+    data, task = (
+        write_data(tmp_path / "data"),
+        write_task(tmp_path / "village.yaml", finetune={"batch_size": 32}),
+    )
+    few = "only 5 steps, in which little is learned by heart; give a smaller --batch-size or more --epochs"
+    told = finetune(tiny_model, task, data, tmp_path / "few")
+    assert f"muse-eval: warning: {few}\n" in told
+    assert "no batch size is set" not in told
+    given = ("--batch-size", 1, "--lr", "0.01")
+    told = finetune(tiny_model, task, data, tmp_path / "out", *given)
+    assert "warning" not in told
+    assert re.search(r"\n  on its own texts: loss \d\.\d\d → 0\.\d\d\n$", told)
+    # Quiet leaves out all but what was decided or is odd; the same recipe is there already.
+    assert finetune(tiny_model, task, data, tmp_path / "out", *given, "-q") == ""
+
+
+def test_a_model_made_by_a_recipe_of_its_own_is_known_again(tiny_model: Path, tmp_path: Path) -> None:
+    data, task = write_data(tmp_path / "data"), write_task(tmp_path / "village.yaml")
+    told = finetune(tiny_model, task, data, tmp_path / "chosen")
+    assert "1 was chosen" in told
+    before = (tmp_path / "chosen/finetune.json").read_bytes()
+    # What was chosen is part of the recipe, whoever chose it.
+    finetune(tiny_model, task, data, tmp_path / "chosen", "--batch-size", 1, "--lr", "1e-5")
+    assert (tmp_path / "chosen/finetune.json").read_bytes() == before
+
+
+def test_unlearning_says_first_what_it_is_about_to_do(tiny_model: Path, tmp_path: Path) -> None:
+    given = (
+        "--model",
+        tiny_model,
+        "--task",
+        write_task(tmp_path / "village.yaml"),
+        "--out",
+        tmp_path / "out",
+    )
+    done = muse("unlearn", "--method", "ga_gdr", *given, "--data-dir", write_data(tmp_path / "data"))
+    assert done.exit_code == 0, done.stderr
+    card = json.loads((tmp_path / "out/unlearn.json").read_text(encoding="utf-8"))
+    # Four forget rows, each with a retain row; both have four.
+    tokens = sum(card["tokens"].values())
+    line = f"4 rows, {tokens} tokens an epoch; 2 steps an epoch, 2 in all; batch 2, lr 0.001; on cpu"
+    assert done.stderr.splitlines()[0] == f"  unlearn, ga_gdr: {line}"

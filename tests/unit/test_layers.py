@@ -14,9 +14,10 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "muse_eval"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("types", "errors", "keys", "params", "printable", "differences", "project_files"),
+    ("types", "errors", "keys", "params", "printable", "differences", "project_files", "workload"),
     ("config", "stats", "plugins", "sources", "data", "provenance", "composites", "selection", "made"),
     ("passages", "shift", "sides", "example_checks", "suspicions"),
+    ("cutting", "new_corpus", "new_task", "corpus_files"),
     (
         "store",
         "engines",
@@ -49,6 +50,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "cli",
         "cli_data",
+        "cli_data_init",
         "cli_finetune",
         "cli_lists",
         "cli_options",

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from muse_eval import progress
-from muse_eval.progress import Bars, Lines, Rate, Silence, display
+from muse_eval.progress import Bars, Lines, Rate, Silence, display, rate_text
 
 
 def test_without_a_terminal_stages_are_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
@@ -50,6 +50,54 @@ def test_a_long_step_says_how_far_how_fast_and_how_long(
     assert first == "VerbMem Df: 2/10 (…, 0 s)"
     assert re.fullmatch(r"VerbMem Df: 6/10 \([\d.]+/s, 0 s, 0 s left\)", then)
     assert re.fullmatch(r"VerbMem Df: 10/10 \([\d.]+/s, 0 s\)", last)
+
+
+@pytest.mark.parametrize(
+    ("rate", "step", "text"),
+    [
+        (4.23, "finetune", "4.2/s"),
+        (0.1, "unlearn", "0.1/s"),
+        (1 / 26, "finetune", "26 s a step"),
+        (1 / 26, "unlearn", "26 s a step"),
+        (1 / 26, "VerbMem Df", "26 s each"),
+        (0.0999, "unlearn", "10 s a step"),
+        (1e-4, "PrivLeak", "10000 s each"),
+    ],
+)
+def test_a_slow_rate_is_told_in_seconds_a_unit(rate: float, step: str, text: str) -> None:
+    assert rate_text(rate, step) == text
+
+
+def test_lines_tell_of_slow_steps(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 26.0, 52.0, 60.0, 80.0])
+    monkeypatch.setattr("muse_eval.progress.time.monotonic", lambda: next(clock))
+    shown = Lines()
+    # The first step took its time too: it began when the training was told of.
+    shown.tell("finetune, target: 4 rows")
+    for done in (1, 2):
+        shown("finetune", done, 4)
+    # Of answers it is told how many were there before any is waited for.
+    for done in (3, 5):
+        shown("PrivLeak", done, 7)
+    assert capsys.readouterr().err.splitlines() == [
+        "  finetune, target: 4 rows",
+        "  finetune: 1/4 (26 s a step, 26 s, 78 s left)",
+        "  finetune: 2/4 (26 s a step, 52 s, 52 s left)",
+        "  PrivLeak: 5/7 (0.1/s, 20 s, 20 s left)",
+    ]
+
+
+def test_what_is_about_to_be_done_is_told_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    for quiet in (False, True):
+        with display(quiet) as shown:
+            shown.tell("unlearn, ga: 4 rows")
+    assert capsys.readouterr() == ("", "  unlearn, ga: 4 rows\n")
+    screen = io.StringIO()
+    with Bars(Console(file=screen, force_terminal=True, width=100, color_system=None)) as bars:
+        bars.tell("unlearn, ga: 4 rows [2]")
+    assert "  unlearn, ga: 4 rows [2]\n" in screen.getvalue()
 
 
 def test_quiet_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,3 +147,14 @@ def test_the_rate_is_there_once_something_is_done() -> None:
     bars.advance(step, 2)
     bars.advance(step, 2)
     assert re.fullmatch(r"\d+\.\d/s", str(rate.render(bars.tasks[0])))
+
+
+def test_a_bar_tells_a_slow_rate_in_seconds_a_step() -> None:
+    clock = iter(range(0, 1000, 26))
+    bars = Progress(
+        console=Console(file=io.StringIO()), get_time=lambda: float(next(clock)), speed_estimate_period=900
+    )
+    step = bars.add_task("unlearn with ga: unlearn", total=10)
+    for _ in range(3):
+        bars.advance(step)
+    assert str(Rate().render(bars.tasks[0])) == "26 s a step"

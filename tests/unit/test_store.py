@@ -150,7 +150,18 @@ def test_progress_counts_every_batch_and_what_was_there(store: Store) -> None:
     seen: list[tuple[int, int]] = []
     store.ask(ScriptedEngine(batch=2), ASKS, lambda done, total: seen.append((done, total)))
     # 2 of 13 were there; then 3 cuts at once, 3 prompts and 5 texts in twos.
-    assert seen == [(5, 13), (7, 13), (8, 13), (10, 13), (12, 13), (13, 13)]
+    assert seen == [(2, 13), (5, 13), (7, 13), (8, 13), (10, 13), (12, 13), (13, 13)]
+    # Nothing is asked, so there is nothing to wait for.
+    store.ask(ScriptedEngine(), ASKS, lambda done, total: seen.append((done, total)))
+    assert len(seen) == 7
+
+
+def test_what_would_be_asked_is_counted_without_asking(store: Store) -> None:
+    engine = ScriptedEngine()
+    assert store.missing(engine, [*ASKS, *ASKS]) == len(ASKS)
+    store.ask(ScriptedEngine(), ASKS[:2])
+    assert store.missing(engine, ASKS) == len(ASKS) - 2
+    assert engine.asked == []
 
 
 def test_without_a_cache_nothing_is_kept(tmp_path: Path, warnings: list[str]) -> None:
@@ -290,7 +301,8 @@ def test_killed_at_random_moments_it_finishes_with_the_same_bytes(
 ) -> None:
     moments = random.Random(seed)
     # 18 batches in all; three kills, each some batches after the one before, the first maybe before any.
-    seen = [killed(tmp_path, moments.randint(0 if first else 1, 4)) for first in (True, False, False)]
+    # A line more than batches: the first says what was there already.
+    seen = [killed(tmp_path, moments.randint(0 if first else 2, 5)) for first in (True, False, False)]
     assert not any("saved" in line or "warning" in line for lines in seen for line in lines)
     counts = [
         int(lines[-1].split()[1].split("/")[0]) + 100 * ("privleak" in lines[-1]) for lines in seen if lines
