@@ -8,7 +8,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -91,8 +91,13 @@ def writing(folder: Path) -> Iterator[None]:
         raise LocalError(f"cannot write to {folder}: is the disk full? ({first_line(error)})") from error
 
 
-def is_finished(out: Path, recipe: Mapping[str, Any], keep_checkpoints: bool) -> bool:
+def is_finished(
+    out: Path, recipe: Mapping[str, Any], keep_checkpoints: bool, note: Callable[[str], None] | None = None
+) -> bool:
     """Say whether ``out`` already holds what the recipe makes.
+
+    A model that other code of muse-eval made by the same recipe is taken as it is, and that is noted: whoever
+    has trained for a day keeps the model when muse-eval changes.
 
     Raises:
         UserError: it holds something else.
@@ -102,12 +107,14 @@ def is_finished(out: Path, recipe: Mapping[str, Any], keep_checkpoints: bool) ->
     card = read_card(out)
     if card is None:
         raise UserError(f"{out} exists and was not made by muse-eval; choose another --out")
-    if card.get("fingerprint") != fingerprint(recipe):
+    if fingerprint({key: card.get(key) for key in recipe} | {"code": recipe["code"]}) != fingerprint(recipe):
         raise UserError(
             f"{out} was made by another recipe{changes(card, recipe)}; choose another --out or --overwrite"
         )
     if keep_checkpoints and not (out / CHECKPOINTS).is_dir():
         raise UserError(f"{out} was made without its checkpoints; --overwrite makes it again")
+    if note and card.get("fingerprint") != fingerprint(recipe):
+        note(f"{out} was made by another version of muse-eval; --overwrite makes it again")
     return True
 
 

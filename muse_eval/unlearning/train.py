@@ -293,7 +293,7 @@ def unlearn(
             recipe = write_recipe(config, forget, retain, start.identity(), dtype)
             if overwrite:
                 output.check_replaceable(out, config.model)
-            elif output.is_finished(out, recipe, keep_checkpoints):
+            elif output.is_finished(out, recipe, keep_checkpoints, note if main else None):
                 return out
             ready = output.is_ready(out, recipe)
         if not ready:

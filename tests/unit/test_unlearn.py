@@ -26,7 +26,7 @@ from transformers import (
 )
 
 from muse_eval import plugins
-from muse_eval.config import UnlearnSpec, parse_params
+from muse_eval.config import UnlearnSpec, fingerprint, parse_params
 from muse_eval.engines.checkpoint import find_checkpoint
 from muse_eval.engines.loading import LoadOptions, load_model, tokenizer_digest
 from muse_eval.errors import UserError
@@ -38,6 +38,8 @@ from muse_eval.unlearning.train import unlearn
 
 WORDS = [f"w{index}" for index in range(40)]
 FORGET = [" ".join(WORDS[(3 * row + step) % 20] for step in range(12)) for row in range(6)]
+RECIPE = ("method", "target", "data", "lora", "dropped", "optimizer", "training", "code")
+"""What of ``unlearn.json`` its fingerprint is taken over."""
 RETAIN = [" ".join(WORDS[20 + (row + 7 * step) % 20] for step in range(9)) for row in range(4)]
 
 
@@ -205,6 +207,22 @@ def test_rerun_returns_at_once_and_another_recipe_is_refused(target: Path, tmp_p
     assert kept == ["checkpoint-2", "checkpoint-4"]
     assert same(weights(out / "checkpoints" / "checkpoint-4"), weights(out))
     assert forget_logp(out / "checkpoints" / "checkpoint-2") > forget_logp(out)
+
+
+def test_a_model_of_older_code_is_kept_and_told(target: Path, tmp_path: Path) -> None:
+    """An upgrade of muse-eval changes the recipe's code digest and nothing else."""
+    out, told = tmp_path / "out", list[str]()
+    unlearn(config_for(target, epochs=1), FORGET, [], out, note=told.append)
+    assert told == []
+    card = output.read_json(out / "unlearn.json")
+    older = {**card, "code": "0" * 64}
+    older["fingerprint"] = fingerprint({key: older[key] for key in RECIPE})
+    output.write_json(out / "unlearn.json", older)
+    assert unlearn(config_for(target, epochs=1), FORGET, [], out, note=told.append) == out
+    assert told == [f"{out} was made by another version of muse-eval; --overwrite makes it again"]
+    assert output.read_json(out / "unlearn.json") == older
+    with pytest.raises(UserError, match=r"another recipe \(epochs 1, now 2; muse-eval's code 0"):
+        unlearn(config_for(target, epochs=2), FORGET, [], out)
 
 
 def test_what_unlearn_did_not_make_is_never_overwritten(target: Path, tmp_path: Path) -> None:
