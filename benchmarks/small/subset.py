@@ -7,22 +7,23 @@
    a stretch of another side answers too is left out. ``forget_qa`` is looked for in ``raw/forget`` and dealt
    to all three, ``retain_qa`` in the retain texts and dealt to the two that are kept.
 3. Each side is filled up with stretches of other articles, a third of the way into each.
-4. Every stretch is ``words`` words long and begins with a sentence where one is near. VerbMem cuts it in half.
+4. Every stretch is ``words`` words long and begins with a sentence where one is near. VerbMem halves it.
 5. Holdout texts are stretches of ``privleak/holdout``, a third of the way in.
 
 Blank and repeated texts are dropped. Where ``raw/retain1`` and ``raw/retain2`` are missing, the texts of
-``sust/forget_4`` and ``sust/forget_3`` that are not in ``raw/forget`` stand in for them, and the task says so.
+``sust/forget_4`` and ``sust/forget_3`` that are not in ``raw/forget`` stand in for them; the task says so.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from benchmarks.small.match import Answered, answered, cut, holds, Rarity
+from benchmarks.small.match import Answered, Rarity, answered, cut, holds
+from muse_eval.config import TaskSpec
 from muse_eval.errors import UserError
 from muse_eval.sources import MissingSplit, Source, columns_of
 
@@ -80,15 +81,21 @@ def retain_texts(source: Source, forget: Iterable[str]) -> tuple[list[str], tupl
         UserError: neither are there.
     """
     forgotten = set(forget)
+    names, stand_ins = RETAIN, tuple[str, ...]()
     try:
-        found, stood_in = [text for name in RETAIN for text in texts_of(source, name)], ()
+        found = [text for name in names for text in texts_of(source, name)]
     except MissingSplit:
-        found, stood_in = [text for name in STAND_INS for text in texts_of(source, name)], STAND_INS
-    return [text for text in dict.fromkeys(found) if text not in forgotten], stood_in
+        names = stand_ins = STAND_INS
+        found = [text for name in names for text in texts_of(source, name)]
+    return [text for text in dict.fromkeys(found) if text not in forgotten], stand_ins
 
 
 def deal(
-    asked: Sequence[Answered], turns: Sequence[str], sides: dict[str, list[Answered]], rarity: Rarity, size: Size
+    asked: Sequence[Answered],
+    turns: Sequence[str],
+    sides: dict[str, list[Answered]],
+    rarity: Rarity,
+    size: Size,
 ) -> None:
     """Deal articles out to the sides in turn; one that another side's question or text meets is left out."""
     place = 0
@@ -174,25 +181,31 @@ def make(source: Source, size: Size) -> Subset:
     return Subset({name: rows for name, rows in splits.items() if rows}, stand_ins)
 
 
-def task_of(base: dict[str, Any], subset: Subset, size: Size, training: dict[str, Any]) -> dict[str, Any]:
+def task_of(base: TaskSpec, subset: Subset, size: Size, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the subset's task, to be written as YAML: the columns of ``base``, its own data and training."""
     counts = {name: len(rows) for name, rows in subset.splits.items()}
-    said = f"{counts['raw/forget']} stretches of {size.words} words out of {base['title']}"
+    said = f"{counts['raw/forget']} stretches of {size.words} words out of {base.title}"
     if subset.stand_ins:
         said += f"; retain texts: {' and '.join(subset.stand_ins)} stand in"
-    columns = {name: dict(column) for name, column in base["columns"].items()}
-    for name, params in training["columns"].items():
-        columns[name] = {**columns[name], "params": params}
+    columns = {name: column.model_dump() for name, column in base.columns.items()}
+    for name, params in settings["columns"].items():
+        columns[name]["params"] |= params
     cards = ["train/cards"] if "train/cards" in subset.splits else []
     retain = ["raw/retain1", "raw/retain2", *cards]
     return {
-        "name": f"{base['name']}_small",
-        "title": f"{base['title']}, small",
+        "name": f"{base.name}_small",
+        "title": f"{base.title}, small",
         "source": said,
         "data": {"source": "folder", "folder": "data"},
         "columns": columns,
-        "finetune": {"target": ["raw/forget", *retain], "retrain": retain, **training["finetune"]},
-        "unlearn": {"forget": "raw/forget", "retain": "raw/retain1", "rows": "document", **training["unlearn"]},
+        "finetune": {"target": ["raw/forget", *retain], "retrain": retain, **settings["finetune"]},
+        "unlearn": {
+            "forget": "raw/forget",
+            "retain": "raw/retain1",
+            "rows": "document",
+            **settings["rows"],
+            **settings["unlearn"],
+        },
     }
 
 
