@@ -9,8 +9,9 @@ meant for a GPU.
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -93,8 +94,7 @@ def _run(given: argparse.Namespace) -> None:
     else:
         settings = yaml.safe_load(given.settings.read_text(encoding="utf-8"))
         whole, notes = prepare(task, given, settings)
-    jobs = 1 if on_gpu else max(1, given.jobs)
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    with open_pool(1 if on_gpu else given.jobs) as pool:
         _all(pool, [partial(work.make, whole, role) for role in ("target", "retrain")])
         _all(pool, [partial(work.reference, whole, role) for role in ("retrain", "target")])
         if given.search:
@@ -104,12 +104,24 @@ def _run(given: argparse.Namespace) -> None:
             table.show(whole, ("target", "retrain", *names), notes)
 
 
-def _all(pool: ProcessPoolExecutor, calls: Sequence[Callable[[], Any]]) -> list[Any]:
+@contextmanager
+def open_pool(jobs: int) -> Iterator[ProcessPoolExecutor | None]:
+    """Start as many processes as there are jobs at a time; none for one, which this process does."""
+    if jobs < 2:
+        yield None
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        yield pool
+
+
+def _all(pool: ProcessPoolExecutor | None, calls: Sequence[Callable[[], Any]]) -> list[Any]:
     """Make all calls, as many at a time as there are processes; return what they return.
 
     Raises:
         UserError: one of them failed; the others come to their end first.
     """
+    if pool is None:
+        return [call() for call in calls]
     asked = [pool.submit(call) for call in calls]
     failures = [error for one in asked if (error := one.exception()) is not None]
     if failures:
@@ -145,7 +157,7 @@ def prepare(
 
 
 def _search(
-    pool: ProcessPoolExecutor,
+    pool: ProcessPoolExecutor | None,
     whole: work.Work,
     settings: Mapping[str, Any],
     names: Sequence[str],
