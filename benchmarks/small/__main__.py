@@ -165,7 +165,7 @@ def _search(
 ) -> None:
     """Search every method's settings; write all that was tried, and say what is to be put into the file."""
     kinds, epochs = settings["search"], settings["unlearn"]["epochs"]
-    calls = [partial(search.search, whole, name, kinds.get(name, kinds["default"]), epochs) for name in names]
+    calls = [partial(search.search, whole, name, search.trials(name, kinds), epochs) for name in names]
     tried = [one for found in _all(pool, calls) for one in found]
     listed = path.with_name("search.csv")
     listed.write_text(search.to_csv(tried), encoding="utf-8")

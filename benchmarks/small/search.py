@@ -13,12 +13,15 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-from benchmarks.small.work import Work, score, tell
+from benchmarks.small.work import MADE, Work, score, tell
+from muse_eval import plugins
 from muse_eval.api import unlearn
 from muse_eval.epochs import models_by_epoch
 from muse_eval.errors import UserError
+from muse_eval.unlearning import output
 
 COLUMN = "verbmem_f"
 
@@ -41,6 +44,13 @@ class Tried:
     def enough(self) -> bool:
         """Whether it came down to retrain's."""
         return self.value is not None and self.value <= self.retrain
+
+
+def trials(method: str, kinds: Mapping[str, Sequence[Mapping[str, Any]]]) -> Sequence[Mapping[str, Any]]:
+    """Return what is tried for a method: what stands under its name, its retain term's, or ``default``."""
+    _, _, term = method.partition("_")
+    found = kinds.get(method) or kinds.get(term)
+    return kinds["default"] if found is None else found
 
 
 def choose(tried: Sequence[Tried]) -> Tried:
@@ -71,9 +81,10 @@ def search(work: Work, method: str, trials: Sequence[Mapping[str, Any]], epochs:
 def _trial(
     work: Work, method: str, number: int, options: Mapping[str, Any], epochs: int, retrain: float
 ) -> list[Tried]:
-    """Unlearn for all epochs and take VerbMem after each; what was tried before is read, not done again."""
-    from muse_eval import plugins
+    """Unlearn for all epochs and take VerbMem after each; what was tried before is read, not done again.
 
+    The model of the chosen epoch is left where ``work.method`` finds it.
+    """
     place = work.home / "search" / f"{method}-{number}"
     note = place.with_suffix(".json")
     asked = {"options": dict(options), "epochs": epochs, "retrain": retrain}
@@ -97,18 +108,43 @@ def _trial(
         tell(f"{method}, trial {number} failed: {error}")
         found = [Tried(method, number, dict(options), epochs, None, retrain)]
     else:
-        models = models_by_epoch(out)
-        found = []
-        for epoch, model in enumerate(models, 1 if each else epochs):
-            folder = work.home / "search" / "scores" / f"{method}-{number}-{epoch}"
-            value = score(work, model, folder.name, (COLUMN,), folder).columns[COLUMN].value
-            found.append(Tried(method, number, dict(options), epoch, value, retrain))
-            tell(f"{method}, trial {number}, epoch {epoch}: VerbMem Df {value:.1f} (retrain {retrain:.1f})")
-            if found[-1].enough:
-                break
+        found = _score_epochs(work, method, number, options, retrain, out)
+        best = choose(found)
+        _keep(work, best, models_by_epoch(out)[best.epochs - 1 if each else 0], out)
     note.write_text(json.dumps({"asked": asked, "tried": [asdict(one) for one in found]}), encoding="utf-8")
     shutil.rmtree(place, ignore_errors=True)
     return found
+
+
+def _score_epochs(
+    work: Work, method: str, number: int, options: Mapping[str, Any], retrain: float, out: Path
+) -> list[Tried]:
+    """Take VerbMem after each epoch, until one is enough."""
+    found = []
+    models = models_by_epoch(out)
+    first = 1 if plugins.leaves_epochs(method) else output.read_card(out)["config"]["epochs"]
+    for epoch, model in enumerate(models, first):
+        folder = work.home / "search" / "scores" / f"{method}-{number}-{epoch}"
+        value = score(work, model, folder.name, (COLUMN,), folder).columns[COLUMN].value
+        found.append(Tried(method, number, dict(options), epoch, value, retrain))
+        tell(f"{method}, trial {number}, epoch {epoch}: VerbMem Df {value:.1f} (retrain {retrain:.1f})")
+        if found[-1].enough:
+            break
+    return found
+
+
+def _keep(work: Work, best: Tried, model: Path, out: Path) -> None:
+    """Leave a trial's best model as the method's, unless an earlier trial's is better."""
+    kept = work.searched(best.method)
+    before = output.read_json(kept / MADE)
+    if before and not best.enough and before["value"] <= best.value:
+        return
+    lines = [line for line in output.read_log(out / output.LOG) if line["epoch"] <= best.epochs]
+    shutil.rmtree(kept, ignore_errors=True)
+    shutil.copytree(model, kept, ignore=shutil.ignore_patterns("checkpoints"))
+    shutil.copy(out / output.CARD, kept)
+    made = {"settings": {**best.options, "epochs": best.epochs}, "value": best.value, "steps": len(lines)}
+    output.write_json(kept / MADE, {**made, "seconds": sum(line["seconds"] for line in lines)})
 
 
 def to_csv(tried: Sequence[Tried]) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from benchmarks.small.work import Work
+from benchmarks.small.work import MADE, Work
 from muse_eval import plugins
 from muse_eval.cli_table import print_table
 from muse_eval.leaderboard import grid, grid_markdown, headings, rows, to_csv
@@ -19,7 +19,8 @@ def show(work: Work, names: Sequence[str], notes: Sequence[str]) -> None:
     laid = grid(headings(task.name, found), found)
     extra: dict[str, dict[str, str]] = {"steps": {}, "training, min": {}, "scoring, min": {}}
     for one in stored:
-        card = output.read_card(work.made(one.name)) or {}
+        model = work.unlearned(one.name)
+        card = output.read_json(model / MADE) or output.read_card(model) or {}
         extra["steps"][one.name] = str(card.get("steps", ""))
         extra["training, min"][one.name] = f"{card['seconds'] / 60:.1f}" if card else ""
         extra["scoring, min"][one.name] = f"{one.seconds / 60:.1f}"

@@ -16,6 +16,9 @@ METHODS = tuple(f"{loss}{term}" for loss in ("ga", "npo", "simnpo") for term in 
 METHODS += ("rmu", "task_vector")
 """MUSE's methods and SimNPO, each alone and with both retain terms, RMU and the task vector."""
 
+MADE = "made.json"
+"""In the folder of a model that the search left: its settings, steps and seconds."""
+
 
 @dataclass(frozen=True)
 class Work:
@@ -37,6 +40,16 @@ class Work:
     def made(self, name: str) -> Path:
         """Return the folder of a model."""
         return self.home / "models" / name
+
+    def searched(self, name: str) -> Path:
+        """Return the folder of the model that the search left of a method."""
+        return self.home / "search" / "models" / name
+
+    def unlearned(self, name: str) -> Path:
+        """Return the folder of a method's model: what the search left, where the settings are the same."""
+        found = self.searched(name)
+        same = (output.read_json(found / MADE) or {}).get("settings") == dict(self.methods.get(name, {}))
+        return found if same else self.made(name)
 
     @property
     def results(self) -> Path:
@@ -89,15 +102,17 @@ def reference(work: Work, role: str) -> None:
 
 def method(work: Work, name: str) -> None:
     """Unlearn the target with a method's settings, and score the result."""
-    out = unlearn(
-        work.made("target"),
-        work.task,
-        name,
-        work.made(name),
-        data_dir=work.data_dir,
-        dtype=work.dtype,
-        **work.methods.get(name, {}),
-    )
+    out = work.unlearned(name)
+    if out != work.searched(name):
+        unlearn(
+            work.made("target"),
+            work.task,
+            name,
+            out,
+            data_dir=work.data_dir,
+            dtype=work.dtype,
+            **work.methods.get(name, {}),
+        )
     _tell_scores(name, score(work, out, name))
 
 
