@@ -71,8 +71,9 @@ def search(work: Work, method: str, trials: Sequence[Mapping[str, Any]], epochs:
     retrain = work.stored("retrain").columns[COLUMN].value
     assert retrain is not None
     found: list[Tried] = []
-    for number, options in enumerate(trials, 1):
-        found += _trial(work, method, number, options, epochs, retrain)
+    for number, trial in enumerate(trials, 1):
+        options = {name: value for name, value in trial.items() if name != "epochs"}
+        found += _trial(work, method, number, options, trial.get("epochs", epochs), retrain)
         if any(one.enough for one in found):
             break
     return found
@@ -92,6 +93,7 @@ def _trial(
     if known.get("asked") == asked:
         return [Tried(**one) for one in known["tried"]]
     each = plugins.leaves_epochs(method)
+    _drop_other(place, json.dumps(asked))
     try:
         out = unlearn(
             work.made("target"),
@@ -101,7 +103,6 @@ def _trial(
             data_dir=work.data_dir,
             dtype=work.dtype,
             keep_checkpoints=each,
-            overwrite=True,
             **{**options, "epochs": epochs},
         )
     except UserError as error:
@@ -114,6 +115,16 @@ def _trial(
     note.write_text(json.dumps({"asked": asked, "tried": [asdict(one) for one in found]}), encoding="utf-8")
     shutil.rmtree(place, ignore_errors=True)
     return found
+
+
+def _drop_other(place: Path, asked: str) -> None:
+    """Remove what a search with other settings left half done; note what is asked now."""
+    note = place.with_suffix(".asked")
+    if note.is_file() and note.read_text(encoding="utf-8") != asked:
+        for left in (place, output.partial(place)):
+            shutil.rmtree(left, ignore_errors=True)
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text(asked, encoding="utf-8")
 
 
 def _score_epochs(

@@ -89,6 +89,8 @@ def score(
         data_dir=work.data_dir,
         metrics=tuple(columns),
         results=work.results,
+        # The search's own folders; another search's scores may be there.
+        overwrite=folder is not None,
     )
     found = load(run(config, reuse=True, folder=folder, warn=tell).folder)
     assert found is not None
