@@ -23,11 +23,12 @@ from typing import Any
 import yaml
 
 from benchmarks.small.match import Answered, Rarity, answered, cut, holds
+from benchmarks.small.work import RETAIN
 from muse_eval.config import TaskSpec
 from muse_eval.errors import UserError
 from muse_eval.sources import MissingSplit, Source, columns_of
 
-RETAIN, STAND_INS = ("raw/retain1", "raw/retain2"), ("sust/forget_4", "sust/forget_3")
+STAND_INS = ("sust/forget_4", "sust/forget_3")
 CARDS = 3
 """Question cards in a row of training text."""
 

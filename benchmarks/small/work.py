@@ -10,6 +10,7 @@ from muse_eval.api import finetune, unlearn
 from muse_eval.config import RunConfig, build
 from muse_eval.results import StoredResult, load, run_folder
 from muse_eval.run import run
+from muse_eval.sources import LocalFolder
 from muse_eval.unlearning import output
 
 METHODS = tuple(f"{loss}{term}" for loss in ("ga", "npo", "simnpo") for term in ("", "_gdr", "_klr"))
@@ -18,6 +19,10 @@ METHODS += ("rmu", "task_vector")
 
 MADE = "made.json"
 """In the folder of a model that the search left: its settings, steps and seconds."""
+
+
+RETAIN = ("raw/retain1", "raw/retain2")
+Role = Literal["target", "retrain"]
 
 
 @dataclass(frozen=True)
@@ -68,9 +73,26 @@ def tell(line: str) -> None:
     print(f"{line}\n", end="", flush=True)
 
 
-def make(work: Work, role: Literal["target", "retrain"]) -> None:
+def reads(work: Work, role: Role) -> tuple[str, ...]:
+    """Return the splits that a model reads: the task's, or the same texts where a folder has no ``train``."""
+    found = plugins.task(work.task).reads(role)
+    there = found if work.data_dir is None else LocalFolder(work.data_dir).names()
+    if set(found) <= set(there):
+        return tuple(found)
+    return ("raw/forget", *RETAIN) if role == "target" else RETAIN
+
+
+def make(work: Work, role: Role) -> None:
     """Fine-tune the target or the retrain model from the base model."""
-    out = finetune(work.model, work.task, role, work.made(role), data_dir=work.data_dir, dtype=work.dtype)
+    out = finetune(
+        work.model,
+        work.task,
+        role,
+        work.made(role),
+        reads=reads(work, role),
+        data_dir=work.data_dir,
+        dtype=work.dtype,
+    )
     card = output.read_card(out)
     tell(f"{role}: {card['steps']} steps, {card['seconds'] / 60:.1f} minutes")
 
