@@ -12,6 +12,7 @@ from muse_eval import plugins
 from muse_eval.config import RunConfig, TaskSpec, build
 from muse_eval.data import Data, open_data
 from muse_eval.errors import UserError, unknown_name
+from muse_eval.made import part
 from muse_eval.run import Note, Progress, ignore, run
 from muse_eval.sources import MissingSplit, columns_of
 from muse_eval.store import Warn
@@ -195,7 +196,8 @@ def finetune(
     texts = _reading(data, reads or spec.reads(role), role, note)
     # Both models are made alike: the target reads all that retrain does, so its rows count for both.
     whole = texts if reads or role == "target" else _whole(data, spec, texts)
-    config, chosen = _finetuning(spec, str(model), whole, options, progress)
+    former = None if overwrite else _former_batch(Path(out))
+    config, chosen = _finetuning(spec, str(model), whole, former, options, progress)
     folder = train(
         config,
         texts,
@@ -238,7 +240,12 @@ def _tell_what_was_learned(folder: Path, role: str, warn: Warn, tell: Note) -> N
 
 
 def _finetuning(
-    spec: TaskSpec, model: str, whole: Sequence[str], options: Mapping[str, Any], progress: Progress
+    spec: TaskSpec,
+    model: str,
+    whole: Sequence[str],
+    former: int | None,
+    options: Mapping[str, Any],
+    progress: Progress,
 ) -> tuple[UnlearnConfig, list[str]]:
     """Return how a model is fine-tuned, and a line for each value that neither task nor options set."""
     from muse_eval.unlearning.recipe import configure
@@ -249,7 +256,9 @@ def _finetuning(
     given = known | {name: value for name, value in options.items() if value is not None}
     config = configure(method=plugins.FINETUNE, model=model, task=spec.name, **given)
     chosen = []
-    if "batch_size" not in given:
+    if "batch_size" not in given and former is not None:
+        config = config.model_copy(update={"batch_size": former})
+    elif "batch_size" not in given:
         rows = count_rows(config, whole, spec.tokenizers, progress)
         processes = int(os.environ.get("WORLD_SIZE", "1"))
         batch = -(-fitting_batch(rows) // processes) * processes
@@ -258,6 +267,15 @@ def _finetuning(
     if options.get("lr") is None and "lr" not in spec.finetune.model_fields_set:
         chosen.append(f"no lr is set: {config.lr:g} is MUSE's, for 7 billion parameters")
     return config, chosen
+
+
+def _former_batch(out: Path) -> int | None:
+    """Return the batch that a folder was made with, or begun: what was not set stays what it was then."""
+    from muse_eval.unlearning import output
+
+    recipe = output.read_card(out) or output.read_json(output.partial(out) / output.RECIPE) or {}
+    found = part(recipe, "training").get("batch_size")
+    return found if isinstance(found, int) else None
 
 
 def _whole(data: Data, spec: TaskSpec, texts: list[str]) -> list[str]:

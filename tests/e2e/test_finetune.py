@@ -200,6 +200,16 @@ def test_a_model_made_by_a_recipe_of_its_own_is_known_again(tiny_model: Path, tm
     assert (tmp_path / "chosen/finetune.json").read_bytes() == before
 
 
+def test_a_model_made_when_32_rows_were_the_default_is_known_again(tiny_model: Path, tmp_path: Path) -> None:
+    """0.1.0 took 32 where neither task nor option set a batch; what it made is no other recipe."""
+    data, task, out = write_data(tmp_path / "data"), write_task(tmp_path / "village.yaml"), tmp_path / "old"
+    finetune(tiny_model, task, data, out, "--batch-size", 32)
+    before = (out / "finetune.json").read_bytes()
+    assert "was chosen" not in finetune(tiny_model, task, data, out)
+    assert (out / "finetune.json").read_bytes() == before
+    assert "1 was chosen" in finetune(tiny_model, task, data, out, "--overwrite")
+
+
 def test_unlearning_says_first_what_it_is_about_to_do(tiny_model: Path, tmp_path: Path) -> None:
     given = (
         "--model",
