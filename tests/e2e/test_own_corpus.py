@@ -133,6 +133,7 @@ def test_with_questions_every_column_is_there_and_nothing_is_suspicious(
         ({"--name": "a/b"}, "cannot name a folder"),
         ({"--holdout-share": "1"}, "give a share between 0 and 1"),
         ({"--forget": "out/forget.json"}, "--forget out/forget.json lies in out, which is to be made"),
+        ({"--retain": "caf\udce9.txt"}, "its name is no valid Unicode; rename it"),
         ({"--piece-length": "999", "--truth-length": "999"}, "nothing can be scored on these texts"),
         ({"--tokenizer": "nowhere/at/all"}, "nowhere/at/all"),
     ],
