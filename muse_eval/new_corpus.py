@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from muse_eval.cutting import Mark, Measure, by_words, cut, spread
 from muse_eval.errors import UserError
-from muse_eval.passages import normal, repeats
+from muse_eval.passages import normal, repeats, words
 
 Row = dict[str, str] | str
 
@@ -110,11 +110,12 @@ def make_corpus(
             sides[side] = _distinct(side, found, sides, made)
     if holdout is None:
         _draw_holdout(sides, forget.place, how, made)
+        questions = questions and _of_what_is_forgotten(questions, sides, made)
     for side, texts in sides.items():
         name = f"raw/{'retain1' if side == 'retain' else side}"
         made.splits[name] = list(texts)
-        words = sum(len(by_words(text)) for text in texts)
-        made.told.append(f"{name}: {_count(len(texts), 'text')}, {words:,} words")
+        length = sum(len(by_words(text)) for text in texts)
+        made.told.append(f"{name}: {_count(len(texts), 'text')}, {length:,} words")
     _share_out(questions, how, made)
     if "holdout" in sides:
         _cut_pieces(sides, how, made)
@@ -240,6 +241,35 @@ def _share_out(questions: Sequence[Question] | None, how: Making, made: NewCorpu
             f"{column}: {_count(len(rows) - shots, 'question')}, {_count(shots, 'pair')} taken out of "
             "them to be shown in front of each"
         )
+
+
+def _of_what_is_forgotten(
+    questions: Sequence[Question], sides: Mapping[str, Sequence[str]], made: NewCorpus
+) -> list[Question]:
+    """Leave out the forget questions that only texts drawn for holdout answer, and tell of the doubtful ones.
+
+    No model reads those texts, so that no model can know the answer.
+    """
+    whole = {side: "\n".join(map(_plain, sides.get(side, ()))) for side in ("forget", "holdout")}
+    asked = [one for one in questions if one.side == "forget"]
+    places = {one: {side for side, text in whole.items() if _plain(one.answer) in text} for one in asked}
+    gone = [one for one, found in places.items() if found == {"holdout"}]
+    if gone:
+        made.told.append(
+            f"--questions: left out: {len(gone)} of side forget, whose answer stands in texts drawn for "
+            "holdout alone"
+        )
+    if whole["holdout"] and (doubtful := sum(not found for found in places.values())):
+        made.told.append(
+            f"--questions: {_count(doubtful, 'answer')} of side forget in no text word for word: drop what "
+            "only holdout texts answer"
+        )
+    return [one for one in questions if one not in gone]
+
+
+def _plain(text: str) -> str:
+    """Return a text's words alone, a space before and after each."""
+    return f" {' '.join(words(text))} "
 
 
 def _by_side(questions: Sequence[Question], made: NewCorpus) -> dict[str, list[Row]]:
