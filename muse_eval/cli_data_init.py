@@ -100,7 +100,7 @@ def _next(task: Path, splits: int) -> str:
     return "\n".join(
         [
             f"{task.parent}: {splits} splits and {task.name}. Next, with a causal model of yours as BASE:",
-            f"  muse-eval data verify --task {name}",
+            f"  muse-eval data verify --task {name} --tokenizer BASE",
             f"  {made.format('target', name, target)}",
             f"  {made.format('retrain', name, retrain)}",
             f"  muse-eval pipeline --task {name} --target {target} --retrain {retrain} --methods simnpo_gdr",
