@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from muse_eval.cutting import Mark, Measure, by_words, cut, spread
-from muse_eval.errors import UserError
+from muse_eval.errors import UserError, counted
 from muse_eval.passages import normal, repeats, words
 
 Row = dict[str, str] | str
@@ -115,7 +115,7 @@ def make_corpus(
         name = f"raw/{'retain1' if side == 'retain' else side}"
         made.splits[name] = list(texts)
         length = sum(len(by_words(text)) for text in texts)
-        made.told.append(f"{name}: {_count(len(texts), 'text')}, {length:,} words")
+        made.told.append(f"{name}: {counted(len(texts), 'text')}, {length:,} words")
     _share_out(questions, how, made)
     if "holdout" in sides:
         _cut_pieces(sides, how, made)
@@ -144,7 +144,7 @@ def _distinct(side: str, found: Texts, others: Mapping[str, Sequence[str]], made
     told = ", ".join(f"{count:,} {what}" for what, count in left_out.items() if count)
     if not kept:
         raise UserError(f"--{side} {found.place} has no text{f'; left out: {told}' if told else ''}")
-    line = f"--{side} {found.place}: {_count(len(kept), 'text')}"
+    line = f"--{side} {found.place}: {counted(len(kept), 'text')}"
     made.told.append(f"{line}; left out: {told}" if told else line)
     return kept
 
@@ -215,8 +215,8 @@ def _cut_examples(sides: dict[str, list[str]], how: Making, made: NewCorpus) -> 
         made.splits[f"verbmem/{side}"] = [{"prompt": head.strip(), "gt": tail} for head, tail in examples]
         short = sum(not found for found in groups)
         made.told.append(
-            f"{column}: {_count(len(examples), 'example')}, a prompt of {prompt} {how.unit} and a truth of "
-            f"{made.truth}" + (f"; too short for one: {_count(short, 'text')}" if short else "")
+            f"{column}: {counted(len(examples), 'example')}, a prompt of {prompt} {how.unit} and a truth of "
+            f"{made.truth}" + (f"; too short for one: {counted(short, 'text')}" if short else "")
         )
 
 
@@ -229,7 +229,9 @@ def _share_out(questions: Sequence[Question] | None, how: Making, made: NewCorpu
         shots = min(SHOTS, len(rows) // (ASKED + 1))
         if not shots:
             instead = "; VerbMem Dr, on retain text, stands for utility" if side == "retain" else ""
-            why = "no --questions" if questions is None else f"{_count(len(rows), 'question')} of side {side}"
+            why = (
+                "no --questions" if questions is None else f"{counted(len(rows), 'question')} of side {side}"
+            )
             least = "" if questions is None else f", and {ASKED + 1} are the fewest"
             made.left_out.append(f"{column} is left out: {why}{least}{instead}")
             continue
@@ -238,7 +240,7 @@ def _share_out(questions: Sequence[Question] | None, how: Making, made: NewCorpu
         made.splits[f"knowmem/{side}_qa_icl"] = [row for at, row in enumerate(rows) if at in shown]
         made.shots[side] = shots
         made.told.append(
-            f"{column}: {_count(len(rows) - shots, 'question')}, {_count(shots, 'pair')} taken out of "
+            f"{column}: {counted(len(rows) - shots, 'question')}, {counted(shots, 'pair')} taken out of "
             "them to be shown in front of each"
         )
 
@@ -261,7 +263,7 @@ def _of_what_is_forgotten(
         )
     if whole["holdout"] and (doubtful := sum(not found for found in places.values())):
         made.told.append(
-            f"--questions: {_count(doubtful, 'answer')} of side forget in no text word for word: drop what "
+            f"--questions: {counted(doubtful, 'answer')} of side forget in no text word for word: drop what "
             "only holdout texts answer"
         )
     return [one for one in questions if one not in gone]
@@ -292,7 +294,3 @@ def _by_side(questions: Sequence[Question], made: NewCorpus) -> dict[str, list[R
     if again := len(questions) - len(seen):
         made.told.append(f"--questions: left out: {again} the same as another")
     return kept
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
