@@ -52,6 +52,5 @@ def utilisation(sizes: Shape, tokens_per_second: float, rate: float, operations:
 
     Six where all weights train; four where they are frozen under adapters, so that none has a gradient.
     """
-    layer = 4 * sizes.hidden**2 + 3 * sizes.hidden * sizes.inner
-    weights = sizes.layers * layer + sizes.hidden * sizes.vocabulary
-    return operations * weights * tokens_per_second / rate
+    # Looking a token up is no product.
+    return operations * (sizes.weights - sizes.embedding) * tokens_per_second / rate

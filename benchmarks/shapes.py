@@ -13,6 +13,21 @@ class Shape:
     inner: int
     vocabulary: int
 
+    @property
+    def layer(self) -> int:
+        """The weights of a layer."""
+        return 4 * self.hidden**2 + 3 * self.hidden * self.inner
+
+    @property
+    def embedding(self) -> int:
+        """The weights that turn tokens into vectors; the output has as many."""
+        return self.hidden * self.vocabulary
+
+    @property
+    def weights(self) -> int:
+        """All weights, but for the norms."""
+        return self.layers * self.layer + 2 * self.embedding
+
 
 SHAPES = {
     "tiny": Shape(64, 2, 4, 172, 2_048),

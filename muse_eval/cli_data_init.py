@@ -50,8 +50,8 @@ def init(
     files.check_free(out, overwrite)
     given = {"--forget": forget, "--retain": retain, "--holdout": holdout, "--questions": questions}
     for option, place in given.items():
-        if place is not None and out.resolve() in (place.resolve(), *place.resolve().parents):
-            raise UserError(f"{option} {place} lies in {out}, which is to be made; name another folder")
+        if place is not None:
+            files.check_apart(place, option, out)
     task = _name(name or out.name, plugins.task_names())
     if not 0 < holdout_share < 1:
         raise UserError(f"--holdout-share {holdout_share}: give a share between 0 and 1")
@@ -100,7 +100,7 @@ def _next(task: Path, splits: int) -> str:
     return "\n".join(
         [
             f"{task.parent}: {splits} splits and {task.name}. Next, with a causal model of yours as BASE:",
-            f"  muse-eval data verify --task {name}",
+            f"  muse-eval data verify --task {name} --tokenizer BASE",
             f"  {made.format('target', name, target)}",
             f"  {made.format('retrain', name, retrain)}",
             f"  muse-eval pipeline --task {name} --target {target} --retrain {retrain} --methods simnpo_gdr",

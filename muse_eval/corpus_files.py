@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from muse_eval.errors import UserError
+from muse_eval.errors import UserError, first_line
 from muse_eval.new_corpus import Question, Row, Texts
 from muse_eval.new_task import MARK
 
@@ -75,8 +75,9 @@ def _json_rows(path: Path, option: str) -> list[Any]:
 def _parse(text: str, where: str, line: int = 0) -> Any:
     try:
         return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        told = getattr(error, "msg", "nested too deep")
+    except (ValueError, RecursionError) as error:
+        # Beside what JSON is: Python's own bounds on nesting and on the digits of a number.
+        told = getattr(error, "msg", None) or first_line(error)
         raise UserError(f"{where}:{line or getattr(error, 'lineno', 1)}: not valid JSON: {told}") from None
 
 
@@ -107,6 +108,8 @@ def read_questions(path: Path) -> list[Question]:
                 f"--questions {path}:1: no column {' and no column '.join(missing)}; its columns are "
                 f"{', '.join(names) or 'none'}, and {', '.join(CELLS)} are needed, comma-separated"
             )
+        if twice := [cell for cell in CELLS if names.count(cell) > 1]:
+            raise UserError(f"--questions {path}:1: column {twice[0]} stands there twice; drop one")
         reader.fieldnames = names
         for row in reader:
             found.append(_question(row, f"--questions {path}:{reader.line_num}"))
@@ -131,13 +134,27 @@ def _question(row: Mapping[str | None, Any], where: str) -> Question:
 
 
 # ── writing ──────────────────────────────────────────────────────────────────────────────────────
+def check_apart(place: Path, option: str, out: Path) -> None:
+    """Refuse to read what lies in the folder to make, or what no text can name.
+
+    Raises:
+        UserError: it does, or its name is no valid Unicode.
+    """
+    try:
+        str(place).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{option} {str(place)!r}: its name is no valid Unicode; rename it") from None
+    if out.resolve() in (place.resolve(), *place.resolve().parents):
+        raise UserError(f"{option} {place} lies in {out}, which is to be made; name another folder")
+
+
 def check_free(out: Path, overwrite: bool) -> None:
     """Refuse a folder to write that holds anything or, with ``overwrite``, anything that is no such corpus.
 
     Raises:
         UserError: it does, or it is no folder.
     """
-    if not out.name or out.name == "..":
+    if not out.name or out.name == ".." or not out.name.isprintable():
         raise UserError(f"{str(out)!r} names no folder of its own; give it a name")
     if not out.exists():
         return

@@ -48,3 +48,8 @@ def listed(noun: str, items: Sequence[object]) -> str:
         shown.append(f"{len(items) - SHOWN} more")
     head = ", ".join(shown[:-1])
     return f"{noun}{'s' if len(items) > 1 else ''} {f'{head} and ' if head else ''}{shown[-1]}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Count things: ``1 row``, ``2,083 tokens``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from muse_eval.cutting import Mark, Measure, by_words, cut, spread
-from muse_eval.errors import UserError
-from muse_eval.passages import normal, repeats
+from muse_eval.errors import UserError, counted
+from muse_eval.passages import normal, repeats, words
 
 Row = dict[str, str] | str
 
@@ -110,11 +110,12 @@ def make_corpus(
             sides[side] = _distinct(side, found, sides, made)
     if holdout is None:
         _draw_holdout(sides, forget.place, how, made)
+        questions = questions and _of_what_is_forgotten(questions, sides, made)
     for side, texts in sides.items():
         name = f"raw/{'retain1' if side == 'retain' else side}"
         made.splits[name] = list(texts)
-        words = sum(len(by_words(text)) for text in texts)
-        made.told.append(f"{name}: {_count(len(texts), 'text')}, {words:,} words")
+        length = sum(len(by_words(text)) for text in texts)
+        made.told.append(f"{name}: {counted(len(texts), 'text')}, {length:,} words")
     _share_out(questions, how, made)
     if "holdout" in sides:
         _cut_pieces(sides, how, made)
@@ -143,7 +144,7 @@ def _distinct(side: str, found: Texts, others: Mapping[str, Sequence[str]], made
     told = ", ".join(f"{count:,} {what}" for what, count in left_out.items() if count)
     if not kept:
         raise UserError(f"--{side} {found.place} has no text{f'; left out: {told}' if told else ''}")
-    line = f"--{side} {found.place}: {_count(len(kept), 'text')}"
+    line = f"--{side} {found.place}: {counted(len(kept), 'text')}"
     made.told.append(f"{line}; left out: {told}" if told else line)
     return kept
 
@@ -214,8 +215,8 @@ def _cut_examples(sides: dict[str, list[str]], how: Making, made: NewCorpus) -> 
         made.splits[f"verbmem/{side}"] = [{"prompt": head.strip(), "gt": tail} for head, tail in examples]
         short = sum(not found for found in groups)
         made.told.append(
-            f"{column}: {_count(len(examples), 'example')}, a prompt of {prompt} {how.unit} and a truth of "
-            f"{made.truth}" + (f"; too short for one: {_count(short, 'text')}" if short else "")
+            f"{column}: {counted(len(examples), 'example')}, a prompt of {prompt} {how.unit} and a truth of "
+            f"{made.truth}" + (f"; too short for one: {counted(short, 'text')}" if short else "")
         )
 
 
@@ -228,7 +229,9 @@ def _share_out(questions: Sequence[Question] | None, how: Making, made: NewCorpu
         shots = min(SHOTS, len(rows) // (ASKED + 1))
         if not shots:
             instead = "; VerbMem Dr, on retain text, stands for utility" if side == "retain" else ""
-            why = "no --questions" if questions is None else f"{_count(len(rows), 'question')} of side {side}"
+            why = (
+                "no --questions" if questions is None else f"{counted(len(rows), 'question')} of side {side}"
+            )
             least = "" if questions is None else f", and {ASKED + 1} are the fewest"
             made.left_out.append(f"{column} is left out: {why}{least}{instead}")
             continue
@@ -237,9 +240,38 @@ def _share_out(questions: Sequence[Question] | None, how: Making, made: NewCorpu
         made.splits[f"knowmem/{side}_qa_icl"] = [row for at, row in enumerate(rows) if at in shown]
         made.shots[side] = shots
         made.told.append(
-            f"{column}: {_count(len(rows) - shots, 'question')}, {_count(shots, 'pair')} taken out of "
+            f"{column}: {counted(len(rows) - shots, 'question')}, {counted(shots, 'pair')} taken out of "
             "them to be shown in front of each"
         )
+
+
+def _of_what_is_forgotten(
+    questions: Sequence[Question], sides: Mapping[str, Sequence[str]], made: NewCorpus
+) -> list[Question]:
+    """Leave out the forget questions that only texts drawn for holdout answer, and tell of the doubtful ones.
+
+    No model reads those texts, so that no model can know the answer.
+    """
+    whole = {side: "\n".join(map(_plain, sides.get(side, ()))) for side in ("forget", "holdout")}
+    asked = [one for one in questions if one.side == "forget"]
+    places = {one: {side for side, text in whole.items() if _plain(one.answer) in text} for one in asked}
+    gone = [one for one, found in places.items() if found == {"holdout"}]
+    if gone:
+        made.told.append(
+            f"--questions: left out: {len(gone)} of side forget, whose answer stands in texts drawn for "
+            "holdout alone"
+        )
+    if whole["holdout"] and (doubtful := sum(not found for found in places.values())):
+        made.told.append(
+            f"--questions: {counted(doubtful, 'answer')} of side forget in no text word for word: drop what "
+            "only holdout texts answer"
+        )
+    return [one for one in questions if one not in gone]
+
+
+def _plain(text: str) -> str:
+    """Return a text's words alone, a space before and after each."""
+    return f" {' '.join(words(text))} "
 
 
 def _by_side(questions: Sequence[Question], made: NewCorpus) -> dict[str, list[Row]]:
@@ -262,7 +294,3 @@ def _by_side(questions: Sequence[Question], made: NewCorpus) -> dict[str, list[R
     if again := len(questions) - len(seen):
         made.told.append(f"--questions: left out: {again} the same as another")
     return kept
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -90,6 +90,8 @@ class LocalFolder:
             rows = json.loads(cls._text(path))
         except json.JSONDecodeError as error:
             raise UserError(f"{path}:{error.lineno}: not valid JSON: {error.msg}") from None
+        except (ValueError, RecursionError) as error:  # Python's own bounds on digits and nesting
+            raise UserError(f"{path}: not valid JSON: {first_line(error)}") from None
         if not isinstance(rows, list):
             raise UserError(f"{path} must hold a list of rows, got {type(rows).__name__}")
         return rows

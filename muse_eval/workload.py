@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from muse_eval.errors import counted
+
 STEPS = 12
 """Steps an epoch that a batch chosen here leaves at least, where there are as many rows."""
 LARGEST = 32
@@ -60,8 +62,8 @@ class Workload:
     def __str__(self) -> str:
         """Return it as one line."""
         return (
-            f"{_count(self.rows, 'row')}, {_count(self.tokens, 'token')} an epoch; "
-            f"{_count(self.steps_an_epoch, 'step')} an epoch, {self.steps:,} in all; "
+            f"{counted(self.rows, 'row')}, {counted(self.tokens, 'token')} an epoch; "
+            f"{counted(self.steps_an_epoch, 'step')} an epoch, {self.steps:,} in all; "
             f"batch {self.batch}, lr {self.lr:g}; on {self.device}"
         )
 
@@ -94,7 +96,3 @@ def learned(log: Sequence[Mapping[str, Any]]) -> Learned | None:
     begin = [line["loss"] for line in log if line["epoch"] <= FIRST] or [log[0]["loss"]]
     end = [line["loss"] for line in log if line["epoch"] > log[-1]["epoch"] - 1]
     return Learned(fmean(begin), fmean(end))
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

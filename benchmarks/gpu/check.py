@@ -5,8 +5,9 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,6 @@ from muse_eval.errors import UserError, unknown_name
 
 PACKAGES = ("torch", "transformers", "accelerate", "peft", "bitsandbytes")
 """Their versions stand on the sheet."""
-MODELS_LIMIT = 300.0
-"""Seconds to wait for the built-in world's models once everything else is done."""
 
 
 def check(given: argparse.Namespace) -> int:
@@ -38,11 +37,12 @@ def check(given: argparse.Namespace) -> int:
     if missing and not is_done(sheet, "machine"):
         missing = ["machine", *(name for name in missing if name != "machine")]
     alone = given.apart or device == "cuda"
+    # However many stages are missing, the usual ones take no longer than all of them may.
+    until = time.monotonic() + sum(limits[name] for name in USUAL) - limits["small"]
     with models_on_the_way(given.out, "small" in missing and device == "cuda") as models:
         for name in missing:
             if name == "small" and models is not None:
-                with suppress(subprocess.TimeoutExpired):  # what is missing then, the stage makes itself
-                    models.wait(MODELS_LIMIT)
+                wait(models, until - time.monotonic())
             print(f"{name} (at most {limits[name]:.0f} s) …", file=sys.stderr, flush=True)
             told = tell(given, device, limits[name], sheet)
             stage = run_stage(name, told, alone)
@@ -178,6 +178,15 @@ def models_on_the_way(out: Path, wanted: bool) -> Iterator["subprocess.Popen[byt
         process.wait()
 
 
+def wait(models: "subprocess.Popen[bytes]", seconds: float) -> None:
+    """Wait for the process that makes the models, then end it: a stage or a later call makes the rest."""
+    try:
+        models.wait(max(0.0, seconds))
+    except subprocess.TimeoutExpired:
+        models.kill()
+        models.wait()
+
+
 def check_fits(shape: str, machine: Stage) -> None:
     """Refuse a shape that the card cannot score.
 
@@ -198,10 +207,7 @@ def check_fits(shape: str, machine: Stage) -> None:
 
 def needed_gib(shape: str) -> float:
     """Return about what scoring takes in 16 bits: a shape's weights, a quarter more, and 3 GiB to work in."""
-    sizes = SHAPES[shape]
-    layer = 4 * sizes.hidden**2 + 3 * sizes.hidden * sizes.inner
-    weights = sizes.layers * layer + 2 * sizes.hidden * sizes.vocabulary
-    return 1.25 * 2 * weights / 2**30 + 3
+    return 1.25 * 2 * SHAPES[shape].weights / 2**30 + 3
 
 
 # ── what it came to ──────────────────────────────────────────────────────────────────────────────

@@ -16,7 +16,7 @@ from muse_eval.errors import first_line
 Row = dict[str, Any]
 """One line of a stage's table, by its columns' names; ``what`` says what it is of.
 
-``skipped`` holds why it was left out, ``failed`` why it came to nothing.
+``skipped`` holds why it was left out, ``failed`` why it came to nothing; ``late`` says that time was short.
 """
 
 
@@ -96,7 +96,8 @@ class Rows:
             seconds: what it takes, about.
         """
         if self.left < seconds:
-            self.skip(what, f"{self.left:.0f} s were left of the stage's time, it takes about {seconds:.0f}")
+            why = f"{max(self.left, 0):.0f} s were left of the stage's time, it takes about {seconds:.0f}"
+            self.add({"what": what, "skipped": why, "late": True})
             return None
         try:
             row = {"what": what, **measure()}

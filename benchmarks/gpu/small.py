@@ -17,7 +17,7 @@ COLUMNS = {
 }
 METHOD = "simnpo_gdr"
 ROOT = Path(__file__).parents[2]
-BASELINE = ROOT / "results" / "baseline.json"
+BASELINE = ROOT / "results" / "project" / "baseline.json"
 
 
 def models(out: Path) -> Path | None:

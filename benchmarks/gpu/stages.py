@@ -55,7 +55,7 @@ def perform(name: str, told: Mapping[str, Any], file: Path) -> Stage:
 
 def nothing_measured(rows: list[dict[str, Any]]) -> str | None:
     """Return why no row was measured, though one was to be; None where one was, or none was to be."""
-    failed = [row["failed"] for row in rows if "failed" in row]
+    failed = [row.get("failed") or row["skipped"] for row in rows if "failed" in row or row.get("late")]
     return failed[0] if failed and all("failed" in row or "skipped" in row for row in rows) else None
 
 

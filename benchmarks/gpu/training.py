@@ -96,8 +96,7 @@ def reckon(sizes: Shape, subject: Subject, optim: str, item: int, length: int) -
         item: bytes of a weight.
         length: tokens of a row; a forget and a retain row are in memory at once, gradient checkpointing on.
     """
-    layer = 4 * sizes.hidden**2 + 3 * sizes.hidden * sizes.inner
-    weights = sizes.layers * layer + 2 * sizes.hidden * sizes.vocabulary
+    weights = sizes.weights
     trained, size = weights, item
     if subject.method == "rmu":
         trained = 3 * sizes.hidden * sizes.inner

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -11,13 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.gpu import small
 from benchmarks.gpu.__main__ import main
 from benchmarks.gpu.answers import Answers, agree
-from benchmarks.gpu.check import check_fits
+from benchmarks.gpu.check import check_fits, wait
 from benchmarks.gpu.sheet import FILE, PAGE
 from benchmarks.gpu.stages import LIMITS
 from benchmarks.gpu.training import Subject, fit, reckon
 from benchmarks.shapes import SHAPES
+from muse_eval.check import load_baseline, only
 from muse_eval.errors import UserError
 
 PATIENT = [f"--limit={stage}=900" for stage in LIMITS]
@@ -253,3 +257,28 @@ def test_a_shape_too_large_for_the_card_is_refused_with_one_that_fits() -> None:
         check_fits("7b", machine)
     for memory in (23.5, 39.5, 79.2):
         check_fits("7b", {"facts": {"card": "", "memory_gib": memory}})
+
+
+def test_the_last_stage_has_committed_values_to_hold_its_own_against() -> None:
+    runs = [f"muse_mini/{name}" for name in ("target", "retrain", small.METHOD)]
+    assert sorted(only(load_baseline(small.BASELINE), runs).runs) == sorted(runs)
+
+
+# ── time ─────────────────────────────────────────────────────────────────────────────────────────
+def test_a_stage_for_which_no_time_was_left_is_tried_again(tmp_path: Path) -> None:
+    asked = [*TINY, str(tmp_path / "out"), "--only", "machine"]
+    assert main([*asked, "--limit", "machine=-1"]) == 2
+    stage = read(tmp_path / "out")["stages"]["machine"]
+    assert stage["status"] == "failed"
+    assert stage["reason"].startswith("0 s were left of the stage's time")
+    assert main(asked) == 0
+    assert read(tmp_path / "out")["stages"]["machine"]["status"] == "done"
+
+
+def test_models_on_the_way_take_no_more_time_than_was_left() -> None:
+    made = subprocess.Popen([sys.executable, "-c", ""])
+    wait(made, 60)
+    assert made.returncode == 0
+    endless = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    wait(endless, -3)
+    assert endless.returncode != 0

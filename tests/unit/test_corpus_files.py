@@ -61,6 +61,7 @@ def test_a_folder_is_read_a_text_a_file(tmp_path: Path) -> None:
         ("t.md", "one", "give a .txt file, a folder of them, .json or .jsonl"),
         ("t.json", "[1", "t.json:1: not valid JSON"),
         ("t.json", "[" * 100_000, "not valid JSON"),
+        ("t.json", f"[{'9' * 5_000}]", "not valid JSON: Exceeds the limit"),
         ("t.json", '{"text": "one"}', "must hold a list of texts, got dict"),
         ("t.json", '["one", 2]', 't.json: row 1 is neither a text nor {"text": "…"}'),
         ("t.json", '[{"body": "one"}]', "row 0 is neither a text nor"),
@@ -103,6 +104,7 @@ def test_questions_are_read_whatever_the_order_and_case_of_their_columns(tmp_pat
         ("question,answer,side\nWho, then?,Ada,forget\n", "put cells that hold commas in double quotes"),
         ("question,answer,side\nWho?,Ada,forget,so\n", "q.csv:2: more cells than columns"),
         ('question,answer,side\n"Who?,Ada,forget\n', "unexpected end of data"),
+        ("question,answer,side,Answer\nWho?,Ada,forget,Bo\n", "q.csv:1: column answer stands there twice"),
         (b"question,answer,side\ncaf\xe9,a,forget\n", "is not UTF-8"),
     ],
 )
@@ -145,6 +147,7 @@ def test_what_is_no_corpus_of_this_kind_is_never_replaced(tmp_path: Path) -> Non
         (tmp_path / "town/town.yaml", "is a file"),
         (Path(), "names no folder"),
         (Path(".."), "no folder"),
+        (Path("a\nb"), "no folder"),
     ):
         with pytest.raises(UserError, match=message):
             check_free(path, overwrite=True)

@@ -206,6 +206,25 @@ def test_too_few_questions_leave_their_column_out() -> None:
     assert len(made.splits["verbmem/retain"]) == 4
 
 
+def test_what_only_texts_drawn_for_holdout_answer_is_not_asked() -> None:
+    forget = Texts("f", tuple(f"{prose(f'f {row}', 40)} The key is K{row}." for row in range(12)))
+    asked = [Question("forget", f"What is key {row}?", f"k{row}") for row in range(12)]
+    asked += [Question("forget", "Which letter?", "None"), *questions("retain", 3)]
+    made = make_corpus(forget, texts("r", 4), None, asked)
+    kept = [row for which in ("", "_icl") for row in made.splits[f"knowmem/forget_qa{which}"]]
+    answers = sorted(row["answer"] for row in kept if isinstance(row, dict))
+    left = {f"k{row}" for row, text in enumerate(forget.texts) if text in raw(made, "forget")}
+    assert len(left) == 6
+    assert answers == sorted({*left, "None"})
+    assert made.shots["retain"] == 1
+    told = "\n".join(made.told)
+    assert "left out: 6 of side forget, whose answer stands in texts drawn for holdout alone" in told
+    assert "--questions: 1 answer of side forget in no text word for word" in told
+    # Of a holdout that is given, its giver knows.
+    given = make_corpus(forget, texts("r", 4), Texts("h", (*forget.texts[:1], "It is K1 here.")), asked)
+    assert "side forget" not in "\n".join(given.told)
+
+
 def test_a_question_twice_is_dropped_and_one_of_both_sides_refused() -> None:
     asked = questions("forget", 4)
     made = make_corpus(texts("f", 4), texts("r", 4), None, [*asked, asked[0]])
