@@ -192,7 +192,8 @@ def test_knowmem_without_the_space_is_another_run_and_says_so(
     mine: Path, first: Path, tiny_model: Path, data: Path
 ) -> None:
     settings = {"knowmem.answer_space": False}
-    with pytest.raises(UserError, match=r"holds a run with other settings \(columns\)"):
+    told = "; ".join(rf"columns\.{name}\.answer_space true, now false" for name in ("knowmem_f", "knowmem_r"))
+    with pytest.raises(UserError, match=rf"holds a run with other settings \({told}\)"):
         run(config(tiny_model, data, mine, settings=settings))
     result = scored(tiny_model, data, mine, settings=settings, name="bare")
     before = json.loads(outputs(first)[0])
