@@ -7,7 +7,7 @@ from typing import Any
 from muse_eval import provenance, results
 from muse_eval.comparable import params_kind
 from muse_eval.config import RunConfig, fingerprint
-from muse_eval.differences import differences, listed
+from muse_eval.differences import differences, joined
 from muse_eval.errors import UserError
 from muse_eval.made import Made, part, reselected
 from muse_eval.params import filled, stated
@@ -127,7 +127,7 @@ def _other(folder: Path, there: results.StoredResult, wanted: Mapping[str, Any])
     if former and any(change.startswith("model.weights") for change in changed):
         hint += f"; it is of {former}"
     return UserError(
-        f"{folder} holds a run with other settings ({listed(changed)}){hint}; "
+        f"{folder} holds a run with other settings ({joined(changed)}){hint}; "
         "give --name for a new one (in a sweep NAME=MODEL), or --overwrite"
     )
 
