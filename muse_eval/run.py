@@ -121,12 +121,17 @@ def run(
 
 def check_writable(folder: Path) -> None:
     """Refuse a results folder that cannot be made or written, before any work is done."""
-    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+    there = nearest(folder)
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         raise UserError(
-            f"cannot write results to {folder}: {nearest} is no folder that can be written; "
+            f"cannot write results to {folder}: {there} is no folder that can be written; "
             "give another --results"
         )
+
+
+def nearest(folder: Path) -> Path:
+    """Return a folder, or where that is still to be made the nearest one above it that is there."""
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
 
 
 def _source(config: RunConfig, planned: Plan) -> ModelSource:
