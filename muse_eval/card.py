@@ -1,8 +1,10 @@
-"""Which task a model belongs to: what its card says, what made it, or what it is called."""
+"""What a model's folder says of it: which task it belongs to, and what it was unlearned from."""
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -38,6 +40,19 @@ def task_of(model: str) -> TaskSpec:
         if re.sub(r"[^a-z0-9]", "", task.title.lower()) in flat:
             return task
     raise UserError(f"cannot tell the task of {model}; give --task with one of {', '.join(tasks)}")
+
+
+def unlearning(model: str) -> Mapping[str, Any] | None:
+    """Return how a model, or the model of an epoch, was unlearned; None where that is not known of it."""
+    from muse_eval.unlearning import output
+
+    folder = Path(model).expanduser()
+    is_epoch = folder.parent.name == output.CHECKPOINTS
+    for home in (folder, *([folder.parent.parent] if is_epoch else [])):
+        found = output.read_json(home / output.CARD)
+        if isinstance(found, dict):
+            return found
+    return None
 
 
 def _card_datasets(model: str) -> list[str]:

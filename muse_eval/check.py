@@ -3,9 +3,8 @@
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,7 +12,7 @@ from pydantic import Field, StringConstraints, ValidationError
 
 from muse_eval.comparable import MISFITS, departed
 from muse_eval.config import Spec, read_text
-from muse_eval.errors import UserError, listed
+from muse_eval.errors import UserError
 from muse_eval.leaderboard import Goal, stored_headings, task_spec
 from muse_eval.results import REFERENCES, Number, StoredColumn, StoredResult, problem
 
@@ -207,11 +206,11 @@ def _compare(result: StoredResult | None, run: str, name: str, expected: Expecte
         why = f"flags now: {', '.join(flags) or 'none'}; in the baseline: {', '.join(known) or 'none'}"
         return Comparison(run, name, then, now, None, tolerance, "missing", why)
     if result.name in REFERENCES:
-        moved = _points(now - then)
+        moved = points(now - then)
         verdict: Verdict = "moved" if abs(moved) > tolerance else "ok"
         return Comparison(run, name, then, now, moved, tolerance, verdict)
     goal = _goal(result, name)
-    moved = _points(abs(now) - abs(then) if goal == "zero" else now - then)
+    moved = points(abs(now) - abs(then) if goal == "zero" else now - then)
     badly = -moved if goal == "higher" else moved
     verdict = "worse" if badly > tolerance else "better" if badly < -tolerance else "ok"
     return Comparison(run, name, then, now, moved, tolerance, verdict)
@@ -228,8 +227,8 @@ def _asked_otherwise(now: Mapping[str, Any], then: Mapping[str, Any]) -> str:
     return "; ".join(told)
 
 
-def _points(moved: float) -> float:
-    # As printed, so that a move of exactly the tolerance is within it whatever the floats' last digits.
+def points(moved: float) -> float:
+    """Round a move as it is printed: one of exactly the tolerance is within it whatever its last digits."""
     return round(moved, 2)
 
 
@@ -247,77 +246,3 @@ def _goal(result: StoredResult, column: str) -> Goal:
             "or remove it from the baseline"
         )
     return stored.goal
-
-
-# ── printing ─────────────────────────────────────────────────────────────────────────────────────
-def lines(report: Report) -> list[str]:
-    """Return one line per column, such as ``t/npo verbmem_f 9.0 → 14.2 (+5.2, tolerance ±2.0): worse``.
-
-    What is absent is one line a task.
-    """
-    return [*(_line(row) for row in report.rows if not row.absent), *_absent_lines(report)]
-
-
-def _absent_lines(report: Report) -> list[str]:
-    verdict = "cannot tell" if report.whole else "not compared"
-    told = []
-    for task, some in groupby(report.rows, key=lambda row: row.run.partition("/")[0]):
-        rows = list(some)
-        columns: dict[str, list[str]] = {}
-        for row in rows:
-            if row.absent:
-                columns.setdefault(row.run.partition("/")[2], []).append(row.column)
-        gone = [name for name in columns if all(row.absent for row in rows if row.run == f"{task}/{name}")]
-        partly = [f"{name} {', '.join(columns[name])}" for name in columns if name not in gone]
-        runs = len({row.run for row in rows})
-        parts = [f"{len(gone)} of {runs} not there ({listed('run', gone)})"] if gone else []
-        parts += [f"not scored ({listed('column', partly)})"] if partly else []
-        if parts:
-            told.append(f"{task}: {'; '.join(parts)}: {verdict}")
-    return told
-
-
-def _line(row: Comparison) -> str:
-    start = f"{row.run} {row.column} {_short(row.baseline)} →"
-    if row.now is None or row.moved is None:
-        return f"{start} {'n/a' if row.now is None else _short(row.now)} ({row.why}): cannot tell"
-    turned = row.moved != _points(row.now - row.baseline)
-    what = "distance from 0 " if turned else ""
-    sign = "+" if row.moved >= 0 else "-"
-    moved = f"{what}{sign}{_short(abs(row.moved))}"
-    return f"{start} {_short(row.now)} ({moved}, tolerance ±{_short(row.tolerance)}): {row.verdict}"
-
-
-def _short(value: float) -> str:
-    """Print with two decimals, or one where the second is 0."""
-    text = f"{round(value, 2) + 0.0:.2f}"
-    return text.removesuffix("0")
-
-
-def summary(report: Report) -> str:
-    """Say in one line what came out."""
-    left_out = 0 if report.whole else len(report.absent)
-    absent = len({row.run for row in report.absent})
-    counts = [
-        (report.count("worse", "moved"), "regressed"),
-        (report.count("missing") - left_out, "cannot be told"),
-        (report.count("better"), "better (take it over with --update)"),
-        (report.count("ok"), "within tolerance"),
-        (left_out, f"not compared ({absent} runs; --all wants the whole baseline)"),
-    ]
-    parts = [f"{number} {what}" for number, what in counts if number]
-    if report.unlisted:
-        parts.append(f"not in the baseline: {', '.join(report.unlisted)}")
-    verdict = ("fine", "regression", "cannot tell")[report.exit_code]
-    return f"{verdict}: {', '.join(parts) or 'nothing to compare'}"
-
-
-def to_json(report: Report) -> dict[str, Any]:
-    """Return the report as plain values."""
-    return {
-        "exit_code": report.exit_code,
-        "summary": summary(report),
-        "rows": [asdict(row) for row in report.rows],
-        "unlisted": list(report.unlisted),
-        "whole": report.whole,
-    }

@@ -240,6 +240,7 @@ def check(
     Example: `muse-eval check --baseline results/baseline.json`
     """
     from muse_eval import check as checking
+    from muse_eval import check_lines as reading
     from muse_eval.project_files import locate
     from muse_eval.results import load_all, write_files
 
@@ -261,9 +262,9 @@ def check(
         found = [result for result in found if result.key in expected.runs]
     report = checking.compare(found, expected, whole=whole or only is not None)
     if as_json:
-        print(json.dumps(checking.to_json(report), indent=2, ensure_ascii=False))
+        print(json.dumps(reading.to_json(report), indent=2, ensure_ascii=False))
     else:
-        print("\n".join([*checking.lines(report), checking.summary(report)]))
+        print("\n".join([*reading.lines(report), reading.summary(report)]))
     raise typer.Exit(report.exit_code)
 
 

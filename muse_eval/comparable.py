@@ -1,12 +1,13 @@
 """Which rows of a table may be compared in a column, and what each has to be read with there."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from muse_eval import plugins
 from muse_eval.config import canonical_json
 from muse_eval.errors import UserError
+from muse_eval.made import part
 from muse_eval.params import deciding, departures
 from muse_eval.results import REFERENCES, StoredResult
 
@@ -18,7 +19,7 @@ MISFITS = ("answer-space", "no-answer-space", "unanswered")
 
 
 @cache
-def _kind(metric: str) -> type | None:
+def params_kind(metric: str) -> type | None:
     """Return a metric's dataclass of parameters, or None where it is not installed."""
     try:
         return plugins.metric(metric).params
@@ -28,14 +29,11 @@ def _kind(metric: str) -> type | None:
 
 def _stored(result: StoredResult, column: str) -> tuple[type | None, dict[str, Any]]:
     """Return a stored column's kind of parameters and their values, as far as the result tells them."""
-    columns = _mapping(_mapping(result.config, "task"), "columns")
-    spec, values = _mapping(columns, column), _mapping(_mapping(result.config, "columns"), column)
-    return _kind(str(spec.get("metric", ""))), {**_mapping(spec, "params"), **values}
-
-
-def _mapping(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    found = values.get(key)
-    return found if isinstance(found, dict) else {}
+    spec = part(part(part(result.config, "task"), "columns"), column)
+    columns = part(result.config, "columns")
+    # What the task gives may have been set back to the default, which is not stored.
+    values = part(columns, column) if column in columns else part(spec, "params")
+    return params_kind(str(spec.get("metric", ""))), dict(values)
 
 
 def asked(result: StoredResult) -> dict[str, str]:
@@ -55,7 +53,7 @@ def departed(result: StoredResult, column: str) -> dict[str, Any]:
 
 def asked_notes(result: StoredResult) -> list[str]:
     """Return what a result says of its departures from the protocol's letter."""
-    told = _mapping(result.extras, "notes").get("asked")
+    told = part(result.extras, "notes").get("asked")
     return [str(told)] if told else []
 
 

@@ -32,7 +32,7 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def listed(found: list[str]) -> str:
+def joined(found: list[str]) -> str:
     """Return differences on one line: the first ones, and how many more there are."""
     more = len(found) - MOST
     return "; ".join([*found[:MOST], *([f"and {more} more"] if more > 0 else [])])

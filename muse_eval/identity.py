@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from muse_eval import provenance, results
+from muse_eval.comparable import params_kind
 from muse_eval.config import RunConfig, fingerprint
-from muse_eval.differences import differences, listed
+from muse_eval.differences import differences, joined
 from muse_eval.errors import UserError
 from muse_eval.made import Made, part, reselected
-from muse_eval.params import stated
+from muse_eval.params import filled, stated
 from muse_eval.plan import Plan
 from muse_eval.store import Warn
 from muse_eval.types import Engine
@@ -56,10 +57,7 @@ def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
     known = {
         "model": settings.get("model"),
         "retrain": settings.get("retrain"),
-        "columns": {
-            name: {**part(columns, name), **{key: specs[name].get(key) for key in ("metric", "splits")}}
-            for name in columns
-        },
+        "columns": {name: _column(specs[name], part(columns, name)) for name in columns},
         "limit": settings.get("limit"),
         "seed": settings.get("seed"),
         "task": task.get("name"),
@@ -67,6 +65,13 @@ def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
     }
     published = {} if known["retrain"] else {"retrain_auc": task.get("retrain_auc")}
     return {**known, **published}
+
+
+def _column(spec: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a column's parameters, those that are not stored too, and what they are applied to."""
+    kind = params_kind(str(spec.get("metric", "")))
+    whole = dict(params) if kind is None else filled(kind, params)
+    return {**whole, **{key: spec.get(key) for key in ("metric", "splits")}}
 
 
 def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
@@ -122,7 +127,7 @@ def _other(folder: Path, there: results.StoredResult, wanted: Mapping[str, Any])
     if former and any(change.startswith("model.weights") for change in changed):
         hint += f"; it is of {former}"
     return UserError(
-        f"{folder} holds a run with other settings ({listed(changed)}){hint}; "
+        f"{folder} holds a run with other settings ({joined(changed)}){hint}; "
         "give --name for a new one (in a sweep NAME=MODEL), or --overwrite"
     )
 

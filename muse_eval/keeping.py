@@ -7,6 +7,7 @@ from typing import Any
 from muse_eval import plugins
 from muse_eval.config import TaskSpec
 from muse_eval.pipeline_config import PipelineConfig, configured, run_names
+from muse_eval.run import nearest
 from muse_eval.unlearning import output
 
 MOST = 1_000_000_000
@@ -52,8 +53,7 @@ def _parameters(config: PipelineConfig, model: str) -> int:
 
 def is_cheap(num_bytes: int, folder: Path) -> bool:
     """Say whether so much may be kept below a folder unasked."""
-    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    return num_bytes <= min(MOST, SHARE * shutil.disk_usage(nearest).free)
+    return num_bytes <= min(MOST, SHARE * shutil.disk_usage(nearest(folder)).free)
 
 
 def can_keep(out: Path, lora: Any) -> bool:

@@ -4,12 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict
+from typing import TYPE_CHECKING, Literal, Protocol, TypedDict
 
 from muse_eval import plugins
 from muse_eval.comparable import asked, is_best, misfits
 from muse_eval.config import TaskSpec
 from muse_eval.errors import UserError
+from muse_eval.made import part
 from muse_eval.printable import one_line
 from muse_eval.results import REFERENCES, StoredColumn, StoredResult
 
@@ -102,14 +103,14 @@ def _order(row: RunRow) -> tuple[str, int, str, str, str]:
 
 def _row(result: StoredResult) -> RunRow:
     model = {key: str(value) for key, value in result.model.items() if value is not None}
-    reference = _mapping(result.extras, "reference")
+    reference = part(result.extras, "reference")
     named = (result.extras.get("attack"), reference.get("attack"))
     attack = next((name for name in named if isinstance(name, str)), "Min-40%")
-    auc = _mapping(result.extras, "auc").get(f"forget_holdout_{attack}")
+    auc = part(result.extras, "auc").get(f"forget_holdout_{attack}")
     seed = result.config.get("seed")
     return {
         "task": result.task,
-        "title": str(_mapping(result.config, "task").get("title", "")),
+        "title": str(part(result.config, "task").get("title", "")),
         "name": result.name,
         "model": model.get("id", ""),
         "revision": model.get("revision", ""),
@@ -119,15 +120,10 @@ def _row(result: StoredResult) -> RunRow:
         "auc": auc if isinstance(auc, float | int) else None,
         "reference": str(reference.get("source", "")) or _flagged_reference(result.columns),
         "seed": seed if isinstance(seed, int) else None,
-        "forgot": str(_mapping(_mapping(result.config, "made"), "fold").get("split", "")),
+        "forgot": str(part(part(result.config, "made"), "fold").get("split", "")),
         "asked": asked(result),
-        "notes": {key: str(note) for key, note in _mapping(result.extras, "notes").items()},
+        "notes": {key: str(note) for key, note in part(result.extras, "notes").items()},
     }
-
-
-def _mapping(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    found = values.get(key)
-    return found if isinstance(found, dict) else {}
 
 
 def _flagged_reference(columns: Mapping[str, StoredColumn]) -> str:
@@ -146,7 +142,7 @@ def task_spec(name: str) -> TaskSpec | None:
 
 def stored_headings(result: StoredResult) -> dict[str, Heading]:
     """Return the columns of the task that a result was scored on, as the result describes it."""
-    columns = _mapping(_mapping(result.config, "task"), "columns")
+    columns = part(part(result.config, "task"), "columns")
     goals: tuple[Goal, ...] = ("lower", "higher", "zero")
     return {
         name: PlainHeading(
@@ -192,7 +188,7 @@ def to_csv(rows: Iterable[RunRow], published: Iterable[Mapping[str, str]] = ()) 
     lines = [_csv_line(row, names) for runs in tasks.values() for row in runs]
     lines += [_published_line(line, names) for line in published if line["task"] in tasks]
     header = ["task", "name", "model", "revision", "digest"]
-    header += [f"{name}{part}" for name in names for part in ("", "_low", "_high", "_n", "_flags")]
+    header += [f"{name}{end}" for name in names for end in ("", "_low", "_high", "_n", "_flags")]
     header += ["auc", "reference", "seed", "notes", "source"]
     # Cells are text already, so pandas cannot print a number in its own way.
     return pd.DataFrame(lines, columns=header, dtype=str).to_csv(index=False, lineterminator="\n")

@@ -42,6 +42,12 @@ def departures(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name in marked and value != defaults[name]}
 
 
+def filled(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a metric's parameters as stored, with the defaults that ``stated`` left out."""
+    marked = _marked(kind, DEPARTURE)
+    return {**{one.name: one.default for one in fields(kind) if one.name in marked}, **values}
+
+
 def deciding(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return every parameter that can change a value, ``values`` over the metric's defaults."""
     known = {one.name: one.default for one in fields(kind)}

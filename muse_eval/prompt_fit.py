@@ -8,7 +8,6 @@ a space of its own: a digit.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 from muse_eval.errors import UserError
 from muse_eval.metrics import knowmem
@@ -132,11 +131,6 @@ def judged(
             extras[name] = {**extras[name], "answer_space": counts}
         scores[name] = replace(scores[name], flags=(*scores[name].flags, *flags))
     return replace(result, columns=scores, extras=extras)
-
-
-def is_unlearned(model: str) -> bool:
-    """Tell whether a folder holds a model that muse-eval unlearned."""
-    return (Path(model).expanduser() / "unlearn.json").is_file()
 
 
 def notes(columns: Sequence[PlannedColumn]) -> dict[str, str]:

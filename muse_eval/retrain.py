@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from muse_eval import results
+from muse_eval.card import unlearning
 from muse_eval.config import RunConfig
 from muse_eval.engines.checkpoint import find_checkpoint, is_folder
 from muse_eval.errors import UserError
@@ -89,7 +90,7 @@ def find(config: RunConfig, planned: Plan, weights: str) -> Found | None:
         weights: the digest of its model.
     """
     folder = Path(config.model).expanduser() if is_folder(config.model) else None
-    start = None if folder is None else _start(folder, planned.task.name)
+    start = None if folder is None else _start(config.model, planned.task.name)
     digests = {weights, *([start.weights] if start else [])}
     for root in _roots(config.results, folder):
         found = _scored_against(root, planned, digests)
@@ -100,17 +101,13 @@ def find(config: RunConfig, planned: Plan, weights: str) -> Found | None:
     return None if start is None else _beside(start, planned)
 
 
-def _start(folder: Path, task: str) -> _Start | None:
-    """Read from its card what a model, or an epoch's checkpoint, was unlearned from for a task."""
-    is_epoch = folder.parent.name == output.CHECKPOINTS
-    for home in (folder, *([folder.parent.parent] if is_epoch else [])):
-        card = output.read_json(home / output.CARD)
-        if not isinstance(card, dict):
-            continue
-        config, weights = part(card, "config"), part(card, "target").get("weights")
-        if config.get("task") == task and isinstance(weights, str):
-            return _Start(Path(str(config.get("model"))).expanduser(), weights)
-    return None
+def _start(model: str, task: str) -> _Start | None:
+    """Return what a model was unlearned from for a task."""
+    card = unlearning(model) or {}
+    config, weights = part(card, "config"), part(card, "target").get("weights")
+    if config.get("task") != task or not isinstance(weights, str):
+        return None
+    return _Start(Path(str(config.get("model"))).expanduser(), weights)
 
 
 def _roots(chosen: Path, folder: Path | None) -> Iterator[Path]:

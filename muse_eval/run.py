@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from muse_eval import identity, prompt_fit, results
+from muse_eval.card import unlearning
 from muse_eval.config import RunConfig
 from muse_eval.engines import ModelSource, open_engine
 from muse_eval.errors import UserError
@@ -88,26 +89,21 @@ def run(
     folder = folder or results.run_folder(config.results, planned.task.name, name)
     there = identity.stored(folder, warn)
     retrain = _retrain(config, planned, engine, None if config.overwrite else there, progress, note, warn)
-    used = str(engine.provenance["engine"])
-    chosen = f"{used} ({planned.engine.why if used == planned.engine.name else 'vLLM will not do for it'})"
     asked = identity.asked(config, planned, engine, retrain)
     settings, notes = identity.settle(folder, there, asked, made, config.overwrite)
     origin = identity.origin(engine, retrain)
     if reuse and not config.overwrite and there and identity.holds(there, settings, origin):
-        return Outcome(folder, None, chosen)
+        return Outcome(folder, None, _chosen(planned, engine))
     store = Store(config.results / "cache" if config.cache else None, warn)
-    if outset := _outset(planned, engine, store):
-        tell(outset)
+    _tell_outset(name, planned, engine, store, tell, note)
     # One after the other, so that two models are never in memory together.
     with engine:
         prompt_fit.require_open_end(store, engine)
-        if known := store.there(engine, planned.requests()):
-            note(f"{name}: {known}")
         answers = {column.name: _ask(store, engine, column, progress) for column in planned.columns}
         fits = prompt_fit.look(store, engine, planned.columns, answers)
     with retrain or nullcontext():
         contexts = _context(config, planned, retrain, store, progress)
-    unlearned = made is not None or prompt_fit.is_unlearned(config.model)
+    unlearned = made is not None or unlearning(config.model) is not None
     result = prompt_fit.judged(_score(config, planned, answers, contexts), planned.columns, fits, unlearned)
     model, notes = engine.provenance, {**notes, **prompt_fit.notes(planned.columns)}
     result = replace(
@@ -120,17 +116,22 @@ def run(
         provenance=origin,
     )
     results.save(result, folder)
-    return Outcome(folder, result, chosen)
+    return Outcome(folder, result, _chosen(planned, engine))
 
 
 def check_writable(folder: Path) -> None:
     """Refuse a results folder that cannot be made or written, before any work is done."""
-    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+    there = nearest(folder)
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         raise UserError(
-            f"cannot write results to {folder}: {nearest} is no folder that can be written; "
+            f"cannot write results to {folder}: {there} is no folder that can be written; "
             "give another --results"
         )
+
+
+def nearest(folder: Path) -> Path:
+    """Return a folder, or where that is still to be made the nearest one above it that is there."""
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
 
 
 def _source(config: RunConfig, planned: Plan) -> ModelSource:
@@ -190,12 +191,23 @@ def _of_retrain(note: Note, line: str) -> None:
     note(f"retrain: {line}")
 
 
-def _outset(planned: Plan, engine: Engine, store: Store) -> str:
-    """Say what the model is asked that no stored answer tells, and where it runs; empty where nothing."""
-    missing = {column.spec.title: store.missing(engine, column.requests) for column in planned.columns}
-    asked = ", ".join(f"{title} {number}" for title, number in missing.items() if number)
-    device = engine.provenance.get("device")
-    return f"to answer: {asked}{f'; on {device}' if device else ''}" if asked else ""
+def _chosen(planned: Plan, engine: Engine) -> str:
+    """Say which engine answers, and why it does."""
+    used = str(engine.provenance["engine"])
+    return f"{used} ({planned.engine.why if used == planned.engine.name else 'vLLM will not do for it'})"
+
+
+def _tell_outset(name: str, planned: Plan, engine: Engine, store: Store, tell: Note, note: Note) -> None:
+    """Tell what the model is still to be asked and where it runs, and how many answers are there already."""
+    missing = store.missing(engine, {column.name: column.requests for column in planned.columns})
+    asked = [f"{column.spec.title} {n}" for column in planned.columns if (n := missing[column.name][0])]
+    if asked:
+        device = engine.provenance.get("device")
+        tell(f"to answer: {', '.join(asked)}{f'; on {device}' if device else ''}")
+    left, wanted = (sum(numbers) for numbers in zip(*missing.values(), strict=True))
+    if left < wanted:
+        share = f"{wanted - left} of {wanted}" if left else f"all {wanted}"
+        note(f"{name}: {share} answers are there already")
 
 
 def _ask(store: Store, engine: Engine, column: PlannedColumn, progress: Progress, of: str = "") -> Answers:

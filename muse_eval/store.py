@@ -13,7 +13,7 @@ import shutil
 import time
 import uuid
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -86,20 +86,11 @@ class Store:
             asked=len(missing),
         )
 
-    def there(self, engine: Engine, requests: Sequence[Request]) -> str:
-        """Say how many of some requests have their answers here already; empty where none has."""
-        shelf = Shelf(self._root, engine.id, lambda _: None)
-        wanted = {request_key(request) for request in requests}
-        found = len(wanted & shelf.answers.keys())
-        if not found:
-            return ""
-        share = f"all {found}" if found == len(wanted) else f"{found} of {len(wanted)}"
-        return f"{share} answers are there already"
-
-    def missing(self, engine: Engine, requests: Sequence[Request]) -> int:
-        """Count the different requests that the engine would have to be asked."""
+    def missing(self, engine: Engine, groups: Mapping[str, Sequence[Request]]) -> dict[str, tuple[int, int]]:
+        """Count, group by group, the different requests that the engine would have to be asked, and all."""
         known = Shelf(self._root, engine.id, lambda _: None).answers
-        return len({request_key(request) for request in requests} - known.keys())
+        wanted = {name: {request_key(one) for one in requests} for name, requests in groups.items()}
+        return {name: (len(keys - known.keys()), len(keys)) for name, keys in wanted.items()}
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from muse_eval.differences import differences, listed
+from muse_eval.differences import differences, joined
 from muse_eval.made import part
 
 
@@ -21,7 +21,7 @@ def changes(then: Any, now: Mapping[str, Any]) -> str:
         # The parameters of one method are not those of another.
         old, new = ({key: one[key] for key in one if key in old and key in new} for one in (old, new))
     found = differences(old, new)
-    return f" ({listed(found)})" if found else ""
+    return f" ({joined(found)})" if found else ""
 
 
 def _typed(recipe: Mapping[str, Any]) -> dict[str, Any]:

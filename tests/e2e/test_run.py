@@ -192,7 +192,8 @@ def test_knowmem_without_the_space_is_another_run_and_says_so(
     mine: Path, first: Path, tiny_model: Path, data: Path
 ) -> None:
     settings = {"knowmem.answer_space": False}
-    with pytest.raises(UserError, match=r"holds a run with other settings \(columns\)"):
+    told = "; ".join(rf"columns\.{name}\.answer_space true, now false" for name in ("knowmem_f", "knowmem_r"))
+    with pytest.raises(UserError, match=rf"holds a run with other settings \({told}\)"):
         run(config(tiny_model, data, mine, settings=settings))
     result = scored(tiny_model, data, mine, settings=settings, name="bare")
     before = json.loads(outputs(first)[0])
@@ -219,8 +220,11 @@ def test_an_unlearned_model_is_not_said_to_have_never_answered(
 ) -> None:
     shutil.copytree(tiny_model, tmp_path / "ruined")
     (tmp_path / "ruined" / "unlearn.json").write_text("{}", encoding="utf-8")
-    result = scored(tmp_path / "ruined", data, tmp_path, metrics=("knowmem_r",))
-    assert "unanswered" not in result.columns["knowmem_r"].flags
+    epoch = tmp_path / "ruined" / "checkpoints" / "checkpoint-2"
+    shutil.copytree(tiny_model, epoch)
+    for model in (tmp_path / "ruined", epoch):
+        result = scored(model, data, tmp_path, metrics=("knowmem_r",))
+        assert "unanswered" not in result.columns["knowmem_r"].flags
 
 
 def test_a_tokenizer_that_closes_every_prompt_is_refused(

@@ -6,18 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muse_eval.check import (
-    Baseline,
-    Report,
-    baseline_text,
-    compare,
-    lines,
-    load_baseline,
-    make_baseline,
-    only,
-    summary,
-    to_json,
-)
+from muse_eval.check import Baseline, Report, baseline_text, compare, load_baseline, make_baseline, only
+from muse_eval.check_lines import lines, summary, to_json
 from muse_eval.errors import UserError
 from muse_eval.results import StoredResult
 

@@ -1,6 +1,6 @@
 import pytest
 
-from muse_eval.differences import MOST, WIDTH, differences, listed
+from muse_eval.differences import MOST, WIDTH, differences, joined
 from muse_eval.printable import one_line, printable
 
 
@@ -37,8 +37,8 @@ def test_a_long_value_is_cut_and_many_differences_are_counted() -> None:
     (told,) = differences({"a": "x" * 500}, {"a": "y"})
     assert told == "a " + "x" * (WIDTH - 1) + "…, now y"
     many = differences({}, {str(number): number for number in range(MOST + 3)})
-    assert listed(many).endswith("; and 3 more")
-    assert listed(many[:MOST]) == "; ".join(many[:MOST])
+    assert joined(many).endswith("; and 3 more")
+    assert joined(many[:MOST]) == "; ".join(many[:MOST])
 
 
 def test_what_a_terminal_would_obey_is_written_out() -> None:

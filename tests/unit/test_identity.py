@@ -89,6 +89,16 @@ def test_notes_make_no_other_run(noted: dict[str, Any]) -> None:
     assert identity.same(noted, asked())
 
 
+def test_a_default_that_is_stored_or_not_makes_no_difference() -> None:
+    spec = {"title": "K", "metric": "knowmem", "splits": {"qa": "q"}}
+    plain, stated, other = (
+        {**changed_task(columns={"k": spec}), "columns": {"k": {"shots": 3, **params}}}
+        for params in ({}, {"answer_space": True}, {"answer_space": False})
+    )
+    assert identity.same(plain, stated)
+    assert not identity.same(plain, other)
+
+
 @pytest.mark.parametrize(
     ("other", "told"),
     [

@@ -27,6 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "comparable",
         "replaced",
         "check",
+        "check_lines",
         "results",
         "evidence",
         "progress",

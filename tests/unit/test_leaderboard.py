@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from muse_eval import plugins
+from muse_eval.comparable import departed
 from muse_eval.errors import UserError
 from muse_eval.leaderboard import (
     FLAGS,
@@ -256,6 +257,18 @@ def test_only_runs_that_were_asked_alike_compete() -> None:
     assert "| a | **9.00** ± 1.00 | **2.00** ± 1.00 |" in text
     assert "| b | **9.00** ± 1.00 | 3.00 ± 1.00 |" in text
     assert "| c | **9.00** ± 1.00 | **1.00** ± 1.00 |" in text
+
+
+def test_what_a_task_departs_in_and_a_run_set_back_was_asked_by_the_letter() -> None:
+    """A default is not stored, so what is stored of a column stands for itself."""
+    spec = {"metric": "knowmem", "params": {"answer_space": False}}
+    runs = [asking(stored("a", 9.0, 2.0), shots=10), asking(stored("b", 9.0, 1.0), answer_space=False)]
+    for result in runs:
+        result.config["task"]["columns"]["knowmem_f"] = spec
+    assert [departed(result, "knowmem_f") for result in runs] == [{}, {"answer_space": False}]
+    # Settings that tell no parameters at all have the task's.
+    runs[0].config["columns"].clear()
+    assert departed(runs[0], "knowmem_f") == {"answer_space": False}
 
 
 def test_what_changes_no_value_keeps_no_run_from_competing() -> None:

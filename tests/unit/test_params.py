@@ -13,7 +13,7 @@ from muse_eval.config import TaskSpec, fingerprint
 from muse_eval.errors import UserError
 from muse_eval.groups import column_changes, scored_groups, sort_settings
 from muse_eval.metrics import knowmem, privleak, verbmem
-from muse_eval.params import deciding, departures, stated
+from muse_eval.params import deciding, departures, filled, stated
 from muse_eval.pipeline_config import PipelineConfig, run_config
 from muse_eval.pipeline_config import check as check_pipeline
 
@@ -36,6 +36,8 @@ def test_a_departure_is_stored_and_makes_another_run() -> None:
     changed = stated(knowmem.Params(answer_space=False))
     assert changed == {**OLD["columns"]["knowmem_f"], "answer_space": False}
     assert "answer_space" not in stated(knowmem.Params(shots=3))
+    assert filled(knowmem.Params, {"shots": 3}) == {"shots": 3, "answer_space": True}
+    assert filled(knowmem.Params, changed) == changed
 
 
 def test_only_departures_are_told() -> None:

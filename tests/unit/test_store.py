@@ -101,15 +101,6 @@ def test_only_what_is_missing_is_asked(store: Store) -> None:
     assert sorted(map(request_key, engine.asked)) == sorted(map(request_key, ASKS[7:]))
 
 
-def test_what_is_there_already_is_counted_by_different_questions(store: Store) -> None:
-    asks = [*ASKS, ASKS[0]]
-    assert store.there(ScriptedEngine(), asks) == ""
-    store.ask(ScriptedEngine(), ASKS[:7])
-    assert store.there(ScriptedEngine(), asks) == f"7 of {len(ASKS)} answers are there already"
-    store.ask(ScriptedEngine(), ASKS)
-    assert store.there(ScriptedEngine(), asks) == f"all {len(ASKS)} answers are there already"
-
-
 def test_nothing_to_ask(store: Store, tmp_path: Path) -> None:
     assert store.ask(ScriptedEngine(), []) == Answers([], 0, 0)
     assert not (tmp_path / "cache").exists()
@@ -158,9 +149,10 @@ def test_progress_counts_every_batch_and_what_was_there(store: Store) -> None:
 
 def test_what_would_be_asked_is_counted_without_asking(store: Store) -> None:
     engine = ScriptedEngine()
-    assert store.missing(engine, [*ASKS, *ASKS]) == len(ASKS)
+    groups = {"some": [*ASKS[:5], *ASKS[:5]], "rest": ASKS[5:]}
+    assert store.missing(engine, groups) == {"some": (5, 5), "rest": (len(ASKS) - 5, len(ASKS) - 5)}
     store.ask(ScriptedEngine(), ASKS[:2])
-    assert store.missing(engine, ASKS) == len(ASKS) - 2
+    assert store.missing(engine, groups) == {"some": (3, 5), "rest": (len(ASKS) - 5, len(ASKS) - 5)}
     assert engine.asked == []
 
 
