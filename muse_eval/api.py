@@ -221,10 +221,8 @@ def _announce(role: str, chosen: Sequence[str], warn: Warn, note: Note, tell: No
     for line in chosen:
         note(line)
     if work.few:
-        warn(
-            f"only {work.steps} steps, in which little is learned by heart; "
-            "give a smaller --batch-size or more --epochs"
-        )
+        cure = "a smaller --batch-size or more --epochs" if work.batch > 1 else "more --epochs"
+        warn(f"only {work.steps} steps, in which little is learned by heart; give {cure}")
 
 
 def _tell_what_was_learned(folder: Path, role: str, warn: Warn, tell: Note) -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from threading import Timer
 from typing import Annotated, Any
 
 import typer
@@ -181,7 +182,7 @@ def leaderboard(
 
     What a file that is there loses by it is told.
 
-    Example: `muse-eval leaderboard --format md --published results/published.csv --out -`
+    Example: `muse-eval leaderboard --format md --published results/project/published.csv --out -`
     """
     from muse_eval.leaderboard import rows, to_csv, to_markdown
     from muse_eval.replaced import replaced
@@ -237,7 +238,7 @@ def check(
 
     What of the baseline was not scored here is named and left out; with --only or --all it must be there.
 
-    Example: `muse-eval check --baseline results/baseline.json`
+    Example: `muse-eval check --baseline results/project/baseline.json`
     """
     from muse_eval import check as checking
     from muse_eval import check_lines as reading
@@ -284,6 +285,7 @@ def main() -> None:
     # One of several processes is left to its launcher, which ends all of them when one has failed.
     if not several() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _terminate)
+    sys.unraisablehook = _stop_again
     app()
 
 
@@ -291,3 +293,16 @@ def _terminate(*_: object) -> None:
     # A second one ends the process at once, whatever the tidying up does.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     raise Terminated
+
+
+def _stop_again(ignored: Any) -> None:
+    """Stop at the next chance where Python dropped the request, as it does within a ``__del__``."""
+    if not issubclass(ignored.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(ignored)
+        return
+    number = signal.SIGINT
+    if issubclass(ignored.exc_type, Terminated):
+        number = signal.SIGTERM
+        signal.signal(number, _terminate)
+    # Raised here it would be dropped once more; a moment later the main thread is elsewhere.
+    Timer(0.05, os.kill, [os.getpid(), number]).start()

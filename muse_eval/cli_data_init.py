@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 import typer
 
-from muse_eval.cli_options import OverwriteOption
 from muse_eval.errors import UserError
 
 TEXTS = "a .txt file (one text), a folder of them (one each), JSON or JSON lines"
@@ -33,7 +32,9 @@ def init(
     piece_length: Annotated[int | None, typer.Option(min=1, help="Of a text of PrivLeak.")] = None,
     holdout_share: Annotated[float, typer.Option(help="Of the forget texts, drawn for holdout.")] = 0.5,
     seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
-    overwrite: OverwriteOption = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what an earlier `data init` made in OUT.")
+    ] = False,
 ) -> None:
     """Make a corpus of your own: every split, and the YAML of a task over them.
 

@@ -160,6 +160,7 @@ def pipeline(
         _print_over_seeds(configs, folders)
     home = folders[0][0].parent
     print(f"evidence: {home}/NAME/result.json and records.jsonl; models: {results}/models")
+    print(f"what a model says, the worst first: muse-eval show {folders[0][-1]}")
 
 
 def _seeds(task: str, seeds: str | None) -> list[tuple[str, int | None]]:

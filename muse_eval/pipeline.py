@@ -145,6 +145,8 @@ def pipeline(
     # Each method reads the same texts: what is odd in them is said once.
     work = _Pipeline(config, task, data, models, False, stage, progress, log, warn, cache(note), tell)
     retrain, target = (work.score(models[name], name) for name in ("retrain", "target"))
+    if (same := _load(target).model.get("digest")) and same == _load(retrain).model.get("digest"):
+        warn("target and retrain model have the same weights: nothing can be told of unlearning")
     if config.scores_epochs:
         check_retrain(config.select, scores(_load(retrain)))
     elif not config.keep_checkpoints:

@@ -1,6 +1,7 @@
 """The three places splits come from: a local folder, the built-in world, the hub."""
 
 import json
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -159,6 +160,8 @@ class Hub:
 
         datasets.disable_progress_bars()
         datasets.logging.set_verbosity_error()
+        # Else each of its retries is told before what went wrong is.
+        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
         try:
             table = datasets.load_dataset(self.spec.repo, group, split=name, revision=self.spec.revision)
         except TransportError as error:

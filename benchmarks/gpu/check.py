@@ -43,7 +43,8 @@ def check(given: argparse.Namespace) -> int:
         for name in missing:
             if name == "small" and models is not None:
                 wait(models, until - time.monotonic())
-            print(f"{name} (at most {limits[name]:.0f} s) …", file=sys.stderr, flush=True)
+            bound = f" (at most {limits[name]:.0f} s)" if alone else ""
+            print(f"{name}{bound} …", file=sys.stderr, flush=True)
             told = tell(given, device, limits[name], sheet)
             stage = run_stage(name, told, alone)
             if name == "machine":
