@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from threading import Timer
 from typing import Any, Protocol
 
 from rich.console import Console
@@ -21,6 +22,8 @@ from rich.progress import (
 from rich.progress import Task as BarTask
 from rich.text import Text
 
+from muse_eval.errors import UserError
+
 TRAININGS = ("finetune", "unlearn")
 """What a training calls its progress: its units are optimiser steps."""
 SLOW = 0.1
@@ -29,6 +32,8 @@ LINE_EVERY = 5.0
 """Seconds between two plain lines of one step."""
 WORTH_A_LINE = 2.0
 """Seconds from which a step is worth a plain line at its end."""
+SOON = 10.0
+"""Seconds after which what is about to be done is said, whatever has come of it by then."""
 
 
 class Display(Protocol):
@@ -57,7 +62,13 @@ def display(quiet: bool = False) -> Iterator[Display]:
             yield bars
     else:
         lines = Lines()
-        yield lines
+        try:
+            yield lines
+        except UserError:
+            lines.drop()
+            raise
+        finally:
+            lines.say()
         lines.finish()
 
 
@@ -173,9 +184,12 @@ class Lines:
         self._printed: dict[str, float] = {}
         self._losses = ""
         self._in_stage = False
+        self._waiting = ""
+        self._clock: Timer | None = None
 
     def stage(self, name: str) -> None:
         """Name the stage; of the one before say where it had nothing to do."""
+        self.say()
         self.finish()
         self._in_stage = True
         self._told, self._began, self._printed, self._losses = None, {}, {}, ""
@@ -194,6 +208,7 @@ class Lines:
         over = done >= total
         if not ((over and spent > WORTH_A_LINE) or now - printed > LINE_EVERY):
             return
+        self.say()
         self._printed[step] = now
         rate = rate_text(fresh / spent, step) if spent > 0 and fresh else "…"
         left = "" if over or not fresh else f", {(total - done) * spent / fresh:.0f} s left"
@@ -205,9 +220,24 @@ class Lines:
         self._losses = losses_text(line)
 
     def tell(self, line: str) -> None:
-        """Say it at once."""
-        self._told = time.monotonic()
-        print(f"  {line}", file=sys.stderr, flush=True)
+        """Say it with the next line, or by itself where none comes soon: an error that does is one line."""
+        self.say()
+        self._told, self._waiting = time.monotonic(), line
+        clock = self._clock = Timer(SOON, self.say)
+        clock.daemon = True
+        clock.start()
+
+    def say(self) -> None:
+        """Say what was told and waits to be said."""
+        waiting, self._waiting = self._waiting, ""
+        if self._clock:
+            self._clock.cancel()
+        if waiting:
+            print(f"  {waiting}", file=sys.stderr, flush=True)
+
+    def drop(self) -> None:
+        """Forget what was told and is not said yet."""
+        self._waiting = ""
 
     def finish(self) -> None:
         """Say that the last stage had nothing to do, where it told of no step."""

@@ -34,6 +34,7 @@ VERBS = [
     ("leaderboard",),
     ("check",),
     ("list",),
+    ("data", "init"),
     ("data", "show"),
     ("data", "verify"),
     ("data", "export"),
@@ -73,7 +74,8 @@ def result_of(task: str, name: str) -> dict[str, Any]:
 def test_run_prints_the_table_and_leaves_evidence(tiny_model: Path) -> None:
     done = muse("run", "--model", tiny_model, "--task", "village.yaml", "--data-dir", "data")
 
-    assert (done.exit_code, done.stderr) == (0, "")
+    asked = "  to answer: VerbMem Df 6, KnowMem Df 3, PrivLeak 6, KnowMem Dr 3; on cpu\n"
+    assert (done.exit_code, done.stderr) == (0, asked)
     assert re.search(r"^engine: hf \(.+\)$", done.stdout, re.MULTILINE)
     for title in ("model", "VerbMem Df ↓", "KnowMem Df ↓", "PrivLeak → 0", "KnowMem Dr ↑", "tiny"):
         assert title in done.stdout

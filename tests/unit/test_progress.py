@@ -2,12 +2,14 @@
 
 import io
 import re
+from contextlib import suppress
 
 import pytest
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from muse_eval import progress
+from muse_eval.errors import UserError
 from muse_eval.progress import Bars, Lines, Rate, Silence, display, rate_text
 
 
@@ -158,3 +160,31 @@ def test_a_bar_tells_a_slow_rate_in_seconds_a_step() -> None:
     for _ in range(3):
         bars.advance(step)
     assert str(Rate().render(bars.tasks[0])) == "26 s a step"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(UserError("no"), ""), (KeyboardInterrupt(), "  to answer: 3\n"), (None, "  to answer: 3\n")],
+)
+def test_an_error_that_comes_at_once_stays_one_line(
+    error: BaseException | None, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was about to be done need not be said where it was not begun; to whom stops it, it is."""
+    with suppress(UserError, KeyboardInterrupt), display() as shown:
+        shown.tell("to answer: 3")
+        if error is not None:
+            raise error
+    assert capsys.readouterr() == ("", said)
+
+
+def test_what_is_told_is_said_by_itself_where_nothing_comes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "SOON", 0.0)
+    with suppress(UserError), display() as shown:
+        shown.tell("to answer: 3")
+        while not (said := capsys.readouterr().err):
+            pass
+        raise UserError("late")
+    assert said == "  to answer: 3\n"
+    assert capsys.readouterr().err == ""
