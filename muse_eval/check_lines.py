@@ -66,6 +66,8 @@ def summary(report: Report) -> str:
     parts = [f"{number} {what}" for number, what in counts if number]
     if report.unlisted:
         parts.append(f"not in the baseline: {', '.join(report.unlisted)}")
+    if left_out == len(report.rows) > 0:
+        parts[0] = f"none of the baseline's {absent} runs was scored here (make demo scores some)"
     verdict = ("fine", "regression", "cannot tell")[report.exit_code]
     return f"{verdict}: {', '.join(parts) or 'nothing to compare'}"
 
