@@ -14,9 +14,10 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from muse_eval.errors import UserError, first_line
+from muse_eval.errors import Terminated, UserError, first_line
 from muse_eval.worker import Job, Outcome, Processes, score
 
 if TYPE_CHECKING:
@@ -82,11 +83,23 @@ def _cluster() -> Iterator[Any]:
             f"no Ray cluster can be used ({first_line(error)}); check RAY_ADDRESS, "
             "or unset it to use this machine"
         ) from None
+    asked: list[int] = []
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+        if callable(on_sigterm):
+            on_sigterm(number, frame)
+
     if threading.current_thread() is threading.main_thread():
         # Ray's own would end the process without a word.
-        signal.signal(signal.SIGTERM, on_sigterm)
+        signal.signal(signal.SIGTERM, terminate if callable(on_sigterm) else on_sigterm)
     try:
         yield ray
+    except KeyboardInterrupt:
+        # Whatever is raised while Ray waits comes out of it as Ctrl-C.
+        if asked:
+            raise Terminated from None
+        raise
     finally:
         ray.shutdown()
 
