@@ -57,7 +57,7 @@ def finetune(
     Example: `muse-eval finetune --role target --model meta-llama/Llama-2-7b-hf --task muse_news --out target`
     """
     from muse_eval.api import finetune as make
-    from muse_eval.progress import display
+    from muse_eval.progress import display, in_order
     from muse_eval.run import ignore
 
     with one_voice(), display(quiet or rank() > 0) as progress:
@@ -72,8 +72,8 @@ def finetune(
             keep_checkpoints=keep_checkpoints,
             progress=progress,
             log=progress.losses,
-            warn=ignore if rank() else warn,
-            note=ignore if rank() else note,
+            warn=ignore if rank() else in_order(progress, warn),
+            note=ignore if rank() else in_order(progress, note),
             tell=progress.tell,
             tokenizer=tokenizer,
             lr=lr,

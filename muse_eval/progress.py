@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from threading import Timer
 from typing import Any, Protocol
@@ -51,6 +51,9 @@ class Display(Protocol):
     def tell(self, line: str) -> None:
         """Tell what is about to be done, or what came of it."""
 
+    def say(self) -> None:
+        """Say what was told and waits to be said."""
+
 
 @contextmanager
 def display(quiet: bool = False) -> Iterator[Display]:
@@ -86,6 +89,19 @@ class Silence:
 
     def tell(self, line: str) -> None:
         """Say nothing."""
+
+    def say(self) -> None:
+        """Say nothing."""
+
+
+def in_order(shown: Display, speak: Callable[[str], None]) -> Callable[[str], None]:
+    """Return what speaks, but only after what was told before."""
+
+    def said(line: str) -> None:
+        shown.say()
+        speak(line)
+
+    return said
 
 
 def losses_text(line: Mapping[str, Any]) -> str:
@@ -164,6 +180,9 @@ class Bars:
     def tell(self, line: str) -> None:
         """Put it above the bars."""
         self._console.print(Text(f"  {line}", style="dim"))
+
+    def say(self) -> None:
+        """Nothing waits: what is told is there at once."""
 
     def _finish_stage(self) -> None:
         if self._stage is None:
