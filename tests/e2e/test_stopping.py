@@ -7,8 +7,11 @@ import sys
 import pytest
 
 CLOSING = """
-import os, sys, time
+import os, signal, sys, time
 from muse_eval import cli
+
+# Started in the background, a process would ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 class Closing:
     def __del__(self):
