@@ -14,7 +14,7 @@ from rich.table import Table
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.measure import Meter, resident
-from muse_eval.engines.scoring import CHUNK_ELEMENTS, MIN_CHUNK, score_texts
+from muse_eval.engines.hf.scoring import CHUNK_ELEMENTS, MIN_CHUNK, score_texts
 
 VOCABULARY = 131_072
 HIDDEN = 64

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from muse_eval.engines.hf import TransformersEngine
+from muse_eval.engines.hf.engine import TransformersEngine
 from muse_eval.engines.tokens import before_stop
 from muse_eval.types import Batches, Generate, Generation, Logprobs, TokenLogprobs
 

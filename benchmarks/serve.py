@@ -15,7 +15,7 @@ from urllib.request import urlopen
 
 import torch
 
-from muse_eval.engines.vllm_start import CPU_ENVIRONMENT
+from muse_eval.engines.vllm.start import CPU_ENVIRONMENT
 
 START_SECONDS = 300
 QUIET = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}

@@ -9,12 +9,12 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.shapes import SHAPES, Shape
-from muse_eval.config import RunConfig
+from muse_eval.config.task import RunConfig
 from muse_eval.engines.checkpoint import find_checkpoint
 from muse_eval.engines.loading import LoadOptions, load_model, load_tokenizer
 from muse_eval.mini import corpus
 from muse_eval.mini.tokenizer import train_tokenizer
-from muse_eval.plan import plan
+from muse_eval.scoring.plan import plan
 from muse_eval.types import Row, Splits
 
 PROMPT_TOKENS = 1_100

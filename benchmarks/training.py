@@ -44,9 +44,9 @@ class Line:
 def measure(method: str, model: Path, options: dict[str, Any]) -> Line:
     """Train for a few steps in this process."""
     from muse_eval.mini import corpus
-    from muse_eval.unlearning import output
     from muse_eval.unlearning.recipe import configure
-    from muse_eval.unlearning.train import unlearn
+    from muse_eval.unlearning.training import output
+    from muse_eval.unlearning.training.train import unlearn
 
     world = corpus.splits()
     count = options.pop("rows")

@@ -15,20 +15,10 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
+from muse_eval.config.params import aside
 from muse_eval.metrics.attacks import attack, statistics
-from muse_eval.params import aside
-from muse_eval.stats import TwoClasses, auc, relative_auc_interval
-from muse_eval.types import (
-    Answer,
-    Context,
-    Logprobs,
-    Metric,
-    Record,
-    Request,
-    Score,
-    Splits,
-    TokenLogprobs,
-)
+from muse_eval.statistics.intervals import TwoClasses, auc, relative_auc_interval
+from muse_eval.types import Answer, Context, Logprobs, Metric, Record, Request, Score, Splits, TokenLogprobs
 
 SATURATED = 0.01
 """An AUC within this distance of 0 or 1 is at its bound: fewer than 1 % of the pairs say otherwise."""

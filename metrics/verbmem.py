@@ -11,8 +11,8 @@ from typing import Annotated
 
 from pydantic import Field
 
+from muse_eval.config.params import aside
 from muse_eval.metrics.rouge import clean_up, mean_rouge, rouge
-from muse_eval.params import aside
 from muse_eval.types import (
     Answer,
     Context,

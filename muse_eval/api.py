@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from muse_eval import plugins
-from muse_eval.config import RunConfig, TaskSpec, build
-from muse_eval.data import Data, open_data
+from muse_eval.config.task import RunConfig, TaskSpec, build
+from muse_eval.config.workload import Workload, fitting_batch, learned
+from muse_eval.data.sources import MissingSplit, columns_of
+from muse_eval.data.splits import Data, open_data
 from muse_eval.errors import UserError, unknown_name
-from muse_eval.made import part
-from muse_eval.run import Note, Progress, ignore, run
-from muse_eval.sources import MissingSplit, columns_of
-from muse_eval.store import Warn
+from muse_eval.results.lineage import part
+from muse_eval.scoring.answers import Warn
+from muse_eval.scoring.run import Note, Progress, ignore, run
 from muse_eval.types import Result
-from muse_eval.workload import Workload, fitting_batch, learned
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -120,7 +120,7 @@ def unlearn(
     """
     from muse_eval.unlearning.objectives import uses_retain
     from muse_eval.unlearning.recipe import configure
-    from muse_eval.unlearning.train import unlearn as train
+    from muse_eval.unlearning.training.train import unlearn as train
 
     plugins.split_method(method)
     spec = plugins.task(task)
@@ -187,7 +187,7 @@ def finetune(
     Raises:
         UserError: something that the caller can mend, in one line.
     """
-    from muse_eval.unlearning.train import unlearn as train
+    from muse_eval.unlearning.training.train import unlearn as train
 
     if role not in ("target", "retrain"):
         raise unknown_name("role", role, ("target", "retrain"))
@@ -227,7 +227,7 @@ def _announce(role: str, chosen: Sequence[str], warn: Warn, note: Note, tell: No
 
 def _tell_what_was_learned(folder: Path, role: str, warn: Warn, tell: Note) -> None:
     """Tell how the loss of a fine-tuned model moved, and warn where it hardly did."""
-    from muse_eval.unlearning import output
+    from muse_eval.unlearning.training import output
 
     log = folder / output.LOG
     moved = learned(output.read_log(log)) if log.is_file() else None
@@ -247,7 +247,7 @@ def _finetuning(
 ) -> tuple[UnlearnConfig, list[str]]:
     """Return how a model is fine-tuned, and a line for each value that neither task nor options set."""
     from muse_eval.unlearning.recipe import configure
-    from muse_eval.unlearning.start import count_rows
+    from muse_eval.unlearning.training.start import count_rows
 
     known = spec.finetune.model_dump(exclude={"target", "retrain"}, exclude_none=True)
     known |= {"rows": spec.unlearn.rows, "max_len": spec.unlearn.max_len}
@@ -269,7 +269,7 @@ def _finetuning(
 
 def _former_batch(out: Path) -> int | None:
     """Return the batch that a folder was made with, or begun: what was not set stays what it was then."""
-    from muse_eval.unlearning import output
+    from muse_eval.unlearning.training import output
 
     recipe = output.read_card(out) or output.read_json(output.partial(out) / output.RECIPE) or {}
     found = part(recipe, "training").get("batch_size")

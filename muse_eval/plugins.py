@@ -12,9 +12,9 @@ from typing import Any
 
 import yaml
 
-from muse_eval.config import ColumnSpec, PresetSpec, TaskSpec, parse_params, parse_task, read_text
+from muse_eval.config.task import ColumnSpec, PresetSpec, TaskSpec, parse_params, parse_task, read_text
+from muse_eval.data.sources import columns_of
 from muse_eval.errors import UserError, first_line, unknown_name
-from muse_eval.sources import columns_of
 from muse_eval.types import AnyMethod, LogitMixture, Metric
 
 RETAIN_TERMS = {"gdr": "nll", "klr": "kl"}

@@ -13,7 +13,7 @@ import muse_eval
 from muse_eval import plugins
 from muse_eval.types import AnyMethod
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 SETUPTOOLS = PYPROJECT["tool"]["setuptools"]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

@@ -9,11 +9,11 @@ import pytest
 import yaml
 
 from muse_eval import plugins
+from muse_eval.data.sources import columns_of
 from muse_eval.errors import UserError
-from muse_eval.sources import columns_of
 from muse_eval.types import AnyMethod, Metric
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 def test_metrics_are_the_files_that_define_one() -> None:

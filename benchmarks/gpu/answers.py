@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from benchmarks.gpu.words import draw, ids
-from muse_eval.engines.hf import TransformersEngine
+from muse_eval.engines.hf.engine import TransformersEngine
 from muse_eval.types import Generate, Logprobs
 
 TOLERANCE = 1e-4

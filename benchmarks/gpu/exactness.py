@@ -36,7 +36,7 @@ from benchmarks.gpu.answers import (
 from benchmarks.gpu.job import Job, Row, Rows
 from benchmarks.gpu.memory import release
 from benchmarks.gpu.words import SPECIAL, word_tokenizer
-from muse_eval.engines.hf import TransformersEngine
+from muse_eval.engines.hf.engine import TransformersEngine
 from muse_eval.engines.loading import has_soft_caps
 
 COLUMNS = {

@@ -9,10 +9,10 @@ from transformers import PreTrainedTokenizerBase
 from benchmarks.gpu.job import Job
 from benchmarks.gpu.words import draw, word_tokenizer
 from benchmarks.subject import CONTEXT
-from muse_eval.config import RunConfig
+from muse_eval.config.task import RunConfig
 from muse_eval.metrics.knowmem import STOP
 from muse_eval.mini.tokenizer import train_tokenizer
-from muse_eval.plan import plan
+from muse_eval.scoring.plan import plan
 from muse_eval.types import Generate, Logprobs, Truncate
 
 Ask = Generate | Logprobs

@@ -23,7 +23,7 @@ from benchmarks.plain import OneAtATime
 from benchmarks.shapes import Shape
 from benchmarks.subject import make_llama
 from muse_eval.engines.checkpoint import find_checkpoint
-from muse_eval.engines.hf import TransformersEngine
+from muse_eval.engines.hf.engine import TransformersEngine
 from muse_eval.engines.loading import LoadOptions, load_model
 from muse_eval.types import Generate, Logprobs
 

@@ -25,7 +25,7 @@ from benchmarks.gpu.words import SPECIAL, draw, word_tokenizer
 from benchmarks.shapes import Shape
 from benchmarks.subject import make_llama
 from muse_eval.unlearning.recipe import configure
-from muse_eval.unlearning.train import unlearn
+from muse_eval.unlearning.training.train import unlearn
 
 COLUMNS = {
     "what": "",

@@ -21,9 +21,9 @@ import yaml
 
 from benchmarks.small import search, subset, table, work
 from muse_eval import plugins
-from muse_eval.config import TaskSpec
+from muse_eval.config.task import TaskSpec
+from muse_eval.data.sources import LocalFolder
 from muse_eval.errors import UserError
-from muse_eval.sources import LocalFolder
 
 SETTINGS = Path(__file__).with_name("settings.yaml")
 DATA = """\

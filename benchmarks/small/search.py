@@ -19,9 +19,9 @@ from typing import Any
 from benchmarks.small.work import MADE, Work, score, tell
 from muse_eval import plugins
 from muse_eval.api import unlearn
-from muse_eval.epochs import models_by_epoch
 from muse_eval.errors import UserError
-from muse_eval.unlearning import output
+from muse_eval.pipelines.epochs import models_by_epoch
+from muse_eval.unlearning.training import output
 
 COLUMN = "verbmem_f"
 

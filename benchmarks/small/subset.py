@@ -24,9 +24,9 @@ import yaml
 
 from benchmarks.small.match import Answered, Rarity, answered, cut, holds
 from benchmarks.small.work import RETAIN
-from muse_eval.config import TaskSpec
+from muse_eval.config.task import TaskSpec
+from muse_eval.data.sources import MissingSplit, Source, columns_of
 from muse_eval.errors import UserError
-from muse_eval.sources import MissingSplit, Source, columns_of
 
 STAND_INS = ("sust/forget_4", "sust/forget_3")
 CARDS = 3

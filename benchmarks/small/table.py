@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from benchmarks.small.work import MADE, Work
 from muse_eval import plugins
-from muse_eval.cli_table import print_table
-from muse_eval.leaderboard import grid, grid_markdown, headings, rows, to_csv
-from muse_eval.results import run_folder
-from muse_eval.unlearning import output
+from muse_eval.cli.table import print_table
+from muse_eval.results.runs import run_folder
+from muse_eval.results.tables import grid, grid_markdown, headings, rows, to_csv
+from muse_eval.unlearning.training import output
 
 
 def show(work: Work, names: Sequence[str], notes: Sequence[str]) -> None:

@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 from muse_eval import plugins
 from muse_eval.api import finetune, unlearn
-from muse_eval.config import RunConfig, build
-from muse_eval.results import StoredResult, load, run_folder
-from muse_eval.run import run
-from muse_eval.sources import LocalFolder
-from muse_eval.unlearning import output
+from muse_eval.config.task import RunConfig, build
+from muse_eval.data.sources import LocalFolder
+from muse_eval.results.runs import StoredResult, load, run_folder
+from muse_eval.scoring.run import run
+from muse_eval.unlearning.training import output
 
 METHODS = tuple(f"{loss}{term}" for loss in ("ga", "npo", "simnpo") for term in ("", "_gdr", "_klr"))
 METHODS += ("rmu", "task_vector")

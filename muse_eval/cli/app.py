@@ -12,17 +12,8 @@ import typer
 from typer.core import TyperGroup
 
 import muse_eval
-from muse_eval import (
-    cli_data,
-    cli_finetune,
-    cli_lists,
-    cli_pipeline,
-    cli_show,
-    cli_sweep,
-    cli_tune,
-    cli_unlearn,
-)
-from muse_eval.cli_options import (
+from muse_eval.cli import data, finetune, lists, pipeline, show, sweep, tune, unlearn
+from muse_eval.cli.options import (
     BaseUrlOption,
     CodeOption,
     DataOption,
@@ -42,8 +33,8 @@ from muse_eval.cli_options import (
     split,
     warn,
 )
-from muse_eval.cli_table import print_table
-from muse_eval.cli_unlearn import several
+from muse_eval.cli.table import print_table
+from muse_eval.cli.unlearn import several
 from muse_eval.errors import Terminated, UserError, unknown_name
 
 
@@ -122,10 +113,10 @@ def run(
 
     Example: `muse-eval run --model OPTML-Group/SimNPO-MUSE-Books-iclm-7b`
     """
-    from muse_eval.config import RunConfig, build, parse_settings
+    from muse_eval.config.task import RunConfig, build, parse_settings
     from muse_eval.progress import display
-    from muse_eval.run import ignore
-    from muse_eval.run import run as score
+    from muse_eval.scoring.run import ignore
+    from muse_eval.scoring.run import run as score
 
     config = build(
         RunConfig,
@@ -184,9 +175,9 @@ def leaderboard(
 
     Example: `muse-eval leaderboard --format md --published results/project/published.csv --out -`
     """
-    from muse_eval.leaderboard import rows, to_csv, to_markdown
-    from muse_eval.replaced import replaced
-    from muse_eval.results import load_all, load_published, write_files
+    from muse_eval.results.replaced import replaced
+    from muse_eval.results.runs import load_all, load_published, write_files
+    from muse_eval.results.tables import rows, to_csv, to_markdown
 
     if form not in ("csv", "md"):
         raise unknown_name("format", form, ("csv", "md"))
@@ -210,7 +201,7 @@ def leaderboard(
 
 def _located(path: Path) -> Path:
     """Return where a file lies that the project has one of as well, and say so where it is the project's."""
-    from muse_eval.project_files import locate
+    from muse_eval.results.project_files import locate
 
     found = locate(path)
     if found != path:
@@ -240,10 +231,10 @@ def check(
 
     Example: `muse-eval check --baseline results/project/baseline.json`
     """
-    from muse_eval import check as checking
-    from muse_eval import check_lines as reading
-    from muse_eval.project_files import locate
-    from muse_eval.results import load_all, write_files
+    from muse_eval.results import gate as checking
+    from muse_eval.results import gate_lines as reading
+    from muse_eval.results.project_files import locate
+    from muse_eval.results.runs import load_all, write_files
 
     found = load_all(results, warn)
     if update:
@@ -269,15 +260,15 @@ def check(
     raise typer.Exit(report.exit_code)
 
 
-app.command()(cli_finetune.finetune)
-app.command()(cli_unlearn.unlearn)
-app.command()(cli_pipeline.pipeline)
-app.command()(cli_sweep.sweep)
-app.command()(cli_tune.tune)
-app.command()(cli_show.show)
-app.command("list")(cli_lists.list_things)
-app.add_typer(cli_data.data_app, name="data")
-app.add_typer(cli_lists.cache_app, name="cache")
+app.command()(finetune.finetune)
+app.command()(unlearn.unlearn)
+app.command()(pipeline.pipeline)
+app.command()(sweep.sweep)
+app.command()(tune.tune)
+app.command()(show.show)
+app.command("list")(lists.list_things)
+app.add_typer(data.data_app, name="data")
+app.add_typer(lists.cache_app, name="cache")
 
 
 def main() -> None:

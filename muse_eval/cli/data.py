@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from muse_eval.cli_data_init import init
-from muse_eval.cli_lists import print_columns
-from muse_eval.cli_options import DataOption, JsonOption, warn
-from muse_eval.config import Spec
+from muse_eval.cli.data_init import init
+from muse_eval.cli.lists import print_columns
+from muse_eval.cli.options import DataOption, JsonOption, warn
+from muse_eval.config.task import Spec
 from muse_eval.errors import UserError
 
 data_app = typer.Typer(no_args_is_help=True, help="Look at a task's data, check it, copy it, make it.")
@@ -21,7 +21,7 @@ TaskName = Annotated[str, typer.Option(help="Task name or YAML file.")]
 
 def _open(task: str, data_dir: Path | None) -> Any:
     from muse_eval import plugins
-    from muse_eval.data import open_data
+    from muse_eval.data.splits import open_data
 
     spec = plugins.task(task)
     return spec, open_data(spec, data_dir)
@@ -88,15 +88,16 @@ def verify(
 
     Example: `muse-eval data verify --task muse_news --data-dir data/news --tokenizer models/target`
     """
-    from muse_eval import lengths, suspicions
-    from muse_eval.data import verify as compare
+    from muse_eval.data import verify
+    from muse_eval.data.splits import verify as compare
+    from muse_eval.scoring import lengths
 
     spec, data = _open(task, data_dir)
     tokens = None if tokenizer is None else lengths.load(tokenizer)
     verdicts = compare(spec, data)
-    splits = suspicions.read(spec, data)
-    shifts = suspicions.differences(spec, splits)
-    found = suspicions.examine(spec, splits, shifts)
+    splits = verify.read(spec, data)
+    shifts = verify.differences(spec, splits)
+    found = verify.examine(spec, splits, shifts)
     counted: tuple[lengths.Length, ...] = ()
     if tokens is not None:
         counted, unfit = lengths.measure(spec, splits, tokens)
@@ -143,7 +144,7 @@ def export(
 
     Example: `muse-eval data export --task muse_mini --out data/mini`
     """
-    from muse_eval.data import export as write
+    from muse_eval.data.splits import export as write
 
     _, data = _open(task, data_dir)
     written = write(data, _names(data, data_dir), out)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from muse_eval.cli_options import (
+from muse_eval.cli.options import (
     CheckpointingOption,
     CodeOption,
     DataOption,
@@ -22,7 +22,7 @@ from muse_eval.cli_options import (
     split,
     warn,
 )
-from muse_eval.cli_unlearn import leave, one_voice, rank
+from muse_eval.cli.unlearn import leave, one_voice, rank
 
 
 def finetune(
@@ -58,7 +58,7 @@ def finetune(
     """
     from muse_eval.api import finetune as make
     from muse_eval.progress import display, in_order
-    from muse_eval.run import ignore
+    from muse_eval.scoring.run import ignore
 
     with one_voice(), display(quiet or rank() > 0) as progress:
         made = make(

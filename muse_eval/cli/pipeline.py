@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from muse_eval.cli_options import (
+from muse_eval.cli.options import (
     CheckpointingOption,
     CodeOption,
     DataOption,
@@ -21,11 +21,11 @@ from muse_eval.cli_options import (
     split,
     warn,
 )
-from muse_eval.cli_table import console, print_table
+from muse_eval.cli.table import console, print_table
 from muse_eval.errors import UserError
 
 if TYPE_CHECKING:
-    from muse_eval.pipeline_config import PipelineConfig
+    from muse_eval.pipelines.config import PipelineConfig
 
 
 def pipeline(
@@ -98,10 +98,10 @@ def pipeline(
 
     Example: `muse-eval pipeline --task muse_mini --methods simnpo_gdr,npo_gdr --select paper`
     """
-    from muse_eval.config import build, parse_settings
-    from muse_eval.pipeline import pipeline as whole
-    from muse_eval.pipeline_config import METHODS, PipelineConfig
-    from muse_eval.pipeline_config import check as check_pipeline
+    from muse_eval.config.task import build, parse_settings
+    from muse_eval.pipelines.config import METHODS, PipelineConfig
+    from muse_eval.pipelines.config import check as check_pipeline
+    from muse_eval.pipelines.stages import pipeline as whole
     from muse_eval.progress import display
 
     configs = [
@@ -185,10 +185,10 @@ def _seeds(task: str, seeds: str | None) -> list[tuple[str, int | None]]:
 def _print_over_seeds(configs: list["PipelineConfig"], folders: list[list[Path]]) -> None:
     """Print the means over several pipelines, of as many worlds or training seeds."""
     from muse_eval import plugins
-    from muse_eval.leaderboard import RunRow, draw, headings, rows
-    from muse_eval.pipeline_config import run_names
-    from muse_eval.results import REFERENCES, load
-    from muse_eval.seeds import of_one_seed, over_seeds
+    from muse_eval.pipelines.config import run_names
+    from muse_eval.results.runs import REFERENCES, load
+    from muse_eval.results.seeds import of_one_seed, over_seeds
+    from muse_eval.results.tables import RunRow, draw, headings, rows
 
     found: list[RunRow] = []
     shared: list[RunRow] = []
@@ -206,11 +206,11 @@ def _print_over_seeds(configs: list["PipelineConfig"], folders: list[list[Path]]
 def _print(config: "PipelineConfig", folders: list[Path]) -> None:
     """Print a pipeline's table, and where its CSV files and figures are."""
     from muse_eval import plugins
-    from muse_eval.epochs import CSV, FIGURE
-    from muse_eval.folds import collect, table
-    from muse_eval.leaderboard import draw
-    from muse_eval.pipeline_config import other_seed
-    from muse_eval.results import load
+    from muse_eval.pipelines.config import other_seed
+    from muse_eval.pipelines.epochs import CSV, FIGURE
+    from muse_eval.results.forget_sets import collect, table
+    from muse_eval.results.runs import load
+    from muse_eval.results.tables import draw
 
     spec = plugins.task(config.task)
     if spec.folds is None:

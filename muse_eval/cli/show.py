@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from muse_eval.cli_options import JsonOption, ResultsOption, split
+from muse_eval.cli.options import JsonOption, ResultsOption, split
 
 WORST, WORST_OF_EACH = 10, 3
 """Examples shown of the columns that are named, and of each column where none is."""
@@ -35,9 +35,9 @@ def show(
 
     Example: `muse-eval show muse_mini/simnpo_gdr --column verbmem_f --worst 10`
     """
-    from muse_eval import evidence
     from muse_eval.errors import UserError
-    from muse_eval.results import load, load_records
+    from muse_eval.results import evidence
+    from muse_eval.results.runs import load, load_records
 
     folder = evidence.find_run(results, run)
     stored = load(folder)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from muse_eval.cli_options import (
+from muse_eval.cli.options import (
     CodeOption,
     DataOption,
     JsonOption,
@@ -25,10 +25,10 @@ from muse_eval.cli_options import (
     split,
     warn,
 )
-from muse_eval.cli_table import print_table
+from muse_eval.cli.table import print_table
 
 if TYPE_CHECKING:
-    from muse_eval.worker import Outcome
+    from muse_eval.sweeps.worker import Outcome
 
 
 def sweep(
@@ -73,11 +73,11 @@ def sweep(
 
     Example: `muse-eval sweep 'checkpoints/*' best=owner/name@revision --task muse_books --jobs 2`
     """
-    from muse_eval.config import RunConfig, build, parse_settings
+    from muse_eval.config.task import RunConfig, build, parse_settings
     from muse_eval.progress import display
-    from muse_eval.run import ignore
-    from muse_eval.sweep import sweep as score
-    from muse_eval.sweep_list import read_models
+    from muse_eval.scoring.run import ignore
+    from muse_eval.sweeps.local import sweep as score
+    from muse_eval.sweeps.models import read_models
 
     configs = [
         build(

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
 def print_table(folders: list[Path]) -> None:
     """Print runs as a table in the published shape."""
-    from muse_eval.leaderboard import draw, grid, headings, rows, title
-    from muse_eval.results import load
+    from muse_eval.results.runs import load
+    from muse_eval.results.tables import draw, grid, headings, rows, title
 
     found = rows(stored for folder in folders if (stored := load(folder)) is not None)
     columns = headings(found[0]["task"], found)

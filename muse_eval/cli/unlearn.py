@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from muse_eval.cli_options import (
+from muse_eval.cli.options import (
     CheckpointingOption,
     CodeOption,
     DataOption,
@@ -76,9 +76,9 @@ def unlearn(
     --out simnpo-books`
     """
     from muse_eval.api import unlearn as make
-    from muse_eval.config import parse_pairs
+    from muse_eval.config.task import parse_pairs
     from muse_eval.progress import display
-    from muse_eval.run import ignore
+    from muse_eval.scoring.run import ignore
 
     short = {name: value for name, value in {"beta": beta, "gamma": gamma}.items() if value is not None}
     params = parse_pairs(settings or [], "NAME=VALUE")
@@ -133,7 +133,7 @@ def rank() -> int:
 def leave() -> None:
     """End the processes' ties, where there are several."""
     if several():
-        from muse_eval.unlearning import processes
+        from muse_eval.unlearning.training import processes
 
         processes.leave()
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from muse_eval.config import TaskSpec
+from muse_eval.config.task import TaskSpec
 from muse_eval.errors import UserError, unknown_name
 
 ENGINE = "engine"

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from muse_eval.config.keys import Fields, unknown_key
 from muse_eval.errors import UserError, unknown_name
-from muse_eval.keys import Fields, unknown_key
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from muse_eval.config import ColumnSpec
+from muse_eval.config.task import ColumnSpec
+from muse_eval.data.overlap import normal, words
 from muse_eval.errors import listed
-from muse_eval.passages import normal, words
 from muse_eval.types import Row
 
 WORDS_PER_TOKEN = 0.5

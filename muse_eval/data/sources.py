@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from muse_eval.config import DataSpec
+from muse_eval.config.task import DataSpec
 from muse_eval.errors import UserError, first_line, unknown_name
 
 OLDER_NAMES = {

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from muse_eval.config import SplitFingerprint, TaskSpec, fingerprint
+from muse_eval.config.task import SplitFingerprint, TaskSpec, fingerprint
+from muse_eval.data.sources import BuiltinWorld, Hub, LocalFolder, MissingSplit, Source, columns_of
 from muse_eval.errors import UserError, listed
-from muse_eval.sources import BuiltinWorld, Hub, LocalFolder, MissingSplit, Source, columns_of
 from muse_eval.types import Row, Splits
 
 SCORED = ("knowmem", "verbmem", "privleak")

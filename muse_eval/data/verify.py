@@ -5,15 +5,16 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from muse_eval import example_checks, plugins
-from muse_eval.config import ColumnSpec, TaskSpec
-from muse_eval.data import Data, Split
+from muse_eval import plugins
+from muse_eval.config.task import ColumnSpec, TaskSpec
+from muse_eval.data import examples
+from muse_eval.data.examples import Suspicion
+from muse_eval.data.model_free import Told, told_by_length, told_by_words
+from muse_eval.data.overlap import ANCHOR, Match, Passages, Place, normal, repeats, shared, strangers
+from muse_eval.data.sides import Rows, compared, forget_side, roles, sides
+from muse_eval.data.sources import MissingSplit, columns_of
+from muse_eval.data.splits import Data, Split
 from muse_eval.errors import listed
-from muse_eval.example_checks import Suspicion
-from muse_eval.passages import ANCHOR, Match, Passages, Place, normal, repeats, shared, strangers
-from muse_eval.shift import Told, told_by_length, told_by_words
-from muse_eval.sides import Rows, compared, forget_side, roles, sides
-from muse_eval.sources import MissingSplit, columns_of
 from muse_eval.types import Metric
 
 FEW = 20
@@ -109,7 +110,7 @@ def examine(task: TaskSpec, splits: Rows, shifts: Iterable[Shift] = ()) -> tuple
     ]
     for spec, metric, params in columns.values():
         found += _few(spec, metric, params, splits)
-        found += example_checks.check(spec, params, splits)
+        found += examples.check(spec, params, splits)
     found += [suspicion for shift in shifts for suspicion in _told_apart(shift)]
     return tuple(dict.fromkeys(found))
 

@@ -7,7 +7,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from muse_eval.config import HubRef, parse_params
+from muse_eval.config.task import HubRef, parse_params
 from muse_eval.engines.settings import HfSettings, ServerSettings, VllmSettings
 from muse_eval.errors import UserError, unknown_name
 from muse_eval.types import Engine, Request
@@ -172,11 +172,11 @@ def open_engine(
         UserError: the model or its tokenizer will not do.
     """
     if choice.name == "server":
-        from muse_eval.engines.server import open_server
+        from muse_eval.engines.server.engine import open_server
 
         return open_server(source, choice.settings, asks)
     from muse_eval.engines.checkpoint import find_checkpoint
-    from muse_eval.engines.hf import TransformersEngine
+    from muse_eval.engines.hf.engine import TransformersEngine
     from muse_eval.engines.loading import LoadOptions, load_tokenizer
 
     settings = choice.settings
@@ -198,8 +198,8 @@ def open_engine(
     )
     tokenizer = load_tokenizer(found, source.tokenizer, source.fallbacks, source.trust_remote_code)
     if choice.name == "vllm":
-        from muse_eval.engines.vllm import VllmEngine
-        from muse_eval.engines.vllm_start import unfit
+        from muse_eval.engines.vllm.engine import VllmEngine
+        from muse_eval.engines.vllm.start import unfit
 
         reason = unfit(found, options) if choice.automatic else None
         if reason is None:

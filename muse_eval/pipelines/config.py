@@ -6,14 +6,14 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from muse_eval import plugins
-from muse_eval.config import Positive, PositiveInt, RunConfig, Spec, TaskSpec, build, parse_params
+from muse_eval.config.groups import ENGINE, scored_groups
+from muse_eval.config.task import Positive, PositiveInt, RunConfig, Spec, TaskSpec, build, parse_params
+from muse_eval.data.sources import columns_of
 from muse_eval.errors import UserError, unknown_name
-from muse_eval.groups import ENGINE, scored_groups
-from muse_eval.plan import plan
-from muse_eval.results import run_folder
-from muse_eval.run import check_writable
-from muse_eval.selection import check_rule
-from muse_eval.sources import columns_of
+from muse_eval.results.runs import run_folder
+from muse_eval.results.selection import check_rule
+from muse_eval.scoring.plan import plan
+from muse_eval.scoring.run import check_writable
 from muse_eval.unlearning.recipe import UnlearnConfig, configure
 
 METHODS = ("ga", "npo", "simnpo", "ga_gdr", "npo_gdr", "simnpo_gdr")

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from muse_eval.errors import UserError
-from muse_eval.made import Epoch, Made, but_the_checkpoint
-from muse_eval.results import StoredResult, load, write_files
-from muse_eval.selection import select, selectable
-from muse_eval.trajectory import Trajectory, scores, to_csv
-from muse_eval.unlearning import output
+from muse_eval.results.lineage import Epoch, Made, but_the_checkpoint
+from muse_eval.results.runs import StoredResult, load, write_files
+from muse_eval.results.selection import select, selectable
+from muse_eval.results.trajectory import Trajectory, scores, to_csv
+from muse_eval.unlearning.training import output
 
 EPOCHS = "epochs"
 CSV, FIGURE = "trajectory.csv", "trajectory.png"
@@ -139,7 +139,7 @@ def write(folder: Path, trajectory: Trajectory) -> None:
     table, figure = folder / CSV, folder / FIGURE
     if table.is_file() and figure.is_file() and table.read_text(encoding="utf-8") == text:
         return
-    from muse_eval.figures import draw_trajectory
+    from muse_eval.results.figures import draw_trajectory
 
     write_files(folder, {FIGURE: draw_trajectory(trajectory), CSV: text})
 

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from muse_eval import plugins
-from muse_eval.config import TaskSpec
-from muse_eval.pipeline_config import PipelineConfig, configured, run_names
-from muse_eval.run import nearest
-from muse_eval.unlearning import output
+from muse_eval.config.task import TaskSpec
+from muse_eval.pipelines.config import PipelineConfig, configured, run_names
+from muse_eval.scoring.run import nearest
+from muse_eval.unlearning.training import output
 
 MOST = 1_000_000_000
 """Bytes that all epochs of a pipeline may take together to be kept unasked …"""

@@ -8,20 +8,20 @@ from typing import Any
 
 from muse_eval import plugins
 from muse_eval.api import unlearn
-from muse_eval.config import TaskSpec
-from muse_eval.data import Data, open_data
-from muse_eval.epochs import Choice, drop_other, select_epoch
+from muse_eval.config.task import TaskSpec
+from muse_eval.data.splits import Data, open_data
 from muse_eval.errors import UserError
-from muse_eval.folds import FoldRuns, collect, to_csv
-from muse_eval.keeping import can_keep, forecast, is_cheap, space
-from muse_eval.made import Fold, Made
-from muse_eval.pipeline_config import PipelineConfig, check, method_params, other_seed, run_config, run_name
-from muse_eval.results import StoredResult, load, run_folder, write_files
-from muse_eval.run import Note, Progress, ignore, run
-from muse_eval.selection import check_retrain
-from muse_eval.store import Warn
-from muse_eval.trajectory import scores
-from muse_eval.unlearning import output
+from muse_eval.pipelines.config import PipelineConfig, check, method_params, other_seed, run_config, run_name
+from muse_eval.pipelines.epochs import Choice, drop_other, select_epoch
+from muse_eval.pipelines.keeping import can_keep, forecast, is_cheap, space
+from muse_eval.results.forget_sets import FoldRuns, collect, to_csv
+from muse_eval.results.lineage import Fold, Made
+from muse_eval.results.runs import StoredResult, load, run_folder, write_files
+from muse_eval.results.selection import check_retrain
+from muse_eval.results.trajectory import scores
+from muse_eval.scoring.answers import Warn
+from muse_eval.scoring.run import Note, Progress, ignore, run
+from muse_eval.unlearning.training import output
 
 Log = Callable[[Mapping[str, Any]], None]
 """Called with each optimiser step's line of ``log.jsonl``."""
@@ -201,7 +201,7 @@ def write_folds(runs: FoldRuns, folder: Path) -> None:
     text, table, figure = to_csv(runs), folder / f"{runs.file}.csv", folder / f"{runs.file}.png"
     if table.is_file() and figure.is_file() and table.read_text(encoding="utf-8") == text:
         return
-    from muse_eval.figures import draw_folds
+    from muse_eval.results.figures import draw_folds
 
     write_files(folder, {figure.name: draw_folds(runs), table.name: text})
 

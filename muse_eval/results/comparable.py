@@ -5,14 +5,14 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from muse_eval import plugins
-from muse_eval.config import canonical_json
+from muse_eval.config.params import deciding, departures
+from muse_eval.config.task import canonical_json
 from muse_eval.errors import UserError
-from muse_eval.made import part
-from muse_eval.params import deciding, departures
-from muse_eval.results import REFERENCES, StoredResult
+from muse_eval.results.lineage import part
+from muse_eval.results.runs import REFERENCES, StoredResult
 
 if TYPE_CHECKING:
-    from muse_eval.leaderboard import Goal, RunRow
+    from muse_eval.results.tables import Goal, RunRow
 
 MISFITS = ("answer-space", "no-answer-space", "unanswered")
 """Flags under which the target's or the retrain model's column shows nothing of forgetting."""

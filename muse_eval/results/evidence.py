@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from muse_eval.errors import UserError, unknown_name
-from muse_eval.leaderboard import ARROWS, Goal, Heading, PlainHeading, stored_headings, task_spec
-from muse_eval.made import part
 from muse_eval.printable import one_line, printable
-from muse_eval.results import RECORDS, RESULT, StoredColumn, StoredResult
+from muse_eval.results.lineage import part
+from muse_eval.results.runs import RECORDS, RESULT, StoredColumn, StoredResult
+from muse_eval.results.tables import ARROWS, Goal, Heading, PlainHeading, stored_headings, task_spec
 from muse_eval.types import Record, Row
 
 GIVEN = ("prompt", "question", "text")

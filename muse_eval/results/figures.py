@@ -8,11 +8,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from muse_eval.folds import FoldRun, FoldRuns
-from muse_eval.leaderboard import ARROWS, Heading, headings, rows
-from muse_eval.made import Fold
-from muse_eval.results import StoredResult
-from muse_eval.trajectory import Trajectory
+from muse_eval.results.forget_sets import FoldRun, FoldRuns
+from muse_eval.results.lineage import Fold
+from muse_eval.results.runs import StoredResult
+from muse_eval.results.tables import ARROWS, Heading, headings, rows
+from muse_eval.results.trajectory import Trajectory
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

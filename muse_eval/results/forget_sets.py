@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from muse_eval.config import FoldsSpec, TaskSpec
-from muse_eval.leaderboard import Cell, Grid, RunRow, grid, headings, rows
-from muse_eval.made import Fold
-from muse_eval.results import REFERENCES, StoredResult
-from muse_eval.trajectory import cells, csv_text
+from muse_eval.config.task import FoldsSpec, TaskSpec
+from muse_eval.results.lineage import Fold
+from muse_eval.results.runs import REFERENCES, StoredResult
+from muse_eval.results.tables import Cell, Grid, RunRow, grid, headings, rows
+from muse_eval.results.trajectory import cells, csv_text
 
 FILES = {"nested": "scalability", "sequential": "sustainability"}
 """What a task's CSV and figure are called, by the mode of its folds."""

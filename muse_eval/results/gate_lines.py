@@ -4,8 +4,8 @@ from dataclasses import asdict
 from itertools import groupby
 from typing import Any
 
-from muse_eval.check import Comparison, Report, points
 from muse_eval.errors import listed
+from muse_eval.results.gate import Comparison, Report, points
 
 
 def lines(report: Report) -> list[str]:

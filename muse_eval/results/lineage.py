@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from muse_eval.config import fingerprint
-from muse_eval.selection import Selection, explain
+from muse_eval.config.task import fingerprint
+from muse_eval.results.selection import Selection, explain
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from muse_eval.composites import COLUMNS, COMPOSITES, composite
 from muse_eval.errors import UserError, unknown_name
+from muse_eval.results.composites import COLUMNS, COMPOSITES, composite
 
 Scores = Mapping[str, float | None]
 """Column to value in percent; None where it is undefined."""

@@ -7,12 +7,12 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Literal, Protocol, TypedDict
 
 from muse_eval import plugins
-from muse_eval.comparable import asked, is_best, misfits
-from muse_eval.config import TaskSpec
+from muse_eval.config.task import TaskSpec
 from muse_eval.errors import UserError
-from muse_eval.made import part
 from muse_eval.printable import one_line
-from muse_eval.results import REFERENCES, StoredColumn, StoredResult
+from muse_eval.results.comparable import asked, is_best, misfits
+from muse_eval.results.lineage import part
+from muse_eval.results.runs import REFERENCES, StoredColumn, StoredResult
 
 if TYPE_CHECKING:
     from rich.table import Table

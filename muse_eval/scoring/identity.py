@@ -4,18 +4,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from muse_eval import provenance, results
-from muse_eval.comparable import params_kind
-from muse_eval.config import RunConfig, fingerprint
-from muse_eval.differences import differences, joined
+from muse_eval import provenance
+from muse_eval.config.differences import differences, joined
+from muse_eval.config.params import filled, stated
+from muse_eval.config.task import RunConfig, fingerprint
 from muse_eval.errors import UserError
-from muse_eval.made import Made, part, reselected
-from muse_eval.params import filled, stated
-from muse_eval.plan import Plan
-from muse_eval.store import Warn
+from muse_eval.results import runs
+from muse_eval.results.comparable import params_kind
+from muse_eval.results.lineage import Made, part, reselected
+from muse_eval.scoring.answers import Warn
+from muse_eval.scoring.plan import Plan
 from muse_eval.types import Engine
 
-SCORING_CODE = ("*.py", "metrics/*.py", "engines/*.py")
+SCORING_CODE = ("*.py", "*/*.py", "*/*/*.py")
 """What a stored result must have been made by to be taken for a new one."""
 UNSCORED = {"base", "unlearn", "finetune", "folds", "models", "fingerprints"}
 """Fields of a task that change no score."""
@@ -79,18 +80,18 @@ def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return fingerprint(identity(one)) == fingerprint(identity(other))
 
 
-def stored(folder: Path, warn: Warn) -> results.StoredResult | None:
+def stored(folder: Path, warn: Warn) -> runs.StoredResult | None:
     """Return the result that a run's folder holds; a damaged one is told, and counts for none."""
     try:
-        return results.load(folder)
-    except results.CorruptResult as error:
+        return runs.load(folder)
+    except runs.CorruptResult as error:
         warn(f"{error}; it is replaced")
         return None
 
 
 def settle(
     folder: Path,
-    there: results.StoredResult | None,
+    there: runs.StoredResult | None,
     asked: Mapping[str, Any],
     made: Made | None,
     overwrite: bool,
@@ -116,7 +117,7 @@ def settle(
     return wanted, notes
 
 
-def _other(folder: Path, there: results.StoredResult, wanted: Mapping[str, Any]) -> UserError:
+def _other(folder: Path, there: runs.StoredResult, wanted: Mapping[str, Any]) -> UserError:
     """Return the refusal of a run's folder that holds another run: what differs, then and now."""
     changed = _changes(identity(there.config), identity(wanted))
     hint = ""
@@ -173,7 +174,7 @@ def origin(engine: Engine, retrain: Engine | None) -> dict[str, Any]:
     }
 
 
-def holds(there: results.StoredResult, settings: Mapping[str, Any], origin: Mapping[str, Any]) -> bool:
+def holds(there: runs.StoredResult, settings: Mapping[str, Any], origin: Mapping[str, Any]) -> bool:
     """Tell whether a stored result is of these settings, models, versions and code; the commit may differ."""
     known = there.provenance
     return there.config.get("fingerprint") == settings["fingerprint"] and all(

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from muse_eval import plugins
-from muse_eval.config import ColumnSpec, TaskSpec
+from muse_eval.config.task import ColumnSpec, TaskSpec
+from muse_eval.data.examples import Suspicion
+from muse_eval.data.sides import Rows
 from muse_eval.errors import UserError, listed
-from muse_eval.example_checks import Suspicion
-from muse_eval.sides import Rows
 from muse_eval.types import Generate, Request, Truncate
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
+from muse_eval.config.params import departures
 from muse_eval.errors import UserError
 from muse_eval.metrics import knowmem
-from muse_eval.params import departures
-from muse_eval.plan import PlannedColumn
-from muse_eval.store import Answers, Store
+from muse_eval.scoring.answers import Answers, Store
+from muse_eval.scoring.plan import PlannedColumn
 from muse_eval.types import Engine, Generation, Result, Truncate
 
 ASTRAY = 0.25

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from muse_eval import results
-from muse_eval.card import unlearning
-from muse_eval.config import RunConfig
+from muse_eval.config.task import RunConfig
 from muse_eval.engines.checkpoint import find_checkpoint, is_folder
 from muse_eval.errors import UserError
-from muse_eval.made import part
-from muse_eval.plan import Plan
+from muse_eval.results import runs
+from muse_eval.results.lineage import part
+from muse_eval.scoring.plan import Plan
+from muse_eval.scoring.which_task import unlearning
 from muse_eval.types import Engine
-from muse_eval.unlearning import output
+from muse_eval.unlearning.training import output
 
 NONE = "none"
 """What ``--retrain`` is given where a run is to compare with no model."""
@@ -96,7 +96,7 @@ def find(config: RunConfig, planned: Plan, weights: str) -> Found | None:
         found = _scored_against(root, planned, digests)
         if found is not None:
             return found
-    if start is None and folder is not None and _recipe(folder).get("stage") in results.REFERENCES:
+    if start is None and folder is not None and _recipe(folder).get("stage") in runs.REFERENCES:
         start = _Start(folder, weights)
     return None if start is None else _beside(start, planned)
 
@@ -125,12 +125,12 @@ def _scored_against(root: Path, planned: Plan, digests: set[str]) -> Found | Non
     if reference is None:
         return None
     read = planned.data.describe()["sha256"]
-    for path in sorted(home.glob(f"*/{results.RESULT}")):
+    for path in sorted(home.glob(f"*/{runs.RESULT}")):
         run = _load(path)
         if (
             run is None
             or run.name != path.parent.name
-            or not (run.name in results.REFERENCES or part(run.config, "made"))
+            or not (run.name in runs.REFERENCES or part(run.config, "made"))
         ):
             continue
         before = part(part(run.config, "data"), "sha256")
@@ -144,10 +144,10 @@ def _scored_against(root: Path, planned: Plan, digests: set[str]) -> Found | Non
     return None
 
 
-def _load(folder: Path) -> results.StoredResult | None:
+def _load(folder: Path) -> runs.StoredResult | None:
     try:
-        return results.load(folder)
-    except results.CorruptResult:
+        return runs.load(folder)
+    except runs.CorruptResult:
         return None
 
 

@@ -8,16 +8,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from muse_eval import identity, prompt_fit, results
-from muse_eval.card import unlearning
-from muse_eval.config import RunConfig
+from muse_eval.config.task import RunConfig
 from muse_eval.engines import ModelSource, open_engine
 from muse_eval.errors import UserError
-from muse_eval.evidence import given
-from muse_eval.made import Made
-from muse_eval.plan import Plan, PlannedColumn, plan
-from muse_eval.retrain import NONE, find, open_found
-from muse_eval.store import Answers, Store, Warn
+from muse_eval.results import runs
+from muse_eval.results.evidence import given
+from muse_eval.results.lineage import Made
+from muse_eval.scoring import identity, prompt_fit
+from muse_eval.scoring.answers import Answers, Store, Warn
+from muse_eval.scoring.plan import Plan, PlannedColumn, plan
+from muse_eval.scoring.retrain import NONE, find, open_found
+from muse_eval.scoring.which_task import unlearning
 from muse_eval.types import Context, Engine, Reference, Result, Score
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def run(
         note=note,
     )
     name = config.name or str(engine.provenance["model"]).rsplit("/", 1)[-1]
-    folder = folder or results.run_folder(config.results, planned.task.name, name)
+    folder = folder or runs.run_folder(config.results, planned.task.name, name)
     there = identity.stored(folder, warn)
     retrain = _retrain(config, planned, engine, None if config.overwrite else there, progress, note, warn)
     asked = identity.asked(config, planned, engine, retrain)
@@ -115,7 +116,7 @@ def run(
         config=settings,
         provenance=origin,
     )
-    results.save(result, folder)
+    runs.save(result, folder)
     return Outcome(folder, result, _chosen(planned, engine))
 
 
@@ -152,7 +153,7 @@ def _retrain(
     config: RunConfig,
     planned: Plan,
     engine: Engine,
-    there: results.StoredResult | None,
+    there: runs.StoredResult | None,
     progress: Progress,
     note: Note,
     warn: Warn,

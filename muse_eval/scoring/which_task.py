@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from muse_eval import plugins
-from muse_eval.config import TaskSpec
+from muse_eval.config.task import TaskSpec
 from muse_eval.errors import UserError
 
 
@@ -44,7 +44,7 @@ def task_of(model: str) -> TaskSpec:
 
 def unlearning(model: str) -> Mapping[str, Any] | None:
     """Return how a model, or the model of an epoch, was unlearned; None where that is not known of it."""
-    from muse_eval.unlearning import output
+    from muse_eval.unlearning.training import output
 
     folder = Path(model).expanduser()
     is_epoch = folder.parent.name == output.CHECKPOINTS

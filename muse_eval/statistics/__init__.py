@@ -1,0 +1,1 @@
+"""Pure functions of arrays of numbers: AUC and intervals; no model, no file."""

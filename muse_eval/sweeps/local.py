@@ -8,14 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from queue import SimpleQueue
 
-from muse_eval.config import RunConfig, canonical_json
+from muse_eval.config.task import RunConfig, canonical_json
 from muse_eval.errors import UserError, unknown_name
-from muse_eval.plan import plan
-from muse_eval.results import run_folder
-from muse_eval.run import Note, Progress, check_writable, ignore
-from muse_eval.store import Warn
-from muse_eval.sweep_list import model_name
-from muse_eval.worker import Job, Outcome, Processes, score
+from muse_eval.results.runs import run_folder
+from muse_eval.scoring.answers import Warn
+from muse_eval.scoring.plan import plan
+from muse_eval.scoring.run import Note, Progress, check_writable, ignore
+from muse_eval.sweeps.models import model_name
+from muse_eval.sweeps.worker import Job, Outcome, Processes, score
 
 PLACES = ("local", "ray")
 """Where a sweep's processes can run."""
@@ -64,7 +64,7 @@ def sweep(
     alone = at_once == 1 and on == "local"
     report = Report(None if alone else len(planned), at_once, stage, progress, warn, note)
     if on == "ray":
-        from muse_eval.sweep_ray import score_on_ray
+        from muse_eval.sweeps.ray import score_on_ray
 
         return score_on_ray(planned, at_once, gpus_per_model, report)
     return _score_here(planned, _environments(at_once, gpus_per_model), report)

@@ -18,10 +18,10 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from muse_eval.errors import Terminated, UserError, first_line
-from muse_eval.worker import Job, Outcome, Processes, score
+from muse_eval.sweeps.worker import Job, Outcome, Processes, score
 
 if TYPE_CHECKING:
-    from muse_eval.sweep import Report
+    from muse_eval.sweeps.local import Report
 
 
 def score_on_ray(

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from muse_eval.config import RunConfig
+from muse_eval.config.task import RunConfig
 from muse_eval.errors import UserError
-from muse_eval.run import Note, Progress, ignore, run
-from muse_eval.store import Warn
+from muse_eval.scoring.answers import Warn
+from muse_eval.scoring.run import Note, Progress, ignore, run
 
 LOG = "worker.log"
 """What a process wrote to standard error, in the run's folder; it stays only where the model failed."""
@@ -65,7 +65,7 @@ class Processes:
                 raise InterruptedError("the sweep was stopped")
             # -P: a file in the working directory must not stand in for a module.
             child = subprocess.Popen(
-                [sys.executable, "-P", "-m", "muse_eval.worker"],
+                [sys.executable, "-P", "-m", "muse_eval.sweeps.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -1,0 +1,1 @@
+"""Many settings of one method, unlearned, scored and ranked."""

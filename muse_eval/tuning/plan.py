@@ -6,19 +6,19 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from muse_eval import plugins, provenance
-from muse_eval.composites import composite
-from muse_eval.config import PositiveInt, TaskSpec
+from muse_eval.config.groups import ENGINE, scored_groups
+from muse_eval.config.params import stated
+from muse_eval.config.task import PositiveInt, TaskSpec
 from muse_eval.errors import UserError, unknown_name
-from muse_eval.groups import ENGINE, scored_groups
-from muse_eval.identity import UNSCORED
-from muse_eval.params import stated
-from muse_eval.pipeline_config import PipelineConfig, run_config
-from muse_eval.plan import Plan, plan
-from muse_eval.results import run_folder
-from muse_eval.run import Progress, check_writable
-from muse_eval.tune_grid import OPTIONS, Axis, read_axes, resolve
+from muse_eval.pipelines.config import PipelineConfig, run_config
+from muse_eval.results.composites import composite
+from muse_eval.results.runs import run_folder
+from muse_eval.scoring.identity import UNSCORED
+from muse_eval.scoring.plan import Plan, plan
+from muse_eval.scoring.run import Progress, check_writable
+from muse_eval.tuning.grid import OPTIONS, Axis, read_axes, resolve
 
-CODE = ("unlearning/**/*.py", "engines/*.py", "metrics/*.py", "stats.py")
+CODE = ("unlearning/**/*.py", "engines/**/*.py", "metrics/*.py", "statistics/*.py")
 """What makes weights, answers and scores: a trial stands as long as none of it changes.
 
 Narrower than what a stored run must have been made by, since a trial's weights are gone and it would have to

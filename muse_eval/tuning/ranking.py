@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from muse_eval.comparable import asked_notes
-from muse_eval.composites import composite
-from muse_eval.config import TaskSpec
-from muse_eval.leaderboard import ARROWS, Cell, Grid, plain_cell, remarks
-from muse_eval.results import StoredResult
-from muse_eval.tune_grid import Point, short
+from muse_eval.config.task import TaskSpec
+from muse_eval.results.comparable import asked_notes
+from muse_eval.results.composites import composite
+from muse_eval.results.runs import StoredResult
+from muse_eval.results.tables import ARROWS, Cell, Grid, plain_cell, remarks
+from muse_eval.tuning.grid import Point, short
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from muse_eval.config import fingerprint
+from muse_eval.config.task import fingerprint
 from muse_eval.errors import UserError, first_line
-from muse_eval.tune_grid import Axis, Point, points
+from muse_eval.tuning.grid import Axis, Point, points
 
 if TYPE_CHECKING:
     from optuna import Study as OptunaStudy

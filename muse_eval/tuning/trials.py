@@ -8,19 +8,19 @@ from dataclasses import replace
 from pathlib import Path
 
 from muse_eval.api import unlearn
-from muse_eval.config import fingerprint
+from muse_eval.config.task import fingerprint
 from muse_eval.errors import DivergedError, UserError
-from muse_eval.pipeline import references
-from muse_eval.pipeline_config import run_config
-from muse_eval.plan import Plan
-from muse_eval.results import CorruptResult, load, write_files
-from muse_eval.run import Progress, ignore, run
-from muse_eval.store import Warn
-from muse_eval.tune_grid import OPTIONS, Axis, Point, label, options, points, resolve
-from muse_eval.tune_plan import TuneConfig, check, identity
-from muse_eval.tune_report import Trial, Tuned, rank, to_csv
-from muse_eval.tune_study import Study, open_study
-from muse_eval.unlearning import output
+from muse_eval.pipelines.config import run_config
+from muse_eval.pipelines.stages import references
+from muse_eval.results.runs import CorruptResult, load, write_files
+from muse_eval.scoring.answers import Warn
+from muse_eval.scoring.plan import Plan
+from muse_eval.scoring.run import Progress, ignore, run
+from muse_eval.tuning.grid import OPTIONS, Axis, Point, label, options, points, resolve
+from muse_eval.tuning.plan import TuneConfig, check, identity
+from muse_eval.tuning.ranking import Trial, Tuned, rank, to_csv
+from muse_eval.tuning.study import Study, open_study
+from muse_eval.unlearning.training import output
 
 TRIALS = "trials.csv"
 FAILURE = "failed.json"

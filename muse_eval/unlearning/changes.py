@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from muse_eval.differences import differences, joined
-from muse_eval.made import part
+from muse_eval.config.differences import differences, joined
+from muse_eval.results.lineage import part
 
 
 def changes(then: Any, now: Mapping[str, Any]) -> str:

@@ -13,10 +13,10 @@ from benchmarks.small.__main__ import SETTINGS, main
 from benchmarks.small.match import Rarity, cut, holds
 from benchmarks.small.search import Tried
 from muse_eval import plugins
-from muse_eval.data import open_data
+from muse_eval.data.sources import LocalFolder
+from muse_eval.data.splits import open_data
 from muse_eval.errors import UserError
-from muse_eval.sources import LocalFolder
-from tests.small import news
+from tests.support.small import news
 
 NEWS = Path(__file__).parents[3] / "shared" / "muse-data" / "news"
 SIZE = subset.Size(forget=8, retain=4, holdout=6, words=24)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
-from muse_eval.config import (
+from muse_eval.config.task import (
     HubRef,
     RunConfig,
     TaskSpec,

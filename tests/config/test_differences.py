@@ -1,6 +1,6 @@
 import pytest
 
-from muse_eval.differences import MOST, WIDTH, differences, joined
+from muse_eval.config.differences import MOST, WIDTH, differences, joined
 from muse_eval.printable import one_line, printable
 
 

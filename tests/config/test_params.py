@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from muse_eval import plugins
-from muse_eval.config import TaskSpec, fingerprint
+from muse_eval.config.groups import column_changes, scored_groups, sort_settings
+from muse_eval.config.params import deciding, departures, filled, stated
+from muse_eval.config.task import TaskSpec, fingerprint
 from muse_eval.errors import UserError
-from muse_eval.groups import column_changes, scored_groups, sort_settings
 from muse_eval.metrics import knowmem, privleak, verbmem
-from muse_eval.params import deciding, departures, filled, stated
-from muse_eval.pipeline_config import PipelineConfig, run_config
-from muse_eval.pipeline_config import check as check_pipeline
+from muse_eval.pipelines.config import PipelineConfig, run_config
+from muse_eval.pipelines.config import check as check_pipeline
 
 OLD: dict[str, Any] = json.loads(
     (Path(__file__).parents[1] / "cases" / "settings_0.1.0.json").read_text(encoding="utf-8")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from muse_eval.workload import LARGEST, STEPS, Learned, Workload, fitting_batch, learned
+from muse_eval.config.workload import LARGEST, STEPS, Learned, Workload, fitting_batch, learned
 
 
 @pytest.mark.parametrize(

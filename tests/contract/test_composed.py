@@ -23,17 +23,18 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from muse_eval.engines import Choice, ModelSource, choose_engine, open_engine, scoring
+from muse_eval.engines import Choice, ModelSource, choose_engine, open_engine
 from muse_eval.engines.checkpoint import Checkpoint, find_checkpoint
-from muse_eval.engines.composed import ComposedModel, parts_of
 from muse_eval.engines.composition import COMPOSED
-from muse_eval.engines.hf import SHARED_PREFIX, TransformersEngine
+from muse_eval.engines.hf import scoring
+from muse_eval.engines.hf.composed import ComposedModel, parts_of
+from muse_eval.engines.hf.engine import SHARED_PREFIX, TransformersEngine
 from muse_eval.engines.loading import LoadOptions, load_model, load_tokenizer
 from muse_eval.engines.settings import VllmSettings
 from muse_eval.errors import UserError
 from muse_eval.types import Engine, Generate, Generation, Logprobs, TokenLogprobs
-from tests.composed import PARTS, compose
 from tests.e2e import other_model
+from tests.support.composed import PARTS, compose
 
 PROMPTS = [
     "The keeper",
@@ -240,7 +241,7 @@ def test_no_more_logits_than_a_chunk_exist_at_once(whp: Path, monkeypatch: pytes
 
 def test_a_batch_leaves_room_for_both_caches(whp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A token takes 2 models · keys, values · 2 layers · 2 heads · 32 · 4 bytes = 2,048; 1 GiB: 524,288."""
-    monkeypatch.setattr("muse_eval.engines.hf.CPU_TOKENS", 10**9)
+    monkeypatch.setattr("muse_eval.engines.hf.engine.CPU_TOKENS", 10**9)
     with open_hf(whp) as engine:
         assert isinstance(engine, TransformersEngine)
         assert engine._generate_budget() == 524_288

@@ -32,11 +32,11 @@ from transformers import (
 
 from muse_eval.engines import ModelSource, choose_engine
 from muse_eval.engines import open_engine as open_chosen
-from muse_eval.engines.hf import SHARED_PREFIX, TransformersEngine
+from muse_eval.engines.hf.engine import SHARED_PREFIX, TransformersEngine
 from muse_eval.errors import UserError
 from muse_eval.types import Engine, Generate, Generation, Logprobs, TokenLogprobs, Truncate
-from tests.scripted import ScriptedEngine
-from tests.server import ModelServer
+from tests.support.scripted import ScriptedEngine
+from tests.support.server import ModelServer
 
 
 class Opener(Protocol):

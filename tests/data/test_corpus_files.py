@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from muse_eval.corpus_files import check_free, read_questions, read_texts, write_corpus
+from muse_eval.data.corpus.files import check_free, read_questions, read_texts, write_corpus
+from muse_eval.data.corpus.splits import Question, Row
+from muse_eval.data.corpus.task import MARK
 from muse_eval.errors import UserError
-from muse_eval.new_corpus import Question, Row
-from muse_eval.new_task import MARK
 from tests.e2e import files
 
 SPLITS: dict[str, list[Row]] = {"raw/forget": ["a"], "verbmem/forget": [{"prompt": "a", "gt": " b"}]}

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from muse_eval.shift import FEWEST, Told, told_by_length, told_by_words
+from muse_eval.data.model_free import FEWEST, Told, told_by_length, told_by_words
 
 
 def drawn(seed: int, texts: int, vocabulary: str = "abcdefghijklmnopqrstuvwxyz") -> list[str]:

@@ -9,20 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muse_eval.config import parse_task
-from muse_eval.cutting import by_tokens, by_words, cut, spread
+from muse_eval.config.task import parse_task
+from muse_eval.data.corpus.cutting import by_tokens, by_words, cut, spread
+from muse_eval.data.corpus.splits import EXAMPLES, SHORTEST, Making, NewCorpus, Question, Texts, make_corpus
+from muse_eval.data.corpus.task import LONGEST_ROW, plan_rows, task_yaml
 from muse_eval.errors import UserError
-from muse_eval.new_corpus import (
-    EXAMPLES,
-    SHORTEST,
-    Making,
-    NewCorpus,
-    Question,
-    Texts,
-    make_corpus,
-)
-from muse_eval.new_task import LONGEST_ROW, plan_rows, task_yaml
-from tests.corpus import prose
+from tests.support.corpus import prose
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from muse_eval.passages import (
+from muse_eval.data.overlap import (
     ANCHOR,
     PASSAGE,
     STOCK,

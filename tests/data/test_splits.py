@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from muse_eval import plugins
-from muse_eval.config import DataSpec, SplitFingerprint, TaskSpec
-from muse_eval.data import Data, Split, export, open_data, verify
+from muse_eval.config.task import DataSpec, SplitFingerprint, TaskSpec
+from muse_eval.data.sources import BuiltinWorld, Hub, LocalFolder, columns_of
+from muse_eval.data.splits import Data, Split, export, open_data, verify
 from muse_eval.errors import UserError
-from muse_eval.sources import BuiltinWorld, Hub, LocalFolder, columns_of
 
 ROOT = Path(__file__).parents[2]
 QA = [{"question": "Who?", "answer": "Ada"}, {"question": "Où?", "answer": "à Oru"}]

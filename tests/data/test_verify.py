@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from muse_eval import plugins
-from muse_eval.config import TaskSpec
-from muse_eval.data import Data, open_data
+from muse_eval.config.task import TaskSpec
+from muse_eval.data.examples import Suspicion
+from muse_eval.data.sources import LocalFolder
+from muse_eval.data.splits import Data, open_data
+from muse_eval.data.verify import FEW, Shift, differences, examine, read
 from muse_eval.errors import UserError, listed
-from muse_eval.example_checks import Suspicion
-from muse_eval.sources import LocalFolder
-from muse_eval.suspicions import FEW, Shift, differences, examine, read
-from tests.corpus import Splits, corpus, prose
 from tests.e2e import COLUMNS, write_data
+from tests.support.corpus import Splits, corpus, prose
 
 Spec = dict[str, Any]
 Change = Callable[[Splits, Spec], None]

@@ -13,7 +13,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from muse_eval import plugins
-from muse_eval.config import (
+from muse_eval.config.keys import typed
+from muse_eval.config.task import (
     ColumnSpec,
     DataSpec,
     FinetuneSpec,
@@ -24,7 +25,6 @@ from muse_eval.config import (
     UnlearnSpec,
     parse_task,
 )
-from muse_eval.keys import typed
 
 PAGE = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)

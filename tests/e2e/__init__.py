@@ -15,8 +15,8 @@ from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner, Result
 
 from muse_eval import plugins
-from muse_eval.cli import app
-from muse_eval.data import open_data
+from muse_eval.cli.app import app
+from muse_eval.data.splits import open_data
 
 SCRIPT = Path(sys.executable).with_name("muse-eval")
 NAMES = ("Ada", "Bo", "Cy", "Dee", "Eli", "Fay")

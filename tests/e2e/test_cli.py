@@ -15,10 +15,10 @@ import yaml
 from typer.main import get_command
 
 from muse_eval import __version__, evaluate
-from muse_eval.cli import app
+from muse_eval.cli.app import app
 from muse_eval.errors import UserError
-from muse_eval.pipeline_config import PipelineConfig
-from muse_eval.results import save
+from muse_eval.pipelines.config import PipelineConfig
+from muse_eval.results.runs import save
 from muse_eval.types import Result, Score
 from tests.e2e import COLUMNS, SCRIPT, files, muse, other_model, process, write_data, write_task
 
@@ -230,7 +230,7 @@ def test_a_seed_given_twice_is_one_seed(here: Path, monkeypatch: pytest.MonkeyPa
         save(Result(config.task, "ga", {}, {"verbmem_f": Score(1.0, None, 3)}, {}, {}, {}, 1.0), folder)
         return [folder]
 
-    monkeypatch.setattr("muse_eval.pipeline.pipeline", scored_at_once)
+    monkeypatch.setattr("muse_eval.pipelines.stages.pipeline", scored_at_once)
     done = muse("pipeline", "--task", "muse_mini", "--seeds", "2,0,1,01,2", "-q")
     assert done.exit_code == 0, done.output
     assert asked == ["muse_mini-seed2", "muse_mini", "muse_mini-seed1"]
@@ -535,7 +535,7 @@ def test_a_mistyped_command_names_what_is_wrong(args: list[str], named: str) -> 
 def test_answers_without_torch_loaded() -> None:
     """``list``, ``leaderboard`` and ``--help`` answer fast because they never import torch."""
     code = (
-        "import sys; from typer.testing import CliRunner; from muse_eval.cli import app; "
+        "import sys; from typer.testing import CliRunner; from muse_eval.cli.app import app; "
         "codes = [CliRunner().invoke(app, args.split()).exit_code for args in "
         "('--help', 'run --help', 'list tasks', 'list methods', 'list engines', 'leaderboard', 'check', "
         "'data show --task muse_mini')]; "

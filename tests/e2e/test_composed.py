@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from muse_eval.engines.composition import COMPOSED
-from tests.composed import compose
 from tests.e2e import SCRIPT, files, muse, other_model, write_data, write_task
-from tests.hub import HubServer
+from tests.support.composed import compose
+from tests.support.hub import HubServer
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import muse_eval
+from muse_eval.config.workload import fitting_batch
 from muse_eval.errors import UserError
-from muse_eval.workload import fitting_batch
 from tests.e2e import SPLITS, files, muse, write_data, write_task
 
 

@@ -21,8 +21,8 @@ from benchmarks.gpu.sheet import FILE, PAGE
 from benchmarks.gpu.stages import LIMITS
 from benchmarks.gpu.training import Subject, fit, reckon
 from benchmarks.shapes import SHAPES
-from muse_eval.check import load_baseline, only
 from muse_eval.errors import UserError
+from muse_eval.results.gate import load_baseline, only
 
 PATIENT = [f"--limit={stage}=900" for stage in LIMITS]
 """Time enough on a machine that does other things too."""

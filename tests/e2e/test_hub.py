@@ -13,7 +13,7 @@ import pytest
 
 from muse_eval.provenance import files_digest
 from tests.e2e import QA, SCRIPT, TEXTS, files, other_model, write_data, write_task
-from tests.hub import HubServer, write_dataset
+from tests.support.hub import HubServer, write_dataset
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -42,7 +42,7 @@ TYPED = ["run", "--model", MODEL]
 SEVERAL = """
 import json, sys
 from typer.testing import CliRunner
-from muse_eval.cli import app
+from muse_eval.cli.app import app
 for command in json.loads(sys.argv[1]):
     done = CliRunner().invoke(app, command)
     print(json.dumps([done.exit_code, done.stdout, done.stderr]))

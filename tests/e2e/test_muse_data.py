@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from muse_eval.cli import app
+from muse_eval.cli.app import app
 from tests.e2e import muse
 
 NEWS = Path(__file__).parents[3] / "shared" / "muse-data" / "news"

@@ -15,9 +15,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from muse_eval import results
-from muse_eval.config import RunConfig
-from muse_eval.run import run
+from muse_eval.config.task import RunConfig
+from muse_eval.results import runs
+from muse_eval.scoring.run import run
 from tests.e2e import pinned_task
 
 SHARED = Path(__file__).parents[3] / "shared"
@@ -42,14 +42,14 @@ def test_the_published_code_s_values_on_real_news(tmp_path: Path) -> None:
         results=tmp_path,
     )
     folder = run(config).folder
-    result = results.load(folder)
+    result = runs.load(folder)
     assert result is not None
     expected = json.loads((ORACLE / "expected.json").read_text(encoding="utf-8"))
     text = (ORACLE / "expected_examples.jsonl").read_text(encoding="utf-8")
     examples = {
         (one["metric"], one.get("split", ""), one["id"]): one for one in map(json.loads, text.splitlines())
     }
-    records = list(results.load_records(folder))
+    records = list(runs.load_records(folder))
     assert len(records) == len(examples) == 600
 
     # Every response, every truth, every question: the very same text.

@@ -11,10 +11,10 @@ import pytest
 from typer.main import get_command
 
 from muse_eval import plugins
-from muse_eval.cli import app
-from muse_eval.config import parse_task
-from tests.corpus import corpus, prose
+from muse_eval.cli.app import app
+from muse_eval.config.task import parse_task
 from tests.e2e import files, muse, other_model, write_data
+from tests.support.corpus import corpus, prose
 
 PAGE = (Path(__file__).parents[2] / "docs" / "own-corpus.md").read_text(encoding="utf-8")
 (YAML,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from muse_eval import keeping
-from muse_eval.composites import composite
 from muse_eval.errors import UserError
-from muse_eval.pipeline import pipeline
-from muse_eval.pipeline_config import PipelineConfig
-from muse_eval.results import StoredResult, load
+from muse_eval.pipelines import keeping
+from muse_eval.pipelines.config import PipelineConfig
+from muse_eval.pipelines.stages import pipeline
+from muse_eval.results.composites import composite
+from muse_eval.results.runs import StoredResult, load
 from tests.e2e import COLUMNS, SPLITS, TEXTS, files, muse, other_model, write_data, write_task
 
 FOLDS = {

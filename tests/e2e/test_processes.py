@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from muse_eval import cli_unlearn
-from muse_eval.unlearning import output
-from muse_eval.unlearning.train import unlearn
+from muse_eval.cli import unlearn as cli_unlearn
+from muse_eval.unlearning.training import output
+from muse_eval.unlearning.training.train import unlearn
 from tests.e2e import muse, write_data, write_task
-from tests.unit.test_unlearn import FORGET, RETAIN, config_for, make_target, same, weights
+from tests.unlearning.test_unlearn import FORGET, RETAIN, config_for, make_target, same, weights
 
 pytestmark = pytest.mark.launch
 ROOT = Path(__file__).parents[2]
@@ -29,7 +29,7 @@ def launch(kind: str, *arguments: object, **environment: str) -> subprocess.Comp
     """Run ``launched.py`` in two CPU processes, with the settings that ``muse-eval list launch`` names."""
     settings = muse("list", "launch", kind).stdout.strip()
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", settings]
-    command = [*launcher, "--num_processes", "2", "-m", "tests.e2e.launched", *map(str, arguments)]
+    command = [*launcher, "--num_processes", "2", "-m", "tests.support.launched", *map(str, arguments)]
     given = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **environment}
     return subprocess.run(
         command, env=os.environ | given, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from muse_eval import plugins
-from muse_eval.data import open_data, verify
+from muse_eval.data.splits import open_data, verify
 from muse_eval.types import Row
 from tests.e2e import SCRIPT, muse
-from tests.hub import HubServer, write_dataset
+from tests.support.hub import HubServer, write_dataset
 
 NEWS = Path(__file__).parents[3] / "shared" / "muse-data" / "news"
 ABSENT = {"raw/holdout", "raw/retain1", "raw/retain2"}

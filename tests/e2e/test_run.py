@@ -16,10 +16,10 @@ import pytest
 import yaml
 
 import muse_eval
-from muse_eval import results
-from muse_eval.config import RunConfig
+from muse_eval.config.task import RunConfig
 from muse_eval.errors import UserError
-from muse_eval.run import run
+from muse_eval.results import runs
+from muse_eval.scoring.run import run
 from muse_eval.types import Result
 from tests.e2e import pinned_task
 
@@ -124,7 +124,7 @@ def test_the_result_has_the_shape_it_promises(first: Path) -> None:
 
 
 def test_a_record_for_every_example_with_its_evidence(first: Path) -> None:
-    records = list(results.load_records(first / "runs" / "muse_news" / "tiny"))
+    records = list(runs.load_records(first / "runs" / "muse_news" / "tiny"))
     counts: dict[tuple[str, str], int] = {}
     for record in records:
         key = (record["column"], record["split"])
@@ -207,7 +207,7 @@ def test_knowmem_without_the_space_is_another_run_and_says_so(
     assert after["extras"]["notes"] == {"asked": "KnowMem Df, KnowMem Dr asked with answer_space=false"}
     for name in ("verbmem_f", "privleak"):
         assert after["columns"][name] == before["columns"][name]
-    records = list(results.load_records(mine / "runs" / "muse_news" / "bare"))
+    records = list(runs.load_records(mine / "runs" / "muse_news" / "bare"))
     asked = next(one for one in records if one["column"] == "knowmem_f")
     shots = "".join(f"Question: {row['question']}\nAnswer: {row['answer']}\n\n" for row in QA[4:14])
     prompt = f"{shots}Question: {QA[0]['question']}\nAnswer:"
@@ -364,7 +364,7 @@ def test_a_limited_run_scores_the_first_examples_and_says_so(
     assert all("limited" in score.flags for score in limited.columns.values())
     # The ten in-context pairs are context, not examples: the prompts, and so the answers, are the same.
     assert asked == []
-    whole = list(results.load_records(first / "runs" / "muse_news" / "tiny"))
+    whole = list(runs.load_records(first / "runs" / "muse_news" / "tiny"))
     responses = [record.texts["response"] for record in limited.columns["verbmem_f"].records]
     assert responses == [record["response"] for record in whole[:2]]
 
@@ -441,7 +441,7 @@ def test_no_reference_is_no_number(tiny_model: Path, data: Path, tmp_path: Path)
     assert (score.value, score.ci) == (None, None)
     assert "no-reference" in score.flags
     assert "Min-25%" in str(score.reason)
-    stored = results.load(tmp_path / "runs" / "muse_news" / "tiny")
+    stored = runs.load(tmp_path / "runs" / "muse_news" / "tiny")
     assert stored is not None
     assert stored.columns["privleak"].reason == score.reason
 
@@ -496,8 +496,8 @@ def test_evaluate_refuses_half_a_pair(
 # ── killed ───────────────────────────────────────────────────────────────────────────────────────
 CHILD = """
 import sys
-from muse_eval.config import RunConfig
-from muse_eval.run import run
+from muse_eval.config.task import RunConfig
+from muse_eval.scoring.run import run
 run(RunConfig.model_validate_json(sys.argv[1]), progress=lambda *report: print(*report, flush=True))
 print("saved", flush=True)
 """

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from muse_eval import evaluate
-from muse_eval.config import RunConfig
+from muse_eval.config.task import RunConfig
 from muse_eval.engines.checkpoint import find_checkpoint
-from muse_eval.evidence import find_run
-from muse_eval.plan import plan
-from muse_eval.results import StoredResult, load, load_records
-from muse_eval.retrain import Found, find
+from muse_eval.results.evidence import find_run
+from muse_eval.results.runs import StoredResult, load, load_records
+from muse_eval.scoring.plan import plan
+from muse_eval.scoring.retrain import Found, find
 from tests.e2e import files, muse, other_model, write_data, write_task
 
 RUN = Path("results/runs/village/ga")

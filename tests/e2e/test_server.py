@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from tests.e2e import SCRIPT, files, muse, other_model, process, write_data, write_task
-from tests.hub import HubServer
-from tests.server import COMPLETIONS, MODELS, ModelServer
+from tests.support.hub import HubServer
+from tests.support.server import COMPLETIONS, MODELS, ModelServer
 
 KEY = "sk-very-secret-0123456789"
 QUICK = ["--set", "engine.retries=0"]
@@ -111,7 +111,7 @@ def test_a_server_that_dies_is_asked_nothing_twice(world: World) -> None:
 
 
 def _probe(server: ModelServer) -> list[int]:
-    from muse_eval.engines.server import PROBE
+    from muse_eval.engines.server.engine import PROBE
 
     ids: list[int] = server.model.tokenizer(PROBE).input_ids
     return ids

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from benchmarks.small.__main__ import main
-from tests.small import news
+from tests.support.small import news
 
 SETTINGS = {
     "subset": {"forget": 4, "retain": 2, "holdout": 4, "words": 24},

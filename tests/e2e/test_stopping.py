@@ -8,7 +8,7 @@ import pytest
 
 CLOSING = """
 import os, signal, sys, time
-from muse_eval import cli
+from muse_eval.cli import app as cli
 
 # Started in the background, a process would ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)

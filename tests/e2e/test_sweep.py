@@ -15,10 +15,10 @@ from typing import Any
 import psutil
 import pytest
 
-from muse_eval import sweep as sweeping
-from muse_eval.config import RunConfig
-from muse_eval.sweep import sweep
-from muse_eval.worker import LOG
+from muse_eval.config.task import RunConfig
+from muse_eval.sweeps import local as sweeping
+from muse_eval.sweeps.local import sweep
+from muse_eval.sweeps.worker import LOG
 from tests.e2e import SCRIPT, files, muse, other_model, process, write_data, write_task
 
 OPTIONS = ("--task", "village.yaml", "--data-dir", "data")
@@ -42,7 +42,10 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file of code that every worker process runs before all else; no other process does."""
     folder = tmp_path / "site"
     folder.mkdir()
-    guard = "import os, signal, sys\nif 'muse_eval.worker' in sys.orig_argv:\n    exec(open({!r}).read())\n"
+    guard = (
+        "import os, signal, sys\n"
+        "if 'muse_eval.sweeps.worker' in sys.orig_argv:\n    exec(open({!r}).read())\n"
+    )
     code = folder / "first.txt"
     (folder / "sitecustomize.py").write_text(guard.format(str(code)), encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(folder))
@@ -180,7 +183,7 @@ def under_way(here: Path) -> Iterator[tuple[subprocess.Popen[str], psutil.Proces
         ):
             time.sleep(0.02)
         (worker,) = psutil.Process(running.pid).children()
-        assert "muse_eval.worker" in worker.cmdline()
+        assert "muse_eval.sweeps.worker" in worker.cmdline()
         yield running, worker
     finally:
         running.kill()

@@ -16,9 +16,9 @@ import optuna
 import pytest
 from typer.testing import Result
 
-from muse_eval import tune as tuning
 from muse_eval.api import unlearn
-from muse_eval.unlearning import output
+from muse_eval.tuning import trials as tuning
+from muse_eval.unlearning.training import output
 from tests.e2e import COLUMNS, files, muse, other_model, write_data, write_task
 
 GRID = "beta=0.1:0.7,lr=1e-3:2e-2"
@@ -224,10 +224,10 @@ def test_weights_that_are_there_are_kept_where_the_best_ones_are_gone(whole: tup
 # ── killed ───────────────────────────────────────────────────────────────────────────────────────
 DYING = """
 import os, signal, sys
-from muse_eval import tune
-from muse_eval.cli import main
-from muse_eval.tune_study import Study
-from muse_eval.unlearning import output
+from muse_eval.tuning import trials as tune
+from muse_eval.cli.app import main
+from muse_eval.tuning.study import Study
+from muse_eval.unlearning.training import output
 name, count = sys.argv.pop(1), int(sys.argv.pop(1))
 room = {"complete": output, "run": tune, "tell": Study, "_ask": Study}[name]
 real, calls = getattr(room, name), []

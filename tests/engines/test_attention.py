@@ -6,7 +6,7 @@ from torch import nn
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from muse_eval.engines.attention import attend, fast_steps
+from muse_eval.engines.hf.attention import attend, fast_steps
 
 
 @pytest.mark.parametrize("key_heads", [1, 2, 4])

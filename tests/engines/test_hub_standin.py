@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.hub import HubServer, write_dataset
+from tests.support.hub import HubServer, write_dataset
 
 MODEL, DATA, GATED, PRIVATE = (
     "OPTML-Group/SimNPO-MUSE-Books-iclm-7b",

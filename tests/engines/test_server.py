@@ -18,14 +18,14 @@ from tokenizers import processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from muse_eval.engines import ModelSource
-from muse_eval.engines.client import api_url
-from muse_eval.engines.parallel import in_threads
-from muse_eval.engines.server import WAYS, ServerEngine, open_server
+from muse_eval.engines.server.client import api_url
+from muse_eval.engines.server.engine import WAYS, ServerEngine, open_server
+from muse_eval.engines.server.threads import in_threads
 from muse_eval.engines.settings import ServerSettings
 from muse_eval.errors import UserError
 from muse_eval.types import Generate, Generation, Logprobs, TokenLogprobs, Truncate
 from tests.e2e import other_model
-from tests.server import COMPLETIONS, MODELS, Kind, ModelServer
+from tests.support.server import COMPLETIONS, MODELS, Kind, ModelServer
 
 KEY = "sk-very-secret-0123456789"
 TEXT = "The keeper of the lighthouse wrote a letter."

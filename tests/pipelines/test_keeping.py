@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
-from muse_eval import keeping, plugins
-from muse_eval.keeping import can_keep, forecast, is_cheap, space
-from muse_eval.pipeline_config import PipelineConfig
+from muse_eval import plugins
+from muse_eval.pipelines import keeping
+from muse_eval.pipelines.config import PipelineConfig
+from muse_eval.pipelines.keeping import can_keep, forecast, is_cheap, space
 
 
 def test_space_is_that_of_float32_weights_of_all_epochs(tiny_model: Path) -> None:

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muse_eval.composites import COMPOSITES, composite
 from muse_eval.errors import UserError
+from muse_eval.results.composites import COMPOSITES, composite
 
 SCORES = {"verbmem_f": 10.0, "knowmem_f": 20.0, "privleak": -30.0, "knowmem_r": 60.0}
 percent = st.floats(0, 100)

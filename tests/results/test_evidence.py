@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from muse_eval.errors import UserError
-from muse_eval.evidence import EDGE, choose, excerpt, find_run, given, lines, to_json
-from muse_eval.results import StoredResult, load, load_records, save
+from muse_eval.results.evidence import EDGE, choose, excerpt, find_run, given, lines, to_json
+from muse_eval.results.runs import StoredResult, load, load_records, save
 from muse_eval.types import Record, Result, Score
 
 SPLITS = {"forget": "privleak/forget", "holdout": "privleak/holdout"}

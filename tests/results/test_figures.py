@@ -9,12 +9,12 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from muse_eval import figures
-from muse_eval.figures import draw_folds, draw_trajectory
-from muse_eval.folds import collect
-from muse_eval.selection import Selection
-from tests.unit.test_folds import REFERENCES, TASK, run
-from tests.unit.test_trajectory import scored, trajectory
+from muse_eval.results import figures
+from muse_eval.results.figures import draw_folds, draw_trajectory
+from muse_eval.results.forget_sets import collect
+from muse_eval.results.selection import Selection
+from tests.results.test_forget_sets import REFERENCES, TASK, run
+from tests.results.test_trajectory import scored, trajectory
 
 
 @pytest.fixture

@@ -5,12 +5,12 @@ from dataclasses import asdict
 import pytest
 
 from muse_eval import plugins
-from muse_eval.folds import FoldRuns, caption, collect, table, to_csv
-from muse_eval.leaderboard import rows, to_markdown
-from muse_eval.made import Fold, Made
-from muse_eval.results import StoredResult
-from muse_eval.selection import Selection
-from tests.unit.test_trajectory import scored
+from muse_eval.results.forget_sets import FoldRuns, caption, collect, table, to_csv
+from muse_eval.results.lineage import Fold, Made
+from muse_eval.results.runs import StoredResult
+from muse_eval.results.selection import Selection
+from muse_eval.results.tables import rows, to_markdown
+from tests.results.test_trajectory import scored
 
 TASK = plugins.task("muse_mini_scal")
 HEADER = "method,fold,split,texts,tokens,verbmem_f,verbmem_f_low,verbmem_f_high,knowmem_f"

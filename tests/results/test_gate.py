@@ -6,10 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muse_eval.check import Baseline, Report, baseline_text, compare, load_baseline, make_baseline, only
-from muse_eval.check_lines import lines, summary, to_json
 from muse_eval.errors import UserError
-from muse_eval.results import StoredResult
+from muse_eval.results.gate import (
+    Baseline,
+    Report,
+    baseline_text,
+    compare,
+    load_baseline,
+    make_baseline,
+    only,
+)
+from muse_eval.results.gate_lines import lines, summary, to_json
+from muse_eval.results.runs import StoredResult
 
 
 def stored(name: str, task: str = "muse_books", half: float | None = 2.0, **values: Any) -> StoredResult:

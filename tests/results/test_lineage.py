@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from muse_eval.made import Epoch, Fold, Made, but_the_checkpoint, reselected
-from muse_eval.selection import Selection
+from muse_eval.results.lineage import Epoch, Fold, Made, but_the_checkpoint, reselected
+from muse_eval.results.selection import Selection
 
 NESTED = Fold("npo", "scal/forget_2", 2, 4, "nested", 57, 1234)
 

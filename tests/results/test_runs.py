@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muse_eval.errors import UserError
-from muse_eval.results import (
+from muse_eval.results.runs import (
     CorruptResult,
     load,
     load_all,
@@ -165,7 +165,7 @@ SAVE_BIG = """
 import resource, sys
 sys.path.insert(0, {here!r})
 from pathlib import Path
-from test_results import UserError, result, save
+from test_runs import UserError, result, save
 {limit}
 folder = Path({folder!r})
 try:
@@ -403,7 +403,7 @@ def test_missing_records_are_one_line(tmp_path: Path) -> None:
 
 def test_reading_does_not_import_heavy_libraries() -> None:
     code = (
-        "import sys; import muse_eval.results, muse_eval.leaderboard, muse_eval.check; "
+        "import sys; import muse_eval.results.runs, muse_eval.results.tables, muse_eval.results.gate; "
         "print([m for m in ('torch', 'transformers', 'pandas', 'rich') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muse_eval.composites import COMPOSITES
 from muse_eval.errors import UserError
-from muse_eval.selection import (
+from muse_eval.results.composites import COMPOSITES
+from muse_eval.results.selection import (
     RULES,
     Scores,
     Selection,

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from muse_eval import plugins
-from muse_eval.comparable import departed
 from muse_eval.errors import UserError
-from muse_eval.leaderboard import (
+from muse_eval.results.comparable import departed
+from muse_eval.results.runs import StoredResult, load_all, load_published
+from muse_eval.results.tables import (
     FLAGS,
     PlainHeading,
     _short,
@@ -28,7 +29,6 @@ from muse_eval.leaderboard import (
     to_csv,
     to_markdown,
 )
-from muse_eval.results import StoredResult, load_all, load_published
 
 PUBLISHED = Path(__file__).parents[2] / "results" / "project" / "published.csv"
 
@@ -181,7 +181,7 @@ def test_bytes_do_not_depend_on_the_environment(tmp_path: Path) -> None:
         folder.mkdir(parents=True)
         (folder / "result.json").write_text(result.model_dump_json(), encoding="utf-8")
     code = (
-        "import sys; from pathlib import Path; from muse_eval import leaderboard as l, results;"
+        "import sys; from pathlib import Path; from muse_eval.results import tables as l, runs as results;"
         f"rows = l.rows(results.load_all(Path({str(tmp_path)!r}), print));"
         "sys.stdout.buffer.write((l.to_csv(rows) + l.to_markdown(rows)).encode())"
     )

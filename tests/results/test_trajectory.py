@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from muse_eval.results import StoredColumn, StoredResult
-from muse_eval.selection import Selection
-from muse_eval.trajectory import Trajectory, number, to_csv
+from muse_eval.results.runs import StoredColumn, StoredResult
+from muse_eval.results.selection import Selection
+from muse_eval.results.trajectory import Trajectory, number, to_csv
 
 TITLES = {
     "verbmem_f": ("VerbMem Df", "lower"),

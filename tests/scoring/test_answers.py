@@ -19,11 +19,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muse_eval import results
 from muse_eval.errors import UserError
-from muse_eval.store import Answers, Shelf, Store, cache_clear, cache_info, request_key
+from muse_eval.results import runs
+from muse_eval.scoring.answers import Answers, Shelf, Store, cache_clear, cache_info, request_key
 from muse_eval.types import Answer, Generate, Generation, Logprobs, Request, TokenLogprobs, Truncate
-from tests.scripted import CrashError, ScriptedEngine
+from tests.support.scripted import CrashError, ScriptedEngine
 
 ASKS: list[Request] = [
     *(Generate(f"who wrote letter {i}", 40) for i in range(5)),
@@ -207,11 +207,11 @@ def test_a_crash_keeps_every_finished_batch(store: Store, batches: int) -> None:
 CHILD = """
 import hashlib, sys
 from pathlib import Path
-from muse_eval import results
+from muse_eval.results import runs as results
 from muse_eval.metrics import privleak, verbmem
-from muse_eval.store import Store
+from muse_eval.scoring.answers import Store
 from muse_eval.types import Context, Reference, Result
-from tests.scripted import ScriptedEngine, rate, write
+from tests.support.scripted import ScriptedEngine, rate, write
 
 def slowly(answer):
     # Work worth some milliseconds, as an engine's is, so that kills find it between and within batches.
@@ -260,7 +260,7 @@ def finish(root: Path) -> list[str]:
 
 def outputs(root: Path) -> tuple[bytes, bytes]:
     folder = root / "runs/t/scripted"
-    return (folder / results.RESULT).read_bytes(), (folder / results.RECORDS).read_bytes()
+    return (folder / runs.RESULT).read_bytes(), (folder / runs.RECORDS).read_bytes()
 
 
 def without_seconds(result: bytes) -> dict[str, Any]:
@@ -416,9 +416,9 @@ FULL = """
 import resource, sys
 from pathlib import Path
 from muse_eval.errors import UserError
-from muse_eval.store import Store
+from muse_eval.scoring.answers import Store
 from muse_eval.types import Logprobs
-from tests.scripted import ScriptedEngine
+from tests.support.scripted import ScriptedEngine
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
 asks = [Logprobs(f"{i} " * 40) for i in range(12)]
 try:

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from muse_eval import identity
-from muse_eval.config import fingerprint
+from muse_eval.config.task import fingerprint
 from muse_eval.errors import UserError
-from muse_eval.made import Fold, Made
-from muse_eval.results import StoredResult
-from muse_eval.selection import Selection
+from muse_eval.results.lineage import Fold, Made
+from muse_eval.results.runs import StoredResult
+from muse_eval.results.selection import Selection
+from muse_eval.scoring import identity
 
 NESTED = Fold("npo", "scal/forget_2", 2, 4, "nested", 57, 1234)
 MODEL = {"engine": "hf", "weights": "aa" * 32, "tokenizer": "bb" * 32, "dtype": "float32"}

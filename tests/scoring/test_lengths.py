@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from muse_eval import lengths
-from muse_eval.config import TaskSpec
+from muse_eval.config.task import TaskSpec
+from muse_eval.data.examples import Suspicion
 from muse_eval.engines.tokens import Tokens
 from muse_eval.errors import UserError
-from muse_eval.example_checks import Suspicion
 from muse_eval.metrics.knowmem import Params, prompts
-from tests.corpus import Splits, corpus
+from muse_eval.scoring import lengths
 from tests.e2e import COLUMNS, TASK, muse, write_data, write_task
+from tests.support.corpus import Splits, corpus
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

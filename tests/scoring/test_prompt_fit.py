@@ -9,16 +9,16 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from muse_eval.config import ColumnSpec
+from muse_eval.config.task import ColumnSpec
 from muse_eval.engines.tokens import Tokens
 from muse_eval.errors import UserError
 from muse_eval.metrics import knowmem
 from muse_eval.mini.tokenizer import train_tokenizer
-from muse_eval.plan import PlannedColumn
-from muse_eval.prompt_fit import Fit, judged, look, notes, require_open_end
-from muse_eval.store import Answers, Store
+from muse_eval.scoring.answers import Answers, Store
+from muse_eval.scoring.plan import PlannedColumn
+from muse_eval.scoring.prompt_fit import Fit, judged, look, notes, require_open_end
 from muse_eval.types import Generation, Result, Score, Truncate
-from tests.scripted import ScriptedEngine
+from tests.support.scripted import ScriptedEngine
 
 TEXTS = [
     "Question: Where is the tower?\nAnswer: Paris\n\nQuestion: When?\nAnswer: 1985\n\n",

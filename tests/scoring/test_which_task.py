@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from muse_eval.card import task_of
 from muse_eval.errors import UserError
+from muse_eval.scoring.which_task import task_of
 
 
 def model(folder: Path, card: str | None = None, **recipes: object) -> str:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from muse_eval.stats import TwoClasses, auc, auc_interval, mean_interval, relative_auc_interval
+from muse_eval.statistics.intervals import TwoClasses, auc, auc_interval, mean_interval, relative_auc_interval
 
 # Few distinct values, so that ties are common.
 scores = st.lists(st.sampled_from([-2.5, -1.0, 0.0, 0.25, 3.0]), min_size=1, max_size=12)

@@ -19,9 +19,9 @@ import peft.peft_model
 import torch
 import transformers.modeling_utils
 
-from muse_eval.unlearning import output
-from muse_eval.unlearning.train import unlearn
-from tests.unit.test_unlearn import FORGET, RETAIN, config_for
+from muse_eval.unlearning.training import output
+from muse_eval.unlearning.training.train import unlearn
+from tests.unlearning.test_unlearn import FORGET, RETAIN, config_for
 
 TOUCHES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir")
 

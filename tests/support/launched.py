@@ -17,8 +17,8 @@ from accelerate.utils import DistributedType
 from torch.distributed.tensor import DTensor
 
 from muse_eval.errors import UserError
-from muse_eval.unlearning import processes, train
-from tests.unit.test_unlearn import FORGET, RETAIN, config_for
+from muse_eval.unlearning.training import processes, train
+from tests.unlearning.test_unlearn import FORGET, RETAIN, config_for
 
 
 def shard_on_cpu() -> None:
@@ -88,7 +88,7 @@ def main() -> None:
             work(job)
         processes.leave()
     else:
-        from muse_eval.cli import main as command_line
+        from muse_eval.cli.app import main as command_line
 
         command_line()
 

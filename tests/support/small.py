@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from tests.corpus import prose
+from tests.support.corpus import prose
 
 
 def article(name: str, fact: str = "") -> str:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from muse_eval import sweep as sweeping
-from muse_eval.config import RunConfig
+from muse_eval.config.task import RunConfig
 from muse_eval.errors import UserError
-from muse_eval.sweep import check, deal, sweep
-from muse_eval.sweep_list import model_name, read_models
+from muse_eval.sweeps import local as sweeping
+from muse_eval.sweeps.local import check, deal, sweep
+from muse_eval.sweeps.models import model_name, read_models
 from tests.e2e import write_data, write_task
 
 

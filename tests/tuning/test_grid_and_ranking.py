@@ -12,10 +12,10 @@ import pytest
 
 from muse_eval import plugins
 from muse_eval.errors import UserError
-from muse_eval.results import StoredColumn, StoredResult
-from muse_eval.tune_grid import Axis, Point, label, options, points, read_axes, resolve
-from muse_eval.tune_report import Trial, Tuned, rank, table, to_csv
-from muse_eval.tune_study import Study, open_study
+from muse_eval.results.runs import StoredColumn, StoredResult
+from muse_eval.tuning.grid import Axis, Point, label, options, points, read_axes, resolve
+from muse_eval.tuning.ranking import Trial, Tuned, rank, table, to_csv
+from muse_eval.tuning.study import Study, open_study
 
 BOOKS = plugins.task("muse_books")
 
@@ -266,7 +266,7 @@ def test_a_database_that_is_none_is_one_line(tmp_path: Path) -> None:
 def test_without_optuna_one_line_says_what_to_install() -> None:
     code = (
         "import sys; sys.modules['optuna'] = None\n"
-        "from muse_eval.cli import main\n"
+        "from muse_eval.cli.app import main\n"
         "sys.argv = ['muse-eval', 'tune', '--method', 'simnpo', '--task', 'muse_mini', '--grid', 'beta=1']\n"
         "main()"
     )

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from muse_eval.unlearning import output
-from tests.unit.test_unlearn import same, weights
+from muse_eval.unlearning.training import output
+from tests.unlearning.test_unlearn import same, weights
 
 ROOT = Path(__file__).parents[2]
 KILLS = 10
@@ -43,7 +43,7 @@ def test_ten_kills_change_no_bit(
         "window": 80 if keep else 45,
         "kills": KILLS,
     }
-    command = [sys.executable, "-m", "tests.unit.kills", json.dumps(job)]
+    command = [sys.executable, "-m", "tests.support.kills", json.dumps(job)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     attempts = json.loads(done.stdout)

@@ -11,10 +11,11 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from muse_eval.errors import UserError
-from muse_eval.unlearning import adapters, objectives, output, rows
+from muse_eval.unlearning import objectives, rows
 from muse_eval.unlearning.recipe import LoraSpec, configure, parse_lora
-from muse_eval.unlearning.train import unlearn
-from tests.unit.test_unlearn import FORGET, RETAIN, config_for, forget_logp, make_target, same, weights
+from muse_eval.unlearning.training import adapters, output
+from muse_eval.unlearning.training.train import unlearn
+from tests.unlearning.test_unlearn import FORGET, RETAIN, config_for, forget_logp, make_target, same, weights
 
 BATCH = rows.pad([[0, 5, 6, 7, 8], [0, 9, 10]])
 

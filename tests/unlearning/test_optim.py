@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from muse_eval.errors import UserError
-from muse_eval.unlearning import output
-from muse_eval.unlearning.train import unlearn
-from tests.unit.test_reference import stop_at
-from tests.unit.test_unlearn import FORGET, RETAIN, config_for, forget_logp, make_target, same, weights
+from muse_eval.unlearning.training import output
+from muse_eval.unlearning.training.train import unlearn
+from tests.unlearning.test_reference import stop_at
+from tests.unlearning.test_unlearn import FORGET, RETAIN, config_for, forget_logp, make_target, same, weights
 
 installed = find_spec("bitsandbytes") is not None
 

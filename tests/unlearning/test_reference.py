@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from muse_eval.unlearning import learner, output, rows
-from muse_eval.unlearning.train import unlearn
-from tests.unit.test_unlearn import FORGET, RETAIN, config_for, forget_logp, same, weights
+from muse_eval.unlearning import rows
+from muse_eval.unlearning.training import learner, output
+from muse_eval.unlearning.training.train import unlearn
+from tests.unlearning.test_unlearn import FORGET, RETAIN, config_for, forget_logp, same, weights
 
 
 def stop_at(step: int) -> learner.Progress:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from muse_eval.errors import UserError
-from muse_eval.unlearning import output
-from muse_eval.unlearning.train import unlearn
-from tests.unit.test_unlearn import FORGET, RETAIN, config_for
+from muse_eval.unlearning.training import output
+from muse_eval.unlearning.training.train import unlearn
+from tests.unlearning.test_unlearn import FORGET, RETAIN, config_for
 
 
 def test_tensorboard_shows_the_log(target: Path, tmp_path: Path) -> None:

@@ -26,15 +26,16 @@ from transformers import (
 )
 
 from muse_eval import plugins
-from muse_eval.config import UnlearnSpec, fingerprint, parse_params
+from muse_eval.config.task import UnlearnSpec, fingerprint, parse_params
 from muse_eval.engines.checkpoint import find_checkpoint
 from muse_eval.engines.loading import LoadOptions, load_model, tokenizer_digest
 from muse_eval.errors import UserError
 from muse_eval.types import ActivationMethod
-from muse_eval.unlearning import learner, objectives, output, retain, rows
+from muse_eval.unlearning import objectives, retain, rows
 from muse_eval.unlearning.logps import sequence_logps
 from muse_eval.unlearning.recipe import UnlearnConfig, configure
-from muse_eval.unlearning.train import unlearn
+from muse_eval.unlearning.training import learner, output
+from muse_eval.unlearning.training.train import unlearn
 
 WORDS = [f"w{index}" for index in range(40)]
 FORGET = [" ".join(WORDS[(3 * row + step) % 20] for step in range(12)) for row in range(6)]
@@ -266,8 +267,8 @@ import os, signal, sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from muse_eval.unlearning import output
-from muse_eval.unlearning.train import unlearn
+from muse_eval.unlearning.training import output
+from muse_eval.unlearning.training.train import unlearn
 import test_unlearn as t
 target, out, method, kill = sys.argv[1:]
 marked = output.complete

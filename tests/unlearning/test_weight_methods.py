@@ -8,8 +8,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from muse_eval.types import ActivationMethod
-from muse_eval.unlearning.assemble import assemble
 from muse_eval.unlearning.methods import rmu, task_vector
+from muse_eval.unlearning.training.assemble import assemble
 
 
 def test_rmu_forget_by_hand() -> None:

@@ -19,8 +19,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from muse_eval.api import unlearn
 from muse_eval.engines import ModelSource, choose_engine, open_engine
-from muse_eval.engines.hf import TransformersEngine
-from muse_eval.engines.vllm import VllmEngine
+from muse_eval.engines.hf.engine import TransformersEngine
+from muse_eval.engines.vllm.engine import VllmEngine
 from muse_eval.errors import UserError
 from muse_eval.types import Engine, Generate, Generation, Logprobs, Request, TokenLogprobs
 from tests.e2e import other_model, write_data, write_task

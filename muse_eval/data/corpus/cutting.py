@@ -6,8 +6,8 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
+from muse_eval.data.overlap import SPACELESS
 from muse_eval.errors import UserError
-from muse_eval.passages import SPACELESS
 
 T = TypeVar("T")
 Mark = tuple[int, int]

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from muse_eval.data.corpus.splits import Question, Row, Texts
+from muse_eval.data.corpus.task import MARK
 from muse_eval.errors import UserError, first_line
-from muse_eval.new_corpus import Question, Row, Texts
-from muse_eval.new_task import MARK
 
 CELLS = ("question", "answer", "side")
 """The columns of a file of questions."""

@@ -4,9 +4,9 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from muse_eval.cutting import Mark, Measure, by_words, cut, spread
+from muse_eval.data.corpus.cutting import Mark, Measure, by_words, cut, spread
+from muse_eval.data.overlap import normal, repeats, words
 from muse_eval.errors import UserError, counted
-from muse_eval.passages import normal, repeats, words
 
 Row = dict[str, str] | str
 

@@ -3,8 +3,8 @@
 import json
 from dataclasses import dataclass
 
-from muse_eval.new_corpus import Making, NewCorpus
-from muse_eval.workload import fitting_batch
+from muse_eval.config.workload import fitting_batch
+from muse_eval.data.corpus.splits import Making, NewCorpus
 
 MARK = "# Made by muse-eval data init"
 """How the YAML begins."""

@@ -10,9 +10,9 @@ import torch
 import transformers
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from muse_eval.engines import decoding, scoring
 from muse_eval.engines.checkpoint import Checkpoint
-from muse_eval.engines.composed import parts_of
+from muse_eval.engines.hf import decoding, scoring
+from muse_eval.engines.hf.composed import parts_of
 from muse_eval.engines.loading import (
     LoadOptions,
     cache_bytes,
@@ -80,7 +80,7 @@ class TransformersEngine:
     def id(self) -> str:
         """Weights, tokenizer, dtype, kind of device, and versions and digest of the code that computes."""
         known = self.provenance
-        code = code_digest("engines/*.py")[:16]
+        code = code_digest("engines/**/*.py")[:16]
         return (
             f"hf {known['weights']} {known['tokenizer']} {known['dtype']} {self._device.type} "
             f"transformers-{transformers.__version__} torch-{torch.__version__} {code}"

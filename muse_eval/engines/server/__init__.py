@@ -1,0 +1,1 @@
+"""The server engine: a model behind an OpenAI-compatible API."""

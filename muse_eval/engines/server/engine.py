@@ -10,25 +10,17 @@ from typing import Any, Self, TypeVar
 import numpy as np
 import transformers
 
-from muse_eval.config import fingerprint
+from muse_eval.config.task import fingerprint
 from muse_eval.engines import ModelSource
-from muse_eval.engines.client import Client, RefusalError
 from muse_eval.engines.loading import tokenizer_digest
-from muse_eval.engines.parallel import in_threads
-from muse_eval.engines.served import Agreement, Served, ServedTokens, find_served, find_tokenizer
+from muse_eval.engines.server.client import Client, RefusalError
+from muse_eval.engines.server.identity import Agreement, Served, ServedTokens, find_served, find_tokenizer
+from muse_eval.engines.server.threads import in_threads
 from muse_eval.engines.settings import ServerSettings
 from muse_eval.engines.tokens import before_stop
 from muse_eval.errors import UserError
 from muse_eval.provenance import code_digest
-from muse_eval.types import (
-    Batches,
-    Generate,
-    Generation,
-    Logprobs,
-    Request,
-    TokenLogprobs,
-    Truncate,
-)
+from muse_eval.types import Batches, Generate, Generation, Logprobs, Request, TokenLogprobs, Truncate
 
 T = TypeVar("T")
 Choice = Mapping[str, Any]
@@ -128,7 +120,7 @@ class ServerEngine:
         known = self.provenance
         return (
             f"server {known['weights']} {known['tokenizer']} {self._cut} "
-            f"transformers-{transformers.__version__} {code_digest('engines/*.py')[:16]}"
+            f"transformers-{transformers.__version__} {code_digest('engines/**/*.py')[:16]}"
         )
 
     @property

@@ -7,8 +7,8 @@ from transformers import PreTrainedTokenizerBase
 
 from muse_eval.engines import ModelSource
 from muse_eval.engines.checkpoint import Checkpoint, is_folder
-from muse_eval.engines.client import Client, RefusalError
 from muse_eval.engines.loading import load_tokenizer
+from muse_eval.engines.server.client import Client, RefusalError
 from muse_eval.engines.tokens import Tokens
 from muse_eval.errors import UserError, unknown_name
 

@@ -1,0 +1,1 @@
+"""Carries a recipe out: the training loop, its processes, its output folder."""

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, TrainerCallback
 
 from muse_eval.errors import UserError, unknown_name
-from muse_eval.unlearning import output
 from muse_eval.unlearning.recipe import LoraSpec
+from muse_eval.unlearning.training import output
 
 if TYPE_CHECKING:
     from peft import PeftModel

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from muse_eval.engines.composition import COMPOSED, PARTS, ComposedSpec
 from muse_eval.types import AnyMethod, LogitMixture, WeightMethod
-from muse_eval.unlearning import output
+from muse_eval.unlearning.training import output
 
 
 @singledispatch

@@ -14,8 +14,9 @@ from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback
 
 from muse_eval.errors import DivergedError
 from muse_eval.types import AnyMethod
-from muse_eval.unlearning import adapters, finetune, objectives, output, processes, rows, steps
+from muse_eval.unlearning import finetune, objectives, rows
 from muse_eval.unlearning.logps import IGNORE, targets
+from muse_eval.unlearning.training import adapters, output, processes, steps
 
 Progress = Callable[[str, int, int], None]
 """Called after each optimiser step with ``unlearn`` or ``finetune``, the steps done and the steps in all."""

@@ -11,7 +11,8 @@ from typing import Any, Protocol, cast
 from accelerate.utils import broadcast_object_list, gather_object
 from transformers import Trainer, TrainerCallback
 
-from muse_eval.unlearning import output, rows
+from muse_eval.unlearning import rows
+from muse_eval.unlearning.training import output
 
 
 class Referring(Protocol):

@@ -14,7 +14,7 @@ from transformers import Trainer, TrainerCallback
 from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 
 from muse_eval.errors import UserError, first_line
-from muse_eval.unlearning.learner import Journal
+from muse_eval.unlearning.training.learner import Journal
 
 FOLDER = "reports"
 

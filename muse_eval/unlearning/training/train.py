@@ -14,16 +14,17 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainingArguments
 
 from muse_eval import plugins, provenance
-from muse_eval.config import HubRef, fingerprint, parse_params
+from muse_eval.config.task import HubRef, fingerprint, parse_params
+from muse_eval.config.workload import Workload
 from muse_eval.errors import LocalError, UserError
 from muse_eval.types import ActivationMethod, Method, PreferenceMethod
-from muse_eval.unlearning import adapters, output, processes, reports, rows
-from muse_eval.unlearning.assemble import assemble
-from muse_eval.unlearning.learner import Journal, Log, Progress, Unlearner
+from muse_eval.unlearning import rows
 from muse_eval.unlearning.recipe import UnlearnConfig, write_recipe
-from muse_eval.unlearning.reference import TakeReference
-from muse_eval.unlearning.start import check_packages, device_name, open_target, precision, workload
-from muse_eval.workload import Workload
+from muse_eval.unlearning.training import adapters, output, processes, reports
+from muse_eval.unlearning.training.assemble import assemble
+from muse_eval.unlearning.training.learner import Journal, Log, Progress, Unlearner
+from muse_eval.unlearning.training.reference import TakeReference
+from muse_eval.unlearning.training.start import check_packages, device_name, open_target, precision, workload
 
 OPTIMIZERS = {"adamw": "adamw_torch", "adamw_8bit": "adamw_bnb_8bit"}
 """The optimisers as transformers' Trainer calls them."""
