@@ -15,9 +15,8 @@ from muse_eval.data.sources import MissingSplit, columns_of
 from muse_eval.data.splits import Data, open_data
 from muse_eval.errors import UserError, unknown_name
 from muse_eval.results.lineage import part
-from muse_eval.scoring.answers import Warn
-from muse_eval.scoring.run import Note, Progress, ignore, run
-from muse_eval.types import Result
+from muse_eval.scoring.run import run
+from muse_eval.types import Note, Progress, Result, Warn, ignore
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

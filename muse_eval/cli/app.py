@@ -115,8 +115,8 @@ def run(
     """
     from muse_eval.config.task import RunConfig, build, parse_settings
     from muse_eval.progress import display
-    from muse_eval.scoring.run import ignore
     from muse_eval.scoring.run import run as score
+    from muse_eval.types import ignore
 
     config = build(
         RunConfig,

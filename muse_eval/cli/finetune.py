@@ -58,7 +58,7 @@ def finetune(
     """
     from muse_eval.api import finetune as make
     from muse_eval.progress import display, in_order
-    from muse_eval.scoring.run import ignore
+    from muse_eval.types import ignore
 
     with one_voice(), display(quiet or rank() > 0) as progress:
         made = make(

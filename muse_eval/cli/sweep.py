@@ -75,9 +75,9 @@ def sweep(
     """
     from muse_eval.config.task import RunConfig, build, parse_settings
     from muse_eval.progress import display
-    from muse_eval.scoring.run import ignore
     from muse_eval.sweeps.local import sweep as score
     from muse_eval.sweeps.models import read_models
+    from muse_eval.types import ignore
 
     configs = [
         build(

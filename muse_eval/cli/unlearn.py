@@ -78,7 +78,7 @@ def unlearn(
     from muse_eval.api import unlearn as make
     from muse_eval.config.task import parse_pairs
     from muse_eval.progress import display
-    from muse_eval.scoring.run import ignore
+    from muse_eval.types import ignore
 
     short = {name: value for name, value in {"beta": beta, "gamma": gamma}.items() if value is not None}
     params = parse_pairs(settings or [], "NAME=VALUE")

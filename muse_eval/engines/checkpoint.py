@@ -4,7 +4,6 @@ import io
 import json
 import logging
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,7 @@ from muse_eval.config.task import HubRef, canonical_json
 from muse_eval.engines.composition import COMPOSED, PARTS, Composition, read_composition
 from muse_eval.errors import UserError, first_line
 from muse_eval.provenance import files_digest, joined_digest
-
-Progress = Callable[[str, int, int], None]
-"""Called with a step's name, what is done of it and its whole."""
+from muse_eval.types import Progress
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "vocab.txt")
 _HUB_ID = re.compile(r"(?P<repo>[\w.-]+(/[\w.-]+)?)(@(?P<revision>[\w./-]+))?")

@@ -28,11 +28,9 @@ from muse_eval.mini.muon import Muon
 from muse_eval.mini.recipe import RECIPE, Recipe, Stage, recipe_fingerprint
 from muse_eval.mini.rows import IGNORED, Row, deal, texts
 from muse_eval.mini.tokenizer import train_tokenizer
+from muse_eval.types import Progress
 
 __all__ = ["make_models", "recipe_fingerprint"]
-
-Progress = Callable[[str, int, int], None]
-"""Called with a stage's name, its finished steps and all its steps."""
 
 
 def make_models(

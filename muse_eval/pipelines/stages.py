@@ -1,6 +1,5 @@
 """Target → unlearn → score → table: every stage is skipped where its result is there."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -19,14 +18,9 @@ from muse_eval.results.lineage import Fold, Made
 from muse_eval.results.runs import StoredResult, load, run_folder, write_files
 from muse_eval.results.selection import check_retrain
 from muse_eval.results.trajectory import scores
-from muse_eval.scoring.answers import Warn
-from muse_eval.scoring.run import Note, Progress, ignore, run
+from muse_eval.scoring.run import run
+from muse_eval.types import Log, Note, Progress, Stage, Warn, ignore
 from muse_eval.unlearning.training import output
-
-Log = Callable[[Mapping[str, Any]], None]
-"""Called with each optimiser step's line of ``log.jsonl``."""
-Stage = Callable[[str], None]
-"""Called with the name of each stage as it begins."""
 
 
 @dataclass(frozen=True)

@@ -32,9 +32,9 @@ from muse_eval.types import (
     Request,
     TokenLogprobs,
     Truncate,
+    Warn,
 )
 
-Warn = Callable[[str], None]
 Progress = Callable[[int, int], None]
 """Called with (answers there, answers wanted)."""
 

@@ -12,9 +12,8 @@ from muse_eval.errors import UserError
 from muse_eval.results import runs
 from muse_eval.results.comparable import params_kind
 from muse_eval.results.lineage import Made, part, reselected
-from muse_eval.scoring.answers import Warn
 from muse_eval.scoring.plan import Plan
-from muse_eval.types import Engine
+from muse_eval.types import Engine, Warn
 
 SCORING_CODE = ("*.py", "*/*.py", "*/*/*.py")
 """What a stored result must have been made by to be taken for a new one."""

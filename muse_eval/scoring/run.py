@@ -1,7 +1,7 @@
 """Scores a model on a task: requests from the metrics, answers from the store, scores with evidence."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,25 +15,16 @@ from muse_eval.results import runs
 from muse_eval.results.evidence import given
 from muse_eval.results.lineage import Made
 from muse_eval.scoring import identity, prompt_fit
-from muse_eval.scoring.answers import Answers, Store, Warn
+from muse_eval.scoring.answers import Answers, Store
 from muse_eval.scoring.plan import Plan, PlannedColumn, plan
 from muse_eval.scoring.retrain import NONE, find, open_found
 from muse_eval.scoring.which_task import unlearning
-from muse_eval.types import Context, Engine, Reference, Result, Score
+from muse_eval.types import Context, Engine, Note, Progress, Reference, Result, Score, Warn, ignore
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
-
-Progress = Callable[[str, int, int], None]
-"""Called with a stage's name, what is done of it and its whole."""
-Note = Callable[[str], None]
-"""Called with a line that says what was decided."""
-
-
-def ignore(*_: object) -> None:
-    """Take no notice of progress or of a warning."""
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from queue import SimpleQueue
 from muse_eval.config.task import RunConfig, canonical_json
 from muse_eval.errors import UserError, unknown_name
 from muse_eval.results.runs import run_folder
-from muse_eval.scoring.answers import Warn
 from muse_eval.scoring.plan import plan
-from muse_eval.scoring.run import Note, Progress, check_writable, ignore
+from muse_eval.scoring.run import check_writable
 from muse_eval.sweeps.models import model_name
 from muse_eval.sweeps.worker import Job, Outcome, Processes, score
+from muse_eval.types import Note, Progress, Warn, ignore
 
 PLACES = ("local", "ray")
 """Where a sweep's processes can run."""

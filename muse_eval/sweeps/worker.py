@@ -18,8 +18,8 @@ from typing import IO, Any
 
 from muse_eval.config.task import RunConfig
 from muse_eval.errors import UserError
-from muse_eval.scoring.answers import Warn
-from muse_eval.scoring.run import Note, Progress, ignore, run
+from muse_eval.scoring.run import run
+from muse_eval.types import Note, Progress, Warn, ignore
 
 LOG = "worker.log"
 """What a process wrote to standard error, in the run's folder; it stays only where the model failed."""

@@ -15,8 +15,9 @@ from muse_eval.results.composites import composite
 from muse_eval.results.runs import run_folder
 from muse_eval.scoring.identity import UNSCORED
 from muse_eval.scoring.plan import Plan, plan
-from muse_eval.scoring.run import Progress, check_writable
+from muse_eval.scoring.run import check_writable
 from muse_eval.tuning.grid import OPTIONS, Axis, read_axes, resolve
+from muse_eval.types import Progress
 
 CODE = ("unlearning/**/*.py", "engines/**/*.py", "metrics/*.py", "statistics/*.py")
 """What makes weights, answers and scores: a trial stands as long as none of it changes.

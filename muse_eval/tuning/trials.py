@@ -13,13 +13,13 @@ from muse_eval.errors import DivergedError, UserError
 from muse_eval.pipelines.config import run_config
 from muse_eval.pipelines.stages import references
 from muse_eval.results.runs import CorruptResult, load, write_files
-from muse_eval.scoring.answers import Warn
 from muse_eval.scoring.plan import Plan
-from muse_eval.scoring.run import Progress, ignore, run
+from muse_eval.scoring.run import run
 from muse_eval.tuning.grid import OPTIONS, Axis, Point, label, options, points, resolve
 from muse_eval.tuning.plan import TuneConfig, check, identity
 from muse_eval.tuning.ranking import Trial, Tuned, rank, to_csv
 from muse_eval.tuning.study import Study, open_study
+from muse_eval.types import Progress, Warn, ignore
 from muse_eval.unlearning.training import output
 
 TRIALS = "trials.csv"

@@ -12,7 +12,7 @@ from muse_eval.unlearning.training.train import unlearn
 from tests.unlearning.test_unlearn import FORGET, RETAIN, config_for, forget_logp, same, weights
 
 
-def stop_at(step: int) -> learner.Progress:
+def stop_at(step: int) -> Progress:
     def progress(_: str, done: int, __: int) -> None:
         if done == step:
             raise KeyboardInterrupt

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -13,15 +13,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback
 
 from muse_eval.errors import DivergedError
-from muse_eval.types import AnyMethod
+from muse_eval.types import AnyMethod, Log, Progress
 from muse_eval.unlearning import finetune, objectives, rows
 from muse_eval.unlearning.logps import IGNORE, targets
 from muse_eval.unlearning.training import adapters, output, processes, steps
-
-Progress = Callable[[str, int, int], None]
-"""Called after each optimiser step with ``unlearn`` or ``finetune``, the steps done and the steps in all."""
-Log = Callable[[Mapping[str, Any]], None]
-"""Called after each optimiser step with its line of ``log.jsonl``."""
 
 
 class Unlearner(Trainer):

@@ -13,10 +13,10 @@ from muse_eval.config.workload import Workload
 from muse_eval.engines.checkpoint import Checkpoint, find_checkpoint
 from muse_eval.engines.loading import LoadOptions, load_model, load_tokenizer, state_digest, tokenizer_digest
 from muse_eval.errors import UserError
+from muse_eval.types import Progress
 from muse_eval.unlearning import rows
 from muse_eval.unlearning.recipe import UnlearnConfig
 from muse_eval.unlearning.training import adapters, reports
-from muse_eval.unlearning.training.learner import Progress
 
 
 def precision(dtype: str) -> str:

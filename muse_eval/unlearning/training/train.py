@@ -17,12 +17,12 @@ from muse_eval import plugins, provenance
 from muse_eval.config.task import HubRef, fingerprint, parse_params
 from muse_eval.config.workload import Workload
 from muse_eval.errors import LocalError, UserError
-from muse_eval.types import ActivationMethod, Method, PreferenceMethod
+from muse_eval.types import ActivationMethod, Log, Method, PreferenceMethod, Progress
 from muse_eval.unlearning import rows
 from muse_eval.unlearning.recipe import UnlearnConfig, write_recipe
 from muse_eval.unlearning.training import adapters, output, processes, reports
 from muse_eval.unlearning.training.assemble import assemble
-from muse_eval.unlearning.training.learner import Journal, Log, Progress, Unlearner
+from muse_eval.unlearning.training.learner import Journal, Unlearner
 from muse_eval.unlearning.training.reference import TakeReference
 from muse_eval.unlearning.training.start import check_packages, device_name, open_target, precision, workload
 
