@@ -31,7 +31,7 @@ from benchmarks.measure import matrix_rate
 from benchmarks.serve import serve
 from benchmarks.shapes import SHAPES
 from benchmarks.subject import random_checkpoint
-from muse_eval.config.task import RunConfig
+from muse_eval.config.run import RunConfig
 from muse_eval.engines import ENGINES as KINDS
 from muse_eval.engines import ModelSource, choose_engine, open_engine
 from muse_eval.engines.checkpoint import Checkpoint, find_checkpoint

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.serve import serve
-from muse_eval.config.task import RunConfig
+from muse_eval.config.run import RunConfig
 from muse_eval.engines import ModelSource, choose_engine, open_engine
 from muse_eval.engines.checkpoint import find_checkpoint
 from muse_eval.engines.loading import load_config

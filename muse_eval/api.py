@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from muse_eval import plugins
-from muse_eval.config.task import RunConfig, TaskSpec, build
+from muse_eval.config.run import RunConfig
+from muse_eval.config.spec import build
+from muse_eval.config.split_names import columns_of
+from muse_eval.config.task import TaskSpec
 from muse_eval.config.workload import Workload, fitting_batch, learned
-from muse_eval.data.sources import MissingSplit, columns_of
+from muse_eval.data.sources import MissingSplit
 from muse_eval.data.splits import Data, open_data
 from muse_eval.errors import UserError, unknown_name
 from muse_eval.results.lineage import part
@@ -268,9 +271,10 @@ def _finetuning(
 
 def _former_batch(out: Path) -> int | None:
     """Return the batch that a folder was made with, or begun: what was not set stays what it was then."""
+    from muse_eval.unlearning import cards
     from muse_eval.unlearning.training import output
 
-    recipe = output.read_card(out) or output.read_json(output.partial(out) / output.RECIPE) or {}
+    recipe = cards.read_card(out) or cards.read_json(output.partial(out) / cards.RECIPE) or {}
     found = part(recipe, "training").get("batch_size")
     return found if isinstance(found, int) else None
 

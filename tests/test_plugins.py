@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from muse_eval import plugins
-from muse_eval.data.sources import columns_of
+from muse_eval.config.split_names import columns_of
 from muse_eval.errors import UserError
 from muse_eval.types import AnyMethod, Metric
 

@@ -21,6 +21,7 @@ from muse_eval import plugins
 from muse_eval.api import unlearn
 from muse_eval.errors import UserError
 from muse_eval.pipelines.epochs import models_by_epoch
+from muse_eval.unlearning import cards
 from muse_eval.unlearning.training import output
 
 COLUMN = "verbmem_f"
@@ -133,7 +134,7 @@ def _score_epochs(
     """Take VerbMem after each epoch, until one is enough."""
     found = []
     models = models_by_epoch(out)
-    first = 1 if plugins.leaves_epochs(method) else output.read_card(out)["config"]["epochs"]
+    first = 1 if plugins.leaves_epochs(method) else cards.read_card(out)["config"]["epochs"]
     for epoch, model in enumerate(models, first):
         folder = work.home / "search" / "scores" / f"{method}-{number}-{epoch}"
         value = score(work, model, folder.name, (COLUMN,), folder).columns[COLUMN].value
@@ -147,15 +148,15 @@ def _score_epochs(
 def _keep(work: Work, best: Tried, model: Path, out: Path) -> None:
     """Leave a trial's best model as the method's, unless an earlier trial's is better."""
     kept = work.searched(best.method)
-    before = output.read_json(kept / MADE)
+    before = cards.read_json(kept / MADE)
     if before and not best.enough and before["value"] <= best.value:
         return
     lines = [line for line in output.read_log(out / output.LOG) if line["epoch"] <= best.epochs]
     shutil.rmtree(kept, ignore_errors=True)
     shutil.copytree(model, kept, ignore=shutil.ignore_patterns("checkpoints"))
-    shutil.copy(out / output.CARD, kept)
+    shutil.copy(out / cards.CARD, kept)
     made = {"settings": {**best.options, "epochs": best.epochs}, "value": best.value, "steps": len(lines)}
-    output.write_json(kept / MADE, {**made, "seconds": sum(line["seconds"] for line in lines)})
+    cards.write_json(kept / MADE, {**made, "seconds": sum(line["seconds"] for line in lines)})
 
 
 def to_csv(tried: Sequence[Tried]) -> str:

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from benchmarks.small.work import MADE, Work
 from muse_eval import plugins
 from muse_eval.cli.table import print_table
+from muse_eval.results.grid import grid
+from muse_eval.results.rows import headings, rows
 from muse_eval.results.runs import run_folder
-from muse_eval.results.tables import grid, grid_markdown, headings, rows, to_csv
-from muse_eval.unlearning.training import output
+from muse_eval.results.tables import grid_markdown, to_csv
+from muse_eval.unlearning import cards
 
 
 def show(work: Work, names: Sequence[str], notes: Sequence[str]) -> None:
@@ -20,7 +22,7 @@ def show(work: Work, names: Sequence[str], notes: Sequence[str]) -> None:
     extra: dict[str, dict[str, str]] = {"steps": {}, "training, min": {}, "scoring, min": {}}
     for one in stored:
         model = work.unlearned(one.name)
-        card = output.read_json(model / MADE) or output.read_card(model) or {}
+        card = cards.read_json(model / MADE) or cards.read_card(model) or {}
         extra["steps"][one.name] = str(card.get("steps", ""))
         extra["training, min"][one.name] = f"{card['seconds'] / 60:.1f}" if card else ""
         extra["scoring, min"][one.name] = f"{one.seconds / 60:.1f}"

@@ -7,11 +7,12 @@ from typing import Any, Literal
 
 from muse_eval import plugins
 from muse_eval.api import finetune, unlearn
-from muse_eval.config.task import RunConfig, build
+from muse_eval.config.run import RunConfig
+from muse_eval.config.spec import build
 from muse_eval.data.sources import LocalFolder
 from muse_eval.results.runs import StoredResult, load, run_folder
 from muse_eval.scoring.run import run
-from muse_eval.unlearning.training import output
+from muse_eval.unlearning import cards
 
 METHODS = tuple(f"{loss}{term}" for loss in ("ga", "npo", "simnpo") for term in ("", "_gdr", "_klr"))
 METHODS += ("rmu", "task_vector")
@@ -53,7 +54,7 @@ class Work:
     def unlearned(self, name: str) -> Path:
         """Return the folder of a method's model: what the search left, where the settings are the same."""
         found = self.searched(name)
-        same = (output.read_json(found / MADE) or {}).get("settings") == dict(self.methods.get(name, {}))
+        same = (cards.read_json(found / MADE) or {}).get("settings") == dict(self.methods.get(name, {}))
         return found if same else self.made(name)
 
     @property
@@ -93,7 +94,7 @@ def make(work: Work, role: Role) -> None:
         data_dir=work.data_dir,
         dtype=work.dtype,
     )
-    card = output.read_card(out)
+    card = cards.read_card(out)
     tell(f"{role}: {card['steps']} steps, {card['seconds'] / 60:.1f} minutes")
 
 

@@ -113,7 +113,9 @@ def run(
 
     Example: `muse-eval run --model OPTML-Group/SimNPO-MUSE-Books-iclm-7b`
     """
-    from muse_eval.config.task import RunConfig, build, parse_settings
+    from muse_eval.config.run import RunConfig
+    from muse_eval.config.settings import parse_settings
+    from muse_eval.config.spec import build
     from muse_eval.progress import display
     from muse_eval.scoring.run import run as score
     from muse_eval.types import ignore
@@ -176,8 +178,9 @@ def leaderboard(
     Example: `muse-eval leaderboard --format md --published results/project/published.csv --out -`
     """
     from muse_eval.results.replaced import replaced
+    from muse_eval.results.rows import rows
     from muse_eval.results.runs import load_all, load_published, write_files
-    from muse_eval.results.tables import rows, to_csv, to_markdown
+    from muse_eval.results.tables import to_csv, to_markdown
 
     if form not in ("csv", "md"):
         raise unknown_name("format", form, ("csv", "md"))

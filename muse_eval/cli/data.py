@@ -10,7 +10,7 @@ import typer
 from muse_eval.cli.data_init import init
 from muse_eval.cli.lists import print_columns
 from muse_eval.cli.options import DataOption, JsonOption, warn
-from muse_eval.config.task import Spec
+from muse_eval.config.spec import Spec
 from muse_eval.errors import UserError
 
 data_app = typer.Typer(no_args_is_help=True, help="Look at a task's data, check it, copy it, make it.")

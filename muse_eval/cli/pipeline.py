@@ -98,7 +98,8 @@ def pipeline(
 
     Example: `muse-eval pipeline --task muse_mini --methods simnpo_gdr,npo_gdr --select paper`
     """
-    from muse_eval.config.task import build, parse_settings
+    from muse_eval.config.settings import parse_settings
+    from muse_eval.config.spec import build
     from muse_eval.pipelines.config import METHODS, PipelineConfig
     from muse_eval.pipelines.config import check as check_pipeline
     from muse_eval.pipelines.stages import pipeline as whole
@@ -186,9 +187,10 @@ def _print_over_seeds(configs: list["PipelineConfig"], folders: list[list[Path]]
     """Print the means over several pipelines, of as many worlds or training seeds."""
     from muse_eval import plugins
     from muse_eval.pipelines.config import run_names
+    from muse_eval.results.rows import RunRow, headings, rows
     from muse_eval.results.runs import REFERENCES, load
     from muse_eval.results.seeds import of_one_seed, over_seeds
-    from muse_eval.results.tables import RunRow, draw, headings, rows
+    from muse_eval.results.tables import draw
 
     found: list[RunRow] = []
     shared: list[RunRow] = []

@@ -73,7 +73,9 @@ def sweep(
 
     Example: `muse-eval sweep 'checkpoints/*' best=owner/name@revision --task muse_books --jobs 2`
     """
-    from muse_eval.config.task import RunConfig, build, parse_settings
+    from muse_eval.config.run import RunConfig
+    from muse_eval.config.settings import parse_settings
+    from muse_eval.config.spec import build
     from muse_eval.progress import display
     from muse_eval.sweeps.local import sweep as score
     from muse_eval.sweeps.models import read_models

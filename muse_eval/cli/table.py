@@ -10,8 +10,10 @@ if TYPE_CHECKING:
 
 def print_table(folders: list[Path]) -> None:
     """Print runs as a table in the published shape."""
+    from muse_eval.results.grid import grid
+    from muse_eval.results.rows import headings, rows, title
     from muse_eval.results.runs import load
-    from muse_eval.results.tables import draw, grid, headings, rows, title
+    from muse_eval.results.tables import draw
 
     found = rows(stored for folder in folders if (stored := load(folder)) is not None)
     columns = headings(found[0]["task"], found)

@@ -71,7 +71,8 @@ def tune(
 
     Example: `muse-eval tune --method simnpo_gdr --task muse_mini --grid beta=0.1:0.7,lr=2e-4:5e-4`
     """
-    from muse_eval.config.task import build, parse_settings
+    from muse_eval.config.settings import parse_settings
+    from muse_eval.config.spec import build
     from muse_eval.progress import display
     from muse_eval.tuning.plan import TuneConfig
     from muse_eval.tuning.trials import tune as search

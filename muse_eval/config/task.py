@@ -1,26 +1,14 @@
-"""Strict, frozen descriptions of tasks and runs (pydantic), canonical JSON and fingerprints."""
+"""What a task is: its data, its columns, how it is unlearned; read from YAML."""
 
-import hashlib
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, ValidationError
 
-from muse_eval.config.keys import Fields, unknown_key
-from muse_eval.errors import UserError, unknown_name
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-PositiveInt = Annotated[int, Field(gt=0)]
-
-
-class Spec(BaseModel):
-    """A frozen model that refuses unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from muse_eval.config.spec import Fraction, Positive, PositiveInt, Spec, explain
+from muse_eval.errors import UserError
 
 
 class HubRef(Spec):
@@ -64,7 +52,7 @@ class ColumnSpec(Spec):
     goal: Literal["lower", "higher", "zero"]
     splits: dict[str, str]
     """Role in the metric to split name, e.g. ``qa: knowmem/forget_qa``."""
-    params: dict[str, Any] = {}
+    params: dict[str, Any] = Field(default_factory=dict)
 
 
 class UnlearnSpec(Spec):
@@ -79,16 +67,16 @@ class UnlearnSpec(Spec):
     epochs: PositiveInt = 10
     batch_size: PositiveInt = 32
     lambda_: Annotated[float, Field(ge=0, alias="lambda")] = 1.0
-    methods: dict[str, dict[str, Any]] = {}
+    methods: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Parameters of a method that differ from its own defaults."""
 
 
 class FinetuneSpec(Spec):
     """How target and retrain model are made from a base model (MUSE, appendix B)."""
 
-    target: list[str] = []
+    target: list[str] = Field(default_factory=list)
     """Splits that the target reads; empty: what is unlearned and what is retained."""
-    retrain: list[str] = []
+    retrain: list[str] = Field(default_factory=list)
     """Splits that the retrain model reads; empty: what is retained."""
     lr: Positive = 1e-5
     epochs: PositiveInt = 5
@@ -108,7 +96,7 @@ class PresetSpec(Spec):
     batch_size: PositiveInt | None = None
     max_len: PositiveInt | None = None
     lambda_: Annotated[float | None, Field(ge=0, alias="lambda")] = None
-    params: dict[str, dict[str, Any]] = {}
+    params: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """A method file's name to the parameters of it."""
     note: str = ""
     """What to know before comparing with the published numbers."""
@@ -137,16 +125,16 @@ class TaskSpec(Spec):
     """The task whose target and retrain model it shares, and whatever else it does not say itself."""
     data: DataSpec
     columns: Annotated[dict[str, ColumnSpec], Field(min_length=1)]
-    models: dict[Literal["target", "retrain"], HubRef] = {}
-    tokenizers: list[HubRef] = []
+    models: dict[Literal["target", "retrain"], HubRef] = Field(default_factory=dict)
+    tokenizers: list[HubRef] = Field(default_factory=list)
     """For checkpoints that carry none; tried in order."""
-    retrain_auc: dict[str, Fraction] = {}
+    retrain_auc: dict[str, Fraction] = Field(default_factory=dict)
     """The retrain model's published AUC, forget against holdout, by attack."""
-    unlearn: UnlearnSpec = UnlearnSpec()
-    finetune: FinetuneSpec = FinetuneSpec()
+    unlearn: UnlearnSpec = Field(default_factory=UnlearnSpec)
+    finetune: FinetuneSpec = Field(default_factory=FinetuneSpec)
     folds: FoldsSpec | None = None
     """Forget sets that the pipeline unlearns in the place of ``unlearn.forget``."""
-    fingerprints: dict[str, SplitFingerprint] = {}
+    fingerprints: dict[str, SplitFingerprint] = Field(default_factory=dict)
 
     @property
     def needed(self) -> set[str]:
@@ -174,26 +162,6 @@ class TaskSpec(Spec):
     def trained(self) -> set[str]:
         """The splits that unlearning reads."""
         return {self.unlearn.retain, *self.forgets}
-
-
-def canonical_json(value: Any) -> str:
-    """Return the one JSON text of a value: sorted keys, no spaces, UTF-8, no NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-
-
-def fingerprint(value: Any) -> str:
-    """Return the SHA-256 (hex) of a value's canonical JSON."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
-
-
-def explain(error: ValidationError, where: str, known: Fields | None = None) -> UserError:
-    """Turn a pydantic error into one line: where, which key, what is wrong."""
-    if (unknown := unknown_key(error, where, known)) is not None:
-        return unknown
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    message = first["msg"][0].lower() + first["msg"][1:]
-    return UserError(f"{where}: {key or 'value'}: {message} (got {first['input']!r})")
 
 
 def parse_task(text: str, where: str, find: Callable[[str], TaskSpec] | None = None) -> TaskSpec:
@@ -238,113 +206,3 @@ def _inherit(base: TaskSpec, raw: dict[str, Any]) -> dict[str, Any]:
         # Left out of every dump, and found already from where the base's own file stands.
         data.setdefault("folder", base.data.folder.absolute())
     return {**whole, "base": base.name}
-
-
-def parse_params(kind: type, values: Mapping[str, Any], where: str) -> Any:
-    """Build a frozen parameter dataclass from loose values, checking names, kinds and bounds.
-
-    Raises:
-        UserError: a name is unknown ("did you mean …"), or a value is of a wrong kind or out of bounds.
-    """
-    known = dict.fromkeys(kind.__dataclass_fields__)  # type: ignore[attr-defined]
-    for name in values:
-        if name not in known:
-            raise UserError(f"{where}: {unknown_name('parameter', name, known)}")
-    try:
-        return TypeAdapter(kind).validate_python(dict(values))
-    except ValidationError as error:
-        raise explain(error, where) from None
-
-
-def read_text(path: Path, what: str) -> str:
-    """Read a UTF-8 file, or say in one line why that cannot be done."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"{what} {path} does not exist") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{what} {path} cannot be read: {error}") from None
-
-
-class RunConfig(Spec):
-    """What to score, and how; everything that can change a number is in the run's fingerprint."""
-
-    model: str
-    """Folder, or hub id with or without ``@revision``."""
-    task: str | None = None
-    """Name of a built-in task, or a YAML file; None: read off the model."""
-    engine: str = "auto"
-    retrain: str | None = None
-    """The model whose AUC PrivLeak is relative to; None: the pipeline's where it belongs to the model, else
-    the task's published AUC; ``none``: no model."""
-    data_dir: Path | None = None
-    tokenizer: str | None = None
-    base_url: str | None = None
-    """Where a server answers for the model (engine ``server``)."""
-    api_key_env: str | None = None
-    """The environment variable that holds the server's key."""
-    model_revision: str | None = None
-    """What pins a served model."""
-    retrain_base_url: str | None = None
-    """Where a server answers for the retrain model; None: at ``base_url``."""
-    retrain_revision: str | None = None
-    """What pins a served retrain model."""
-    metrics: tuple[str, ...] = ()
-    """Columns to score; empty: all of the task's."""
-    name: Annotated[str, Field(min_length=1)] | None = None
-    """The run's name in the results folder; None: the model's."""
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    limit: PositiveInt | None = None
-    """Score only the first examples of each split."""
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Seed of the intervals' resampling."""
-    truncate: bool = False
-    """Score what fits of a text longer than the context, flagged, instead of refusing it."""
-    settings: dict[str, Any] = {}
-    """``--set``: ``engine.NAME``, ``COLUMN.PARAMETER`` or ``METRIC.PARAMETER`` to value."""
-    results: Path = Path("results")
-    cache: bool = True
-    overwrite: bool = False
-    allow_pickle: bool = False
-    trust_remote_code: bool = False
-
-
-def parse_settings(pairs: list[str]) -> dict[str, Any]:
-    """Parse ``--set`` pairs ``key=value``; a value is read as YAML, so numbers and booleans are such.
-
-    Raises:
-        UserError: a pair has no ``=``, its key no group, or a key is given twice.
-    """
-    form = "engine.NAME=VALUE, COLUMN.PARAMETER=VALUE or METRIC.PARAMETER=VALUE"
-    for pair in pairs:
-        if "." not in pair.partition("=")[0]:
-            raise UserError(f"--set {pair}: write it as {form}")
-    return parse_pairs(pairs, form)
-
-
-def parse_pairs(pairs: list[str], form: str) -> dict[str, Any]:
-    """Parse ``--set`` pairs; ``form`` is how the errors say they are written.
-
-    Raises:
-        UserError: a pair has no ``=``, or a key is given twice.
-    """
-    found: dict[str, Any] = {}
-    for pair in pairs:
-        key, separator, value = pair.partition("=")
-        if not separator or not key:
-            raise UserError(f"--set {pair}: write it as {form}")
-        if key in found:
-            raise UserError(f"--set {key} is given twice")
-        try:
-            found[key] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            found[key] = value
-    return found
-
-
-def build(kind: type[Any], where: str, **values: Any) -> Any:
-    """Build a frozen spec, or say in one line which option is wrong."""
-    try:
-        return kind(**values)
-    except ValidationError as error:
-        raise explain(error, where, kind.model_fields) from None

@@ -9,22 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
+from muse_eval.config.split_names import OLDER_NAMES, columns_of
 from muse_eval.config.task import DataSpec
 from muse_eval.errors import UserError, first_line, unknown_name
-
-OLDER_NAMES = {
-    "knowmem/retain_qa": "knowmem/retain2_qa",
-    "knowmem/retain_qa_icl": "knowmem/retain2_qa_icl",
-}
-"""What older revisions of MUSE-News call a split."""
-
-COLUMNS = {"knowmem": ("question", "answer"), "verbmem": ("prompt", "gt")}
-"""Text columns of a group of splits; every other group has the one column ``text``."""
-
-
-def columns_of(split: str) -> tuple[str, ...]:
-    """Return the text columns that a split's rows must have."""
-    return COLUMNS.get(split.split("/")[0], ("text",))
 
 
 class MissingSplit(UserError):  # noqa: N818 - it says what is wrong

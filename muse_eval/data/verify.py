@@ -6,13 +6,14 @@ from itertools import combinations
 from typing import Any
 
 from muse_eval import plugins
+from muse_eval.config.split_names import columns_of
 from muse_eval.config.task import ColumnSpec, TaskSpec
 from muse_eval.data import examples
 from muse_eval.data.examples import Suspicion
 from muse_eval.data.model_free import Told, told_by_length, told_by_words
 from muse_eval.data.overlap import ANCHOR, Match, Passages, Place, normal, repeats, shared, strangers
 from muse_eval.data.sides import Rows, compared, forget_side, roles, sides
-from muse_eval.data.sources import MissingSplit, columns_of
+from muse_eval.data.sources import MissingSplit
 from muse_eval.data.splits import Data, Split
 from muse_eval.errors import listed
 from muse_eval.types import Metric

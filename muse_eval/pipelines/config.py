@@ -7,8 +7,10 @@ from pydantic import Field
 
 from muse_eval import plugins
 from muse_eval.config.groups import ENGINE, scored_groups
-from muse_eval.config.task import Positive, PositiveInt, RunConfig, Spec, TaskSpec, build, parse_params
-from muse_eval.data.sources import columns_of
+from muse_eval.config.run import RunConfig
+from muse_eval.config.spec import Positive, PositiveInt, Spec, build, parse_params
+from muse_eval.config.split_names import columns_of
+from muse_eval.config.task import TaskSpec
 from muse_eval.errors import UserError, unknown_name
 from muse_eval.results.runs import run_folder
 from muse_eval.results.selection import check_rule

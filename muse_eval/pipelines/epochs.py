@@ -10,6 +10,7 @@ from muse_eval.results.lineage import Epoch, Made, but_the_checkpoint
 from muse_eval.results.runs import StoredResult, load, write_files
 from muse_eval.results.selection import select, selectable
 from muse_eval.results.trajectory import Trajectory, scores, to_csv
+from muse_eval.unlearning import cards
 from muse_eval.unlearning.training import output
 
 EPOCHS = "epochs"
@@ -38,7 +39,7 @@ def models_by_epoch(out: Path) -> list[Path]:
         UserError: some epoch left no checkpoint.
     """
     found = output.checkpoints(out)
-    epochs = output.read_json(out / output.CARD)["config"]["epochs"]
+    epochs = cards.read_json(out / cards.CARD)["config"]["epochs"]
     if found and len(found) != epochs:
         raise UserError(
             f"{out} holds checkpoints of {len(found)} of its {epochs} epochs, as it was begun without "

@@ -8,6 +8,7 @@ from muse_eval import plugins
 from muse_eval.config.task import TaskSpec
 from muse_eval.pipelines.config import PipelineConfig, configured, run_names
 from muse_eval.scoring.run import nearest
+from muse_eval.unlearning import cards
 from muse_eval.unlearning.training import output
 
 MOST = 1_000_000_000
@@ -64,7 +65,7 @@ def can_keep(out: Path, lora: Any) -> bool:
     begun = [checkpoint for checkpoint in found if (checkpoint / output.COMPLETE).exists()]
     if not begun:
         return True
-    state = output.read_json(begun[-1] / output.STATE) or {}
+    state = cards.read_json(begun[-1] / output.STATE) or {}
     all_there = len(begun) == round(state.get("epoch", 0))
     return all_there and not (lora and not (begun[-1] / output.MERGED).is_dir())
 

@@ -20,6 +20,7 @@ from muse_eval.results.selection import check_retrain
 from muse_eval.results.trajectory import scores
 from muse_eval.scoring.run import run
 from muse_eval.types import Log, Note, Progress, Stage, Warn, ignore
+from muse_eval.unlearning import cards
 from muse_eval.unlearning.training import output
 
 
@@ -207,7 +208,7 @@ def _load(folder: Path) -> StoredResult:
 
 
 def _card(out: Path) -> dict[str, Any]:
-    card: dict[str, Any] = output.read_json(out / output.CARD)
+    card: dict[str, Any] = cards.read_json(out / cards.CARD)
     return card
 
 

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from muse_eval import plugins
 from muse_eval.config.params import deciding, departures
-from muse_eval.config.task import canonical_json
+from muse_eval.config.spec import canonical_json
 from muse_eval.errors import UserError
 from muse_eval.results.lineage import part
 from muse_eval.results.runs import REFERENCES, StoredResult
 
 if TYPE_CHECKING:
-    from muse_eval.results.tables import Goal, RunRow
+    from muse_eval.results.rows import Goal, RunRow
 
 MISFITS = ("answer-space", "no-answer-space", "unanswered")
 """Flags under which the target's or the retrain model's column shows nothing of forgetting."""

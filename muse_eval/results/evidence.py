@@ -9,8 +9,8 @@ from typing import Any
 from muse_eval.errors import UserError, unknown_name
 from muse_eval.printable import one_line, printable
 from muse_eval.results.lineage import part
+from muse_eval.results.rows import ARROWS, Goal, Heading, PlainHeading, stored_headings, task_spec
 from muse_eval.results.runs import RECORDS, RESULT, StoredColumn, StoredResult
-from muse_eval.results.tables import ARROWS, Goal, Heading, PlainHeading, stored_headings, task_spec
 from muse_eval.types import Record, Row
 
 GIVEN = ("prompt", "question", "text")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from muse_eval.results.forget_sets import FoldRun, FoldRuns
 from muse_eval.results.lineage import Fold
+from muse_eval.results.rows import ARROWS, Heading, headings, rows
 from muse_eval.results.runs import StoredResult
-from muse_eval.results.tables import ARROWS, Heading, headings, rows
 from muse_eval.results.trajectory import Trajectory
 
 if TYPE_CHECKING:

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from muse_eval.config.task import FoldsSpec, TaskSpec
+from muse_eval.results.grid import Cell, Grid, grid
 from muse_eval.results.lineage import Fold
+from muse_eval.results.rows import RunRow, headings, rows
 from muse_eval.results.runs import REFERENCES, StoredResult
-from muse_eval.results.tables import Cell, Grid, RunRow, grid, headings, rows
 from muse_eval.results.trajectory import cells, csv_text
 
 FILES = {"nested": "scalability", "sequential": "sustainability"}

@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, ValidationError
 
-from muse_eval.config.task import Spec, read_text
+from muse_eval.config.spec import Spec, read_text
 from muse_eval.errors import UserError
 from muse_eval.results.comparable import MISFITS, departed
+from muse_eval.results.rows import Goal, stored_headings, task_spec
 from muse_eval.results.runs import REFERENCES, Number, StoredColumn, StoredResult, problem
-from muse_eval.results.tables import Goal, stored_headings, task_spec
 
 LEAST_TOLERANCE = 0.5
 """Points; below this, a move tells nothing on the hundred examples of a column."""

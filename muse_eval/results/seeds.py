@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean, stdev
 
-from muse_eval.results.tables import ARROWS, Cell, Grid, Heading, RunRow, mark, numbered, remarks
+from muse_eval.results.grid import Cell, Grid, mark, numbered, remarks
+from muse_eval.results.rows import ARROWS, Heading, RunRow
 
 
 def of_one_seed(rows: Iterable[RunRow], seed: int, names: Mapping[str, str]) -> list[RunRow]:

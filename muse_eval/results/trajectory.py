@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from muse_eval.results.composites import COLUMNS, composite
+from muse_eval.results.rows import Heading, stored_headings
 from muse_eval.results.runs import StoredColumn, StoredResult
 from muse_eval.results.selection import Selection
-from muse_eval.results.tables import Heading, stored_headings
 
 
 def scores(result: StoredResult) -> dict[str, float | None]:

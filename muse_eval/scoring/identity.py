@@ -7,7 +7,8 @@ from typing import Any
 from muse_eval import provenance
 from muse_eval.config.differences import differences, joined
 from muse_eval.config.params import filled, stated
-from muse_eval.config.task import RunConfig, fingerprint
+from muse_eval.config.run import RunConfig
+from muse_eval.config.spec import fingerprint
 from muse_eval.errors import UserError
 from muse_eval.results import runs
 from muse_eval.results.comparable import params_kind

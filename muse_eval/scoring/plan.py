@@ -6,7 +6,8 @@ from typing import Any
 
 from muse_eval import plugins
 from muse_eval.config.groups import ENGINE, column_changes, scored_groups, sort_settings
-from muse_eval.config.task import ColumnSpec, RunConfig, TaskSpec
+from muse_eval.config.run import RunConfig
+from muse_eval.config.task import ColumnSpec, TaskSpec
 from muse_eval.data.splits import Data, open_data
 from muse_eval.engines import Choice, choose_engine
 from muse_eval.errors import UserError, unknown_name

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from muse_eval.config.task import RunConfig
+from muse_eval.config.run import RunConfig
 from muse_eval.engines.checkpoint import find_checkpoint, is_folder
 from muse_eval.errors import UserError
 from muse_eval.results import runs
@@ -16,7 +16,7 @@ from muse_eval.results.lineage import part
 from muse_eval.scoring.plan import Plan
 from muse_eval.scoring.which_task import unlearning
 from muse_eval.types import Engine
-from muse_eval.unlearning.training import output
+from muse_eval.unlearning import cards
 
 NONE = "none"
 """What ``--retrain`` is given where a run is to compare with no model."""
@@ -169,5 +169,5 @@ def _beside(start: _Start, planned: Plan) -> Found | None:
 
 
 def _recipe(folder: Path) -> Mapping[str, Any]:
-    found = output.read_json(folder / output.RECIPE)
+    found = cards.read_json(folder / cards.RECIPE)
     return found if isinstance(found, dict) else {}

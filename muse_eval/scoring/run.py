@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from muse_eval.config.task import RunConfig
+from muse_eval.config.run import RunConfig
 from muse_eval.engines import ModelSource, open_engine
 from muse_eval.errors import UserError
 from muse_eval.results import runs

@@ -44,12 +44,13 @@ def task_of(model: str) -> TaskSpec:
 
 def unlearning(model: str) -> Mapping[str, Any] | None:
     """Return how a model, or the model of an epoch, was unlearned; None where that is not known of it."""
+    from muse_eval.unlearning import cards
     from muse_eval.unlearning.training import output
 
     folder = Path(model).expanduser()
     is_epoch = folder.parent.name == output.CHECKPOINTS
     for home in (folder, *([folder.parent.parent] if is_epoch else [])):
-        found = output.read_json(home / output.CARD)
+        found = cards.read_json(home / cards.CARD)
         if isinstance(found, dict):
             return found
     return None

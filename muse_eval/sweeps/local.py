@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from queue import SimpleQueue
 
-from muse_eval.config.task import RunConfig, canonical_json
+from muse_eval.config.run import RunConfig
+from muse_eval.config.spec import canonical_json
 from muse_eval.errors import UserError, unknown_name
 from muse_eval.results.runs import run_folder
 from muse_eval.scoring.plan import plan

@@ -8,7 +8,8 @@ from pydantic import Field
 from muse_eval import plugins, provenance
 from muse_eval.config.groups import ENGINE, scored_groups
 from muse_eval.config.params import stated
-from muse_eval.config.task import PositiveInt, TaskSpec
+from muse_eval.config.spec import PositiveInt
+from muse_eval.config.task import TaskSpec
 from muse_eval.errors import UserError, unknown_name
 from muse_eval.pipelines.config import PipelineConfig, run_config
 from muse_eval.results.composites import composite

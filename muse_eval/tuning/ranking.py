@@ -9,8 +9,9 @@ from pathlib import Path
 from muse_eval.config.task import TaskSpec
 from muse_eval.results.comparable import asked_notes
 from muse_eval.results.composites import composite
+from muse_eval.results.grid import Cell, Grid, plain_cell, remarks
+from muse_eval.results.rows import ARROWS
 from muse_eval.results.runs import StoredResult
-from muse_eval.results.tables import ARROWS, Cell, Grid, plain_cell, remarks
 from muse_eval.tuning.grid import Point, short
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from muse_eval.api import unlearn
-from muse_eval.config.task import fingerprint
+from muse_eval.config.spec import fingerprint
 from muse_eval.errors import DivergedError, UserError
 from muse_eval.pipelines.config import run_config
 from muse_eval.pipelines.stages import references
@@ -20,6 +20,7 @@ from muse_eval.tuning.plan import TuneConfig, check, identity
 from muse_eval.tuning.ranking import Trial, Tuned, rank, to_csv
 from muse_eval.tuning.study import Study, open_study
 from muse_eval.types import Progress, Warn, ignore
+from muse_eval.unlearning import cards
 from muse_eval.unlearning.training import output
 
 TRIALS = "trials.csv"
@@ -128,9 +129,9 @@ class Tuner:
             # The run that replaces it says so.
             result = None
         if result is not None:
-            trained = (output.read_json(folder / output.CARD) or {}).get("seconds")
+            trained = (cards.read_json(folder / cards.CARD) or {}).get("seconds")
             return Trial(name, point, result, None if trained is None else trained + result.seconds)
-        told = output.read_json(folder / FAILURE)
+        told = cards.read_json(folder / FAILURE)
         return Trial(name, point, None, failure=told["reason"], final=told["final"]) if told else None
 
     def _make(self, point: Point, name: str) -> None:
@@ -153,7 +154,7 @@ class Tuner:
             **options(point),
         )
         # Here they outlive the weights.
-        _copy(made, folder, (output.LOG, output.CARD))
+        _copy(made, folder, (output.LOG, cards.CARD))
         wanted = run_config(config, task, str(made), self._models["retrain"], f"{config.method}-{name}")
         run(wanted, progress=self._progress, warn=self._warn, reuse=True, folder=folder)
         (folder / FAILURE).unlink(missing_ok=True)
@@ -163,7 +164,7 @@ class Tuner:
         folder, partial = self.folder / name, output.partial(self._made / name)
         diverged = isinstance(error, DivergedError)
         if diverged:
-            _copy(partial, folder, (output.LOG, output.RECIPE))
+            _copy(partial, folder, (output.LOG, cards.RECIPE))
         reason = error.what if isinstance(error, DivergedError) else str(error)
         told = {"reason": reason, "final": diverged}
         write_files(folder, {FAILURE: json.dumps(told, indent=2, ensure_ascii=False) + "\n"})
@@ -180,7 +181,7 @@ class Tuner:
         if tuned.best is None:
             return tuned
         model = self._made / tuned.best.name
-        kept = model if (model / output.CARD).exists() else None
+        kept = model if (model / cards.CARD).exists() else None
         return replace(tuned, model=kept, command=self._command(tuned.best))
 
     def take_stock(self, study: Study) -> Tuned:
@@ -191,12 +192,12 @@ class Tuner:
             return tuned
         there = [self._made / trial.name for trial in tuned.trials if (self._made / trial.name).exists()]
         # Not simply the best trial's: another grid or composite may have dropped those, and kept others.
-        best = next((model for model in there if (model / output.CARD).exists()), None)
+        best = next((model for model in there if (model / cards.CARD).exists()), None)
         for model in there:
             if model != best:
                 with output.writing(model):
                     # First the card: without it what a kill leaves is taken by nothing for a finished model.
-                    (model / output.CARD).unlink(missing_ok=True)
+                    (model / cards.CARD).unlink(missing_ok=True)
                     shutil.rmtree(model)
         return tuned
 

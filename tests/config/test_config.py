@@ -12,18 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
-from muse_eval.config.task import (
-    HubRef,
-    RunConfig,
-    TaskSpec,
-    build,
-    canonical_json,
-    fingerprint,
-    parse_params,
-    parse_settings,
-    parse_task,
-    read_text,
-)
+from muse_eval.config.run import RunConfig
+from muse_eval.config.settings import parse_settings
+from muse_eval.config.spec import build, canonical_json, fingerprint, parse_params, read_text
+from muse_eval.config.task import HubRef, TaskSpec, parse_task
 from muse_eval.errors import UserError
 
 PLAIN = st.recursive(

@@ -11,7 +11,8 @@ import pytest
 from muse_eval import plugins
 from muse_eval.config.groups import column_changes, scored_groups, sort_settings
 from muse_eval.config.params import deciding, departures, filled, stated
-from muse_eval.config.task import TaskSpec, fingerprint
+from muse_eval.config.spec import fingerprint
+from muse_eval.config.task import TaskSpec
 from muse_eval.errors import UserError
 from muse_eval.metrics import knowmem, privleak, verbmem
 from muse_eval.pipelines.config import PipelineConfig, run_config

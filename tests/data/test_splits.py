@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from muse_eval import plugins
+from muse_eval.config.split_names import columns_of
 from muse_eval.config.task import DataSpec, SplitFingerprint, TaskSpec
-from muse_eval.data.sources import BuiltinWorld, Hub, LocalFolder, columns_of
+from muse_eval.data.sources import BuiltinWorld, Hub, LocalFolder
 from muse_eval.data.splits import Data, Split, export, open_data, verify
 from muse_eval.errors import UserError
 

@@ -6,7 +6,8 @@ import pytest
 
 from benchmarks import methods_page
 from muse_eval import plugins
-from muse_eval.results.tables import Cell, Grid, grid_markdown
+from muse_eval.results.grid import Cell, Grid
+from muse_eval.results.tables import grid_markdown
 
 
 def test_the_page_describes_every_method_as_its_file_does() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from muse_eval.cli import unlearn as cli_unlearn
+from muse_eval.unlearning import cards
 from muse_eval.unlearning.training import output
 from muse_eval.unlearning.training.train import unlearn
 from tests.e2e import muse, write_data, write_task
@@ -70,10 +71,10 @@ def check(jobs: list[dict[str, Any]], folder: Path, sharded: bool) -> None:
     for each in jobs:
         out = Path(each["out"])
         one = alone(each, folder / f"{out.name}-alone")
-        card = output.read_json(out / "unlearn.json")
+        card = cards.read_json(out / "unlearn.json")
         assert card["batches"]["devices"] == 2
         assert card["batches"]["sharded"] is sharded
-        assert card["fingerprint"] == output.read_json(one / "unlearn.json")["fingerprint"]
+        assert card["fingerprint"] == cards.read_json(one / "unlearn.json")["fingerprint"]
         assert apart(out, one) < TOLERANCE
         assert apart(out, Path(each["target"])) > 100 * TOLERANCE
         logs = (output.read_log(each / "log.jsonl") for each in (out, one))

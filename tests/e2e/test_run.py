@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 import muse_eval
-from muse_eval.config.task import RunConfig
+from muse_eval.config.run import RunConfig
 from muse_eval.errors import UserError
 from muse_eval.results import runs
 from muse_eval.scoring.run import run
@@ -496,7 +496,7 @@ def test_evaluate_refuses_half_a_pair(
 # ── killed ───────────────────────────────────────────────────────────────────────────────────────
 CHILD = """
 import sys
-from muse_eval.config.task import RunConfig
+from muse_eval.config.run import RunConfig
 from muse_eval.scoring.run import run
 run(RunConfig.model_validate_json(sys.argv[1]), progress=lambda *report: print(*report, flush=True))
 print("saved", flush=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from muse_eval import evaluate
-from muse_eval.config.task import RunConfig
+from muse_eval.config.run import RunConfig
 from muse_eval.engines.checkpoint import find_checkpoint
 from muse_eval.results.evidence import find_run
 from muse_eval.results.runs import StoredResult, load, load_records

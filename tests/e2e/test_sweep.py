@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from muse_eval.config.task import RunConfig
+from muse_eval.config.run import RunConfig
 from muse_eval.sweeps import local as sweeping
 from muse_eval.sweeps.local import sweep
 from muse_eval.sweeps.worker import LOG

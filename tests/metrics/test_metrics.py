@@ -15,7 +15,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from muse_eval import plugins
-from muse_eval.config.task import parse_params
+from muse_eval.config.spec import parse_params
 from muse_eval.errors import UserError
 from muse_eval.metrics import attacks, knowmem, privleak, rouge, verbmem
 from muse_eval.types import (

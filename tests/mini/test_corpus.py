@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from muse_eval import plugins
-from muse_eval.config.task import fingerprint
+from muse_eval.config.spec import fingerprint
 from muse_eval.data.sources import BuiltinWorld
 from muse_eval.data.splits import Data
 from muse_eval.mini import corpus

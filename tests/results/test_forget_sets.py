@@ -7,9 +7,10 @@ import pytest
 from muse_eval import plugins
 from muse_eval.results.forget_sets import FoldRuns, caption, collect, table, to_csv
 from muse_eval.results.lineage import Fold, Made
+from muse_eval.results.rows import rows
 from muse_eval.results.runs import StoredResult
 from muse_eval.results.selection import Selection
-from muse_eval.results.tables import rows, to_markdown
+from muse_eval.results.tables import to_markdown
 from tests.results.test_trajectory import scored
 
 TASK = plugins.task("muse_mini_scal")

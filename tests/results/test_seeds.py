@@ -1,8 +1,8 @@
 """The table over several seeds: mean ± standard deviation, and what cannot be averaged."""
 
+from muse_eval.results.rows import FLAGS, PlainHeading, headings, rows
 from muse_eval.results.runs import StoredColumn, StoredResult
 from muse_eval.results.seeds import of_one_seed, over_seeds
-from muse_eval.results.tables import FLAGS, PlainHeading, headings, rows
 
 
 def stored(task: str, name: str, value: float | None, *flags: str) -> StoredResult:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from muse_eval.config.task import fingerprint
+from muse_eval.config.spec import fingerprint
 from muse_eval.errors import UserError
 from muse_eval.results.lineage import Fold, Made
 from muse_eval.results.runs import StoredResult

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from muse_eval.config.task import RunConfig
+from muse_eval.config.run import RunConfig
 from muse_eval.errors import UserError
 from muse_eval.sweeps import local as sweeping
 from muse_eval.sweeps.local import check, deal, sweep

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from muse_eval.errors import UserError
-from muse_eval.unlearning import objectives, rows
+from muse_eval.unlearning import cards, objectives, rows
 from muse_eval.unlearning.recipe import LoraSpec, configure, parse_lora
 from muse_eval.unlearning.training import adapters, output
 from muse_eval.unlearning.training.train import unlearn
@@ -138,7 +138,7 @@ def test_only_what_adapters_reach_changes_and_by_their_rank(target: Path, tmp_pa
         "tokenizer_config.json",
         "unlearn.json",
     ]
-    card = output.read_json(out / "unlearn.json")
+    card = cards.read_json(out / "unlearn.json")
     assert card["lora"] == {"r": 2, "alpha": 4, "dropout": 0.0, "targets": "v_proj+down_proj"}
     assert "peft" in card["versions"]
 

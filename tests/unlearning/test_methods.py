@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from muse_eval import plugins
-from muse_eval.config.task import parse_params
+from muse_eval.config.spec import parse_params
 from muse_eval.errors import UserError
 from muse_eval.types import Method, SeqLogps
 from muse_eval.unlearning.logps import IGNORE, sequence_logps, targets

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from muse_eval.errors import UserError
+from muse_eval.unlearning import cards
 from muse_eval.unlearning.training import output
 from muse_eval.unlearning.training.train import unlearn
 from tests.unlearning.test_reference import stop_at
@@ -33,7 +34,7 @@ def test_states_have_8_bits_and_resume_exactly(tmp_path: Path) -> None:
     config = config_for(target, "npo_gdr", optim="adamw_8bit")
     whole = unlearn(config, FORGET, RETAIN, tmp_path / "whole")
     assert forget_logp(whole) < forget_logp(target) - 0.5
-    card = output.read_json(whole / "unlearn.json")
+    card = cards.read_json(whole / "unlearn.json")
     assert card["optimizer"]["name"] == "AdamW, states in 8 bits (bitsandbytes)"
     assert "bitsandbytes" in card["versions"]
     out = tmp_path / "out"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from muse_eval.types import Progress
 from muse_eval.unlearning import rows
 from muse_eval.unlearning.training import learner, output
 from muse_eval.unlearning.training.train import unlearn

@@ -26,12 +26,13 @@ from transformers import (
 )
 
 from muse_eval import plugins
-from muse_eval.config.task import UnlearnSpec, fingerprint, parse_params
+from muse_eval.config.spec import fingerprint, parse_params
+from muse_eval.config.task import UnlearnSpec
 from muse_eval.engines.checkpoint import find_checkpoint
 from muse_eval.engines.loading import LoadOptions, load_model, tokenizer_digest
 from muse_eval.errors import UserError
 from muse_eval.types import ActivationMethod
-from muse_eval.unlearning import objectives, retain, rows
+from muse_eval.unlearning import cards, objectives, retain, rows
 from muse_eval.unlearning.logps import sequence_logps
 from muse_eval.unlearning.recipe import UnlearnConfig, configure
 from muse_eval.unlearning.training import learner, output
@@ -203,7 +204,7 @@ def test_rerun_returns_at_once_and_another_recipe_is_refused(target: Path, tmp_p
     with pytest.raises(UserError, match="without its checkpoints"):
         unlearn(config_for(target, epochs=1), FORGET, [], out, keep_checkpoints=True)
     unlearn(config_for(target, epochs=2), FORGET, [], out, overwrite=True, keep_checkpoints=True)
-    assert output.read_json(out / "unlearn.json")["config"]["epochs"] == 2
+    assert cards.read_json(out / "unlearn.json")["config"]["epochs"] == 2
     kept = sorted(entry.name for entry in (out / "checkpoints").iterdir())
     assert kept == ["checkpoint-2", "checkpoint-4"]
     assert same(weights(out / "checkpoints" / "checkpoint-4"), weights(out))
@@ -215,13 +216,13 @@ def test_a_model_of_older_code_is_kept_and_told(target: Path, tmp_path: Path) ->
     out, told = tmp_path / "out", list[str]()
     unlearn(config_for(target, epochs=1), FORGET, [], out, note=told.append)
     assert told == []
-    card = output.read_json(out / "unlearn.json")
+    card = cards.read_json(out / "unlearn.json")
     older = {**card, "code": "0" * 64}
     older["fingerprint"] = fingerprint({key: older[key] for key in RECIPE})
-    output.write_json(out / "unlearn.json", older)
+    cards.write_json(out / "unlearn.json", older)
     assert unlearn(config_for(target, epochs=1), FORGET, [], out, note=told.append) == out
     assert told == [f"{out} was made by another version of muse-eval; --overwrite makes it again"]
-    assert output.read_json(out / "unlearn.json") == older
+    assert cards.read_json(out / "unlearn.json") == older
     with pytest.raises(UserError, match=r"another recipe \(epochs 1, now 2; muse-eval's code 0"):
         unlearn(config_for(target, epochs=2), FORGET, [], out)
 
@@ -268,6 +269,7 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from muse_eval.unlearning.training import output
+from muse_eval.unlearning import cards
 from muse_eval.unlearning.training.train import unlearn
 import test_unlearn as t
 target, out, method, kill = sys.argv[1:]
@@ -332,7 +334,7 @@ def test_run_killed_before_its_end_is_only_finished(
             real = getattr(output, where)
 
             def stop(first: Path, *rest: Any, real: Any = real) -> None:
-                if first.name != output.RECIPE:
+                if first.name != cards.RECIPE:
                     raise KeyboardInterrupt
                 real(first, *rest)
 
@@ -465,7 +467,7 @@ def test_the_released_npo_begins_at_its_reference(knowing: Path, tmp_path: Path)
 def test_mixed_precision_runs_on_a_cpu_and_is_another_recipe(target: Path, tmp_path: Path) -> None:
     mixed = unlearn(config_for(target, epochs=1, dtype="mixed"), FORGET, [], tmp_path / "mixed")
     plain = unlearn(config_for(target, epochs=1), FORGET, [], tmp_path / "plain")
-    assert output.read_json(mixed / "unlearn.json")["training"]["dtype"] == "mixed"
+    assert cards.read_json(mixed / "unlearn.json")["training"]["dtype"] == "mixed"
     for name, tensor in weights(plain).items():
         assert torch.allclose(tensor, weights(mixed)[name], atol=0.03), name
     assert not same(weights(plain), weights(mixed))
@@ -494,10 +496,10 @@ def test_what_is_put_together_survives_a_stop(
 ) -> None:
     """Stopped after the model was put together and before its card: the same files in the end."""
     whole = unlearn(config_for(knowing, method), FORGET, [], tmp_path / "whole")
-    real = output.write_json
+    real = cards.write_json
 
     def stop(path: Path, value: Any) -> None:
-        if path.name == output.CARD:
+        if path.name == cards.CARD:
             raise KeyboardInterrupt
         real(path, value)
 
@@ -766,5 +768,5 @@ def test_stopped_while_it_replaces_another_result_it_is_only_finished(
     assert not out.exists()
     again(overwrite=False)
     assert steps == [1, 2, 3, 4]
-    assert output.read_json(out / "unlearn.json")["config"]["epochs"] == 2
+    assert cards.read_json(out / "unlearn.json")["config"]["epochs"] == 2
     assert not (out / "replaced").exists()

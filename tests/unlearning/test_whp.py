@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muse_eval import plugins
-from muse_eval.config.task import parse_params
+from muse_eval.config.spec import parse_params
 from muse_eval.errors import UserError
 from muse_eval.unlearning.methods import whp
 

@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from muse_eval.engines.composition import COMPOSED, PARTS, ComposedSpec
 from muse_eval.types import AnyMethod, LogitMixture, WeightMethod
+from muse_eval.unlearning import cards
 from muse_eval.unlearning.training import output
 
 
@@ -48,4 +49,4 @@ def _(_method: LogitMixture, name: str, params: Any, folder: Path, target: PreTr
         shutil.copy(file, after)
     target.save_pretrained(before)
     spec = ComposedSpec(schema_version=1, method=name, params=asdict(params))
-    output.write_json(folder / COMPOSED, spec.model_dump())
+    cards.write_json(folder / COMPOSED, spec.model_dump())

@@ -15,16 +15,18 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from muse_eval.config.task import fingerprint
+from muse_eval.config.spec import fingerprint
 from muse_eval.errors import LocalError, UserError, first_line
-from muse_eval.plugins import FINETUNE
+from muse_eval.unlearning.cards import (
+    RECIPE,
+    read_card,
+    read_json,
+    write_json,
+)
 from muse_eval.unlearning.changes import changes
 
-RECIPE = "recipe.json"
 REFERENCE = "reference.json"
 LOG = "log.jsonl"
-CARD = "unlearn.json"
-FINETUNE_CARD = "finetune.json"
 CHECKPOINTS = "checkpoints"
 COMPLETE = "complete"
 """Marker in a checkpoint: it was written to its end."""
@@ -49,32 +51,6 @@ def partial(out: Path) -> Path:
     if not out.name or out.name == "..":
         raise UserError(f"--out {str(out)!r} names no folder of its own; give it one")
     return out.with_name(f"{out.name}.partial")
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file; None where it does not exist or was cut off."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
-        return None
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON file so that it is there in full or not at all."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
-
-
-def card_name(recipe: Mapping[str, Any]) -> str:
-    """Return the name of the file that says how a recipe was carried out."""
-    return FINETUNE_CARD if recipe["method"]["loss"] == FINETUNE else CARD
-
-
-def read_card(folder: Path) -> Any:
-    """Read how a model was made; None where muse-eval did not make it, or not to its end."""
-    found = read_json(folder / CARD)
-    return read_json(folder / FINETUNE_CARD) if found is None else found
 
 
 @contextmanager

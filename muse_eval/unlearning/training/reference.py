@@ -11,7 +11,7 @@ from typing import Any, Protocol, cast
 from accelerate.utils import broadcast_object_list, gather_object
 from transformers import Trainer, TrainerCallback
 
-from muse_eval.unlearning import rows
+from muse_eval.unlearning import cards, rows
 from muse_eval.unlearning.training import output
 
 
@@ -54,13 +54,13 @@ def kept_logps(
         prompts: how many of each row's first tokens are no targets; empty: none.
     """
     main, path = trainer.args.process_index == 0, folder / output.REFERENCE
-    known: list[Any] = [(output.read_json(path) or {}) if main else None]
+    known: list[Any] = [(cards.read_json(path) or {}) if main else None]
     broadcast_object_list(known)
     kept: dict[str, list[float]] = known[0]
     if name not in kept:
         kept[name] = shared_logps(trainer, of, prompts)
         if main:
-            output.write_json(path, kept)
+            cards.write_json(path, kept)
     return kept[name]
 
 
