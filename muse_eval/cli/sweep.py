@@ -77,8 +77,8 @@ def sweep(
     from muse_eval.config.settings import parse_settings
     from muse_eval.config.spec import build
     from muse_eval.progress import display
-    from muse_eval.sweeps.local import sweep as score
     from muse_eval.sweeps.models import read_models
+    from muse_eval.sweeps.sweep import sweep as score
     from muse_eval.types import ignore
 
     configs = [

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from muse_eval import plugins
-from muse_eval.api import unlearn
 from muse_eval.config.task import TaskSpec
 from muse_eval.data.splits import Data, open_data
 from muse_eval.errors import UserError
@@ -21,6 +20,7 @@ from muse_eval.results.trajectory import scores
 from muse_eval.scoring.run import run
 from muse_eval.types import Log, Note, Progress, Stage, Warn, ignore
 from muse_eval.unlearning import cards
+from muse_eval.unlearning.on_task import unlearn
 from muse_eval.unlearning.training import output
 
 

@@ -15,17 +15,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from muse_eval.errors import Terminated, UserError, first_line
+from muse_eval.sweeps.report import Report
 from muse_eval.sweeps.worker import Job, Outcome, Processes, score
-
-if TYPE_CHECKING:
-    from muse_eval.sweeps.local import Report
 
 
 def score_on_ray(
-    planned: Sequence[Job], at_once: int, gpus_per_model: int | None, report: "Report"
+    planned: Sequence[Job], at_once: int, gpus_per_model: int | None, report: Report
 ) -> list[Outcome]:
     """Score models as tasks of the cluster at ``RAY_ADDRESS``, else of this machine's, else of a new one.
 

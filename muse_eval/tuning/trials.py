@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from muse_eval.api import unlearn
 from muse_eval.config.spec import fingerprint
 from muse_eval.errors import DivergedError, UserError
 from muse_eval.pipelines.config import run_config
@@ -21,6 +20,7 @@ from muse_eval.tuning.ranking import Trial, Tuned, rank, to_csv
 from muse_eval.tuning.study import Study, open_study
 from muse_eval.types import Progress, Warn, ignore
 from muse_eval.unlearning import cards
+from muse_eval.unlearning.on_task import unlearn
 from muse_eval.unlearning.training import output
 
 TRIALS = "trials.csv"

@@ -17,7 +17,7 @@ import pytest
 
 from muse_eval.config.run import RunConfig
 from muse_eval.sweeps import local as sweeping
-from muse_eval.sweeps.local import sweep
+from muse_eval.sweeps.sweep import sweep
 from muse_eval.sweeps.worker import LOG
 from tests.e2e import SCRIPT, files, muse, other_model, process, write_data, write_task
 

@@ -8,8 +8,9 @@ import pytest
 from muse_eval.config.run import RunConfig
 from muse_eval.errors import UserError
 from muse_eval.sweeps import local as sweeping
-from muse_eval.sweeps.local import check, deal, sweep
+from muse_eval.sweeps.local import deal
 from muse_eval.sweeps.models import model_name, read_models
+from muse_eval.sweeps.sweep import check, sweep
 from tests.e2e import write_data, write_task
 
 
