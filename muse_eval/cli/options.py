@@ -75,3 +75,13 @@ def note(message: str) -> None:
 def warn(message: str) -> None:
     """Print a warning on standard error."""
     print(f"muse-eval: warning: {message}", file=sys.stderr)
+
+
+def located(path: Path) -> Path:
+    """Return where a file lies that the project has one of as well, and say so where it is the project's."""
+    from muse_eval.results.project_files import locate
+
+    found = locate(path)
+    if found != path:
+        note(f"{path} is not there; reading the project's own, {found}")
+    return found

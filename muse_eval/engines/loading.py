@@ -23,7 +23,7 @@ from transformers.utils import logging as transformers_logging
 from muse_eval.config.spec import fingerprint
 from muse_eval.config.task import HubRef
 from muse_eval.engines.checkpoint import TOKENIZER_FILES, Checkpoint, download, hub_ref, is_folder
-from muse_eval.engines.hf.composed import ComposedModel
+from muse_eval.engines.composed import ComposedModel
 from muse_eval.errors import UserError, first_line
 from muse_eval.provenance import joined_digest
 

@@ -25,9 +25,9 @@ from transformers import (
 
 from muse_eval.engines import Choice, ModelSource, choose_engine, open_engine
 from muse_eval.engines.checkpoint import Checkpoint, find_checkpoint
+from muse_eval.engines.composed import ComposedModel, parts_of
 from muse_eval.engines.composition import COMPOSED
 from muse_eval.engines.hf import scoring
-from muse_eval.engines.hf.composed import ComposedModel, parts_of
 from muse_eval.engines.hf.engine import SHARED_PREFIX, TransformersEngine
 from muse_eval.engines.loading import LoadOptions, load_model, load_tokenizer
 from muse_eval.engines.settings import VllmSettings

@@ -9,8 +9,8 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
+from muse_eval.engines.composed import ComposedModel, JoinedCache, parts_of
 from muse_eval.engines.hf.attention import fast_steps
-from muse_eval.engines.hf.composed import ComposedModel, JoinedCache, parts_of
 
 ROOM = 128
 """Positions a cache layer grows by at least, so that a step does not copy all that came before."""

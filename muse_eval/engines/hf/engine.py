@@ -11,8 +11,8 @@ import transformers
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from muse_eval.engines.checkpoint import Checkpoint
+from muse_eval.engines.composed import parts_of
 from muse_eval.engines.hf import decoding, scoring
-from muse_eval.engines.hf.composed import parts_of
 from muse_eval.engines.loading import (
     LoadOptions,
     cache_bytes,

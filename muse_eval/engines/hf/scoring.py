@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from muse_eval.engines.hf.composed import mixed, parts_of
+from muse_eval.engines.composed import mixed, parts_of
 from muse_eval.types import TokenLogprobs
 
 CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**26}

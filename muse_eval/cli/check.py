@@ -1,0 +1,67 @@
+"""The verb ``check``: the regression gate."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from muse_eval.cli.options import (
+    JsonOption,
+    ResultsOption,
+    located,
+    note,
+    split,
+    warn,
+)
+from muse_eval.errors import UserError
+
+
+def check(
+    baseline: Annotated[Path, typer.Option(help="File of expected values.")] = Path("results/baseline.json"),
+    results: ResultsOption = Path("results"),
+    only: Annotated[
+        str | None,
+        typer.Option(
+            help="Runs of the baseline to compare, comma-separated: `muse_mini/target,muse_mini/npo*`."
+        ),
+    ] = None,
+    whole: Annotated[
+        bool, typer.Option("--all", help="Every run of the baseline must be there, else exit 2.")
+    ] = False,
+    update: Annotated[bool, typer.Option("--update", help="Take what was measured as expected.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Fail when a metric regressed: exit 0 fine, 1 regression, 2 cannot tell.
+
+    What of the baseline was not scored here is named and left out; with --only or --all it must be there.
+
+    Example: `muse-eval check --baseline results/project/baseline.json`
+    """
+    from muse_eval.results import gate as checking
+    from muse_eval.results import gate_lines as reading
+    from muse_eval.results.project_files import locate
+    from muse_eval.results.runs import load_all, write_files
+
+    found = load_all(results, warn)
+    if update:
+        if only is not None or whole:
+            given = "--all" if only is None else "--only"
+            raise UserError(f"{given} compares, --update takes over what was measured; leave one of them out")
+        known, theirs = checking.load_baseline(baseline) if baseline.exists() else None, locate(baseline)
+        made = checking.make_baseline(found, known=known)
+        write_files(baseline.parent, {baseline.name: checking.baseline_text(made)})
+        print(f"{baseline}: {len(made.runs)} runs")
+        if theirs != baseline:
+            note(f"from now on that is what is compared with, not the project's own, {theirs}")
+        return
+    expected = checking.load_baseline(located(baseline))
+    if only is not None:
+        expected = checking.only(expected, split(only, "--only"))
+        found = [result for result in found if result.key in expected.runs]
+    report = checking.compare(found, expected, whole=whole or only is not None)
+    if as_json:
+        print(json.dumps(reading.to_json(report), indent=2, ensure_ascii=False))
+    else:
+        print("\n".join([*reading.lines(report), reading.summary(report)]))
+    raise typer.Exit(report.exit_code)

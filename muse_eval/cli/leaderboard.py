@@ -1,0 +1,54 @@
+"""The verb ``leaderboard``: the table of all stored runs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from muse_eval.cli.options import (
+    ResultsOption,
+    located,
+    warn,
+)
+from muse_eval.errors import UserError, unknown_name
+
+
+def leaderboard(
+    results: ResultsOption = Path("results"),
+    out: Annotated[
+        Path | None, typer.Option(help="File to write, `-` for standard output; else RESULTS/leaderboard.*")
+    ] = None,
+    form: Annotated[str, typer.Option("--format", help="csv or md.")] = "csv",
+    published: Annotated[
+        Path | None, typer.Option(help="CSV of published numbers to add as a block, with their source.")
+    ] = None,
+) -> None:
+    """Regenerate the leaderboard from the results folder: the same runs give the same bytes.
+
+    What a file that is there loses by it is told.
+
+    Example: `muse-eval leaderboard --format md --published results/project/published.csv --out -`
+    """
+    from muse_eval.results.replaced import replaced
+    from muse_eval.results.rows import rows
+    from muse_eval.results.runs import load_all, load_published, write_files
+    from muse_eval.results.tables import to_csv, to_markdown
+
+    if form not in ("csv", "md"):
+        raise unknown_name("format", form, ("csv", "md"))
+    target = out or results / f"leaderboard.{form}"
+    if target.is_dir():
+        raise UserError(f"{target} is a folder; --out must name a file")
+    found = rows(load_all(results, warn))
+    if not found:
+        raise UserError(f"{results} holds no run; score a model first: muse-eval run --model …")
+    elsewhere = load_published(located(published)) if published else []
+    text = to_csv(found, elsewhere) if form == "csv" else to_markdown(found, elsewhere)
+    if str(target) == "-":
+        print(text, end="")
+    else:
+        before = target.read_text(encoding="utf-8", errors="replace") if target.exists() else text
+        write_files(target.parent, {target.name: text})
+        print(f"{target}: {len(found)} runs")
+        if lost := replaced(before, text):
+            print(lost)

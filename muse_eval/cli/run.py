@@ -1,0 +1,112 @@
+"""The verb ``run``: a model scored on a task."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from muse_eval.cli.options import (
+    BaseUrlOption,
+    CodeOption,
+    DataOption,
+    JsonOption,
+    KeyOption,
+    ModelOption,
+    OverwriteOption,
+    PickleOption,
+    QuietOption,
+    ResultsOption,
+    RetrainOption,
+    SetOption,
+    TaskOption,
+    TokenizerOption,
+    TruncateOption,
+    note,
+    split,
+    warn,
+)
+from muse_eval.cli.table import print_table
+
+
+def run(
+    model: ModelOption,
+    task: TaskOption = None,
+    engine: Annotated[str, typer.Option(help="`auto` or one of `muse-eval list engines`.")] = "auto",
+    retrain: RetrainOption = None,
+    data_dir: DataOption = None,
+    tokenizer: TokenizerOption = None,
+    base_url: BaseUrlOption = None,
+    api_key_env: KeyOption = None,
+    model_revision: Annotated[
+        str | None, typer.Option(help="What pins a served model; else the row says unpinned.")
+    ] = None,
+    retrain_base_url: Annotated[
+        str | None, typer.Option(help="Server of the retrain model; else --base-url.")
+    ] = None,
+    retrain_revision: Annotated[str | None, typer.Option(help="What pins a served retrain model.")] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="Columns, comma-separated (`verbmem_f,privleak`); else all.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="The run's name; else the model's.")] = None,
+    results: ResultsOption = Path("results"),
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    limit: Annotated[int | None, typer.Option(help="Only the first N examples; flagged.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the intervals.")] = 0,
+    truncate: TruncateOption = False,
+    settings: SetOption = None,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep no answers on disk.")] = False,
+    overwrite: OverwriteOption = False,
+    allow_pickle: PickleOption = False,
+    trust_remote_code: CodeOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Score a model on a task.
+
+    Example: `muse-eval run --model OPTML-Group/SimNPO-MUSE-Books-iclm-7b`
+    """
+    from muse_eval.config.run import RunConfig
+    from muse_eval.config.settings import parse_settings
+    from muse_eval.config.spec import build
+    from muse_eval.progress import display
+    from muse_eval.scoring.run import run as score
+    from muse_eval.types import ignore
+
+    config = build(
+        RunConfig,
+        "run",
+        model=model,
+        task=task,
+        engine=engine,
+        retrain=retrain,
+        data_dir=data_dir,
+        tokenizer=tokenizer,
+        base_url=base_url,
+        api_key_env=api_key_env,
+        model_revision=model_revision,
+        retrain_base_url=retrain_base_url,
+        retrain_revision=retrain_revision,
+        metrics=split(metrics, "--metrics"),
+        name=name,
+        results=results,
+        dtype=dtype,
+        limit=limit,
+        seed=seed,
+        truncate=truncate,
+        settings=parse_settings(settings or []),
+        cache=not no_cache,
+        overwrite=overwrite,
+        allow_pickle=allow_pickle,
+        trust_remote_code=trust_remote_code,
+    )
+    with display(quiet) as progress:
+        outcome = score(
+            config, progress=progress, warn=warn, note=ignore if quiet else note, tell=progress.tell
+        )
+    folder = outcome.folder
+    if as_json:
+        print((folder / "result.json").read_text(encoding="utf-8"), end="")
+    else:
+        print_table([folder])
+        print(f"engine: {outcome.engine}")
+        print(f"evidence: {folder}/result.json and records.jsonl")

@@ -1,0 +1,83 @@
+"""What needs no model loads neither torch nor transformers; ``make lint`` holds which way imports run."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "muse_eval"
+HEAVY = {"torch", "transformers", "vllm", "accelerate", "optuna", "datasets", "matplotlib"}
+HEAVY_ROOMS = {"engines", "unlearning", "mini"}
+"""Where models live."""
+DRAWING = "results.figures"
+"""The one module that draws, itself imported when there is something to draw."""
+
+
+def modules() -> dict[str, ast.Module]:
+    """Parse every module, by its dotted name below ``muse_eval``."""
+    paths = {*PACKAGE.rglob("*.py"), *(PACKAGE / "metrics").glob("*.py")}
+    named = {
+        ".".join(p.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): p for p in paths
+    }
+    return {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in named.items()}
+
+
+MODULES = modules()
+
+
+def top_level(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yield what runs when a module is imported: not its functions, nor what only type checkers see."""
+    for node in body:
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            continue
+        yield node
+        for name in ("body", "orelse", "finalbody"):
+            if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                yield from top_level(getattr(node, name, []))
+
+
+def imported(nodes: Iterator[ast.AST]) -> set[str]:
+    """Return the packages that nodes import."""
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            found.add((node.module or "").split(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_torch_is_imported_on_loading_only_where_models_live(name: str) -> None:
+    if name.split(".")[0] not in HEAVY_ROOMS and name != DRAWING:
+        assert not imported(top_level(MODULES[name].body)) & HEAVY
+
+
+def test_the_built_in_corpus_needs_no_torch() -> None:
+    for name in ("mini", "mini.corpus", "mini.words"):
+        assert not imported(ast.walk(MODULES[name])) & HEAVY
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["list", "tasks"], ["leaderboard", "--results", "none"], ["check", "--results", "none"]],
+    ids=lambda arguments: " ".join(arguments[:2]),
+)
+def test_what_needs_no_model_loads_none(arguments: list[str], tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from muse_eval.cli import main\n"
+        "try:\n    main()\n"
+        "except SystemExit:\n    pass\n"
+        f"print('loaded:', sorted({HEAVY!r} & sys.modules.keys()))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=tmp_path, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "loaded: []"
