@@ -173,8 +173,8 @@ def test_bytes_do_not_depend_on_the_environment(tmp_path: Path) -> None:
         folder.mkdir(parents=True)
         (folder / "result.json").write_text(result.model_dump_json(), encoding="utf-8")
     code = (
-        "import sys; from pathlib import Path; from muse_eval.results import tables as l, runs as results;"
-        f"rows = l.rows(results.load_all(Path({str(tmp_path)!r}), print));"
+        "import sys; from pathlib import Path; from muse_eval.results import rows, tables as l, runs;"
+        f"rows = rows.rows(runs.load_all(Path({str(tmp_path)!r}), print));"
         "sys.stdout.buffer.write((l.to_csv(rows) + l.to_markdown(rows)).encode())"
     )
     outputs = set()

@@ -329,16 +329,16 @@ def test_run_killed_before_its_end_is_only_finished(
     def go() -> None:
         unlearn(config_for(target), FORGET, [], out, progress=lambda _, done, __: steps.append(done))
 
-    for where in ("write_json", "appear"):
+    for module, where in ((cards, "write_json"), (output, "appear")):
         with monkeypatch.context() as patch:
-            real = getattr(output, where)
+            real = getattr(module, where)
 
             def stop(first: Path, *rest: Any, real: Any = real) -> None:
                 if first.name != cards.RECIPE:
                     raise KeyboardInterrupt
                 real(first, *rest)
 
-            patch.setattr(output, where, stop)
+            patch.setattr(module, where, stop)
             with pytest.raises(KeyboardInterrupt):
                 go()
     assert not out.exists()
@@ -504,7 +504,7 @@ def test_what_is_put_together_survives_a_stop(
         real(path, value)
 
     with monkeypatch.context() as patch:
-        patch.setattr(output, "write_json", stop)
+        patch.setattr(cards, "write_json", stop)
         with pytest.raises(KeyboardInterrupt):
             unlearn(config_for(knowing, method), FORGET, [], tmp_path / "out")
     out = unlearn(config_for(knowing, method), FORGET, [], tmp_path / "out")
