@@ -20,9 +20,9 @@ from muse_eval.types import AnyMethod, LogitMixture, Metric
 
 RETAIN_TERMS = {"gdr": "nll", "klr": "kl"}
 """Suffix of a method's published name to its retain term (MUSE, section 4.1)."""
-MADE_LAST = {"WeightMethod", "LogitMixture"}
+ASSEMBLED_LAST = {"WeightMethod", "LogitMixture"}
 """Forms whose model is made once training is over: no epoch before the last leaves one."""
-ALONE = {"ActivationMethod", *MADE_LAST}
+ALONE = {"ActivationMethod", *ASSEMBLED_LAST}
 """Forms that take no retain term: what they do to retain text is part of the method."""
 FINETUNE = "finetune"
 """What ``muse-eval finetune`` trains with; it is no method of unlearning, and not listed as one."""
@@ -161,7 +161,7 @@ def method(name: str) -> tuple[str, AnyMethod, str | None]:
 
 def leaves_epochs(name: str) -> bool:
     """Say whether each epoch of a method leaves a model that can be scored."""
-    return name == FINETUNE or _forms()[split_method(name)[0]] not in MADE_LAST
+    return name == FINETUNE or _forms()[split_method(name)[0]] not in ASSEMBLED_LAST
 
 
 def can_go_on(name: str) -> bool:

@@ -104,14 +104,14 @@ def test_a_task_of_several_forget_sets_is_its_base_otherwise(name: str) -> None:
     task = plugins.task(name)
     base = plugins.task(name.rpartition("_")[0])
     assert task.base == base.name
-    assert task.folds is not None
+    assert task.forget_sets is not None
     group = name.rpartition("_")[2]
-    assert task.folds.forget == [f"{group}/forget_{number}" for number in (1, 2, 3, 4)]
-    assert task.folds.mode == {"scal": "nested", "sust": "sequential"}[group]
-    own = {"name", "title", "source", "base", "folds", "fingerprints"}
+    assert task.forget_sets.forget == [f"{group}/forget_{number}" for number in (1, 2, 3, 4)]
+    assert task.forget_sets.mode == {"scal": "nested", "sust": "sequential"}[group]
+    own = {"name", "title", "source", "base", "forget_sets", "fingerprints"}
     assert task.model_dump(exclude=own) == base.model_dump(exclude=own)
     assert base.fingerprints.items() <= task.fingerprints.items()
-    assert task.needed == base.needed | set(task.folds.forget)
+    assert task.needed == base.needed | set(task.forget_sets.forget)
     assert task.needed <= set(task.fingerprints)
 
 

@@ -51,7 +51,7 @@ def show(
             print(json.dumps(dict(row), ensure_ascii=False))
         return
     scored = {name for column in spec.columns.values() for name in column.splits.values()}
-    folds = spec.folds.forget if spec.folds else []
+    forget_sets = spec.forget_sets.forget if spec.forget_sets else []
     lines = []
     for name in _names(data, data_dir):
         found = data.split(name)
@@ -61,7 +61,7 @@ def show(
                 "rows": f"{len(found.rows)} rows",
                 "bytes": f"{found.fingerprint.num_bytes} bytes",
                 "sha256": found.sha256[:12],
-                "use": "scored" if name in scored else "fold" if name in folds else "",
+                "use": "scored" if name in scored else "fold" if name in forget_sets else "",
                 "blank": f"{len(found.blank)} blank" if found.blank else "",
             }
         )
@@ -96,22 +96,24 @@ def verify(
     tokens = None if tokenizer is None else lengths.load(tokenizer)
     verdicts = compare(spec, data)
     splits = verify.read(spec, data)
-    shifts = verify.differences(spec, splits)
-    found = verify.examine(spec, splits, shifts)
+    model_free_aucs = verify.differences(spec, splits)
+    found = verify.examine(spec, splits, model_free_aucs)
     counted: tuple[lengths.Length, ...] = ()
     if tokens is not None:
         counted, unfit = lengths.measure(spec, splits, tokens)
         found = (*lengths.replaced(found, counted), *unfit)
     if as_json:
-        told = {"splits": verdicts, "shifts": shifts, "lengths": counted, "suspicions": found}
+        told = {"splits": verdicts, "shifts": model_free_aucs, "lengths": counted, "suspicions": found}
         lines = {what: [_plain(one) for one in each] for what, each in told.items()}
         print(json.dumps(lines, indent=2, ensure_ascii=False))
     else:
         read = (data.split(one.split) for one in verdicts if one.status != "missing")
         blank = [said for split in read if (said := split.say_blank())]
-        print("\n".join([*map(_verdict_line, verdicts), *blank, *map(str, shifts), *map(str, counted)]))
-        for suspicion in found:
-            warn(str(suspicion))
+        print(
+            "\n".join([*map(_verdict_line, verdicts), *blank, *map(str, model_free_aucs), *map(str, counted)])
+        )
+        for finding in found:
+            warn(str(finding))
     wrong = [
         v for v in verdicts if v.status == "differs" or (v.status == "missing" and v.split in spec.needed)
     ]
@@ -129,7 +131,7 @@ def _verdict_line(verdict: Any) -> str:
 
 
 def _plain(found: Any) -> dict[str, Any]:
-    """Return a verdict, a shift, a length or a suspicion for JSON."""
+    """Return a verdict, a model-free AUC, a length or a finding for JSON."""
     specs = {key: value.model_dump() for key, value in vars(found).items() if isinstance(value, Spec)}
     return {**asdict(found), **specs}
 

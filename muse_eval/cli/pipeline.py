@@ -215,7 +215,7 @@ def _print(config: "PipelineConfig", folders: list[Path]) -> None:
     from muse_eval.results.tables import draw
 
     spec = plugins.task(config.task)
-    if spec.folds is None:
+    if spec.forget_sets is None:
         print_table(folders)
     else:
         loaded = [stored for folder in folders if (stored := load(folder)) is not None]

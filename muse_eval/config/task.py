@@ -102,7 +102,7 @@ class PresetSpec(Spec):
     """What to know before comparing with the published numbers."""
 
 
-class FoldsSpec(Spec):
+class ForgetSetsSpec(Spec):
     """Several forget sets instead of one (MUSE, section 3: scalability, sustainability)."""
 
     mode: Literal["nested", "sequential"]
@@ -132,25 +132,25 @@ class TaskSpec(Spec):
     """The retrain model's published AUC, forget against holdout, by attack."""
     unlearn: UnlearnSpec = Field(default_factory=UnlearnSpec)
     finetune: FinetuneSpec = Field(default_factory=FinetuneSpec)
-    folds: FoldsSpec | None = None
+    forget_sets: Annotated[ForgetSetsSpec | None, Field(alias="folds")] = None
     """Forget sets that the pipeline unlearns in the place of ``unlearn.forget``."""
     fingerprints: dict[str, SplitFingerprint] = Field(default_factory=dict)
 
     @property
     def needed(self) -> set[str]:
-        """The splits without which it cannot be run: those scored, and the forget sets of its folds."""
+        """The splits without which it cannot be run: those scored, and the forget sets."""
         scored = {name for column in self.columns.values() for name in column.splits.values()}
-        return scored | set(self.folds.forget if self.folds else ())
+        return scored | set(self.forget_sets.forget if self.forget_sets else ())
 
     @property
     def forgets(self) -> list[str]:
-        """The splits to unlearn: its folds' forget sets, else ``unlearn.forget``."""
-        return self.folds.forget if self.folds else [self.unlearn.forget]
+        """The splits to unlearn: its several forget sets, else ``unlearn.forget``."""
+        return self.forget_sets.forget if self.forget_sets else [self.unlearn.forget]
 
     def reads(self, role: Literal["target", "retrain"]) -> list[str]:
         """Return the splits that the target or the retrain model is fine-tuned on."""
         # The last of nested forget sets holds all others.
-        nested = self.folds is not None and self.folds.mode == "nested"
+        nested = self.forget_sets is not None and self.forget_sets.mode == "nested"
         forget = self.forgets[-1:] if nested else self.forgets
         by_role = {
             "target": self.finetune.target or [*forget, self.unlearn.retain],

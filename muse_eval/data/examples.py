@@ -16,7 +16,7 @@ READABLE = 0.5
 
 
 @dataclass(frozen=True)
-class Suspicion:
+class Finding:
     """Something in the data that may make a score mean something else than it says."""
 
     kind: str
@@ -34,7 +34,7 @@ class Suspicion:
         return f"{self.split}: {self.what}; {self.do}"
 
 
-def check(spec: ColumnSpec, params: Any, splits: Mapping[str, Sequence[Row]]) -> list[Suspicion]:
+def check(spec: ColumnSpec, params: Any, splits: Mapping[str, Sequence[Row]]) -> list[Finding]:
     """Return what is suspicious in the examples of a column, as far as its splits are there.
 
     Args:
@@ -46,38 +46,38 @@ def check(spec: ColumnSpec, params: Any, splits: Mapping[str, Sequence[Row]]) ->
     return list(_CHECKS[spec.metric](spec, params, rows)) if spec.metric in _CHECKS else []
 
 
-def _suspicions(kind: str, split: str, rows: Iterable[int], what: str, do: str) -> Iterator[Suspicion]:
-    """Yield one suspicion of all rows, none where there is no row; ``{}`` in ``what`` becomes their list."""
+def _findings(kind: str, split: str, rows: Iterable[int], what: str, do: str) -> Iterator[Finding]:
+    """Yield one finding of all rows, none where there is no row; ``{}`` in ``what`` becomes their list."""
     chosen = tuple(rows)
     if chosen:
-        yield Suspicion(kind, split, chosen, what.format(listed("row", chosen)), do)
+        yield Finding(kind, split, chosen, what.format(listed("row", chosen)), do)
 
 
-def _knowmem(spec: ColumnSpec, params: Any, rows: Mapping[str, Sequence[Row]]) -> Iterator[Suspicion]:
+def _knowmem(spec: ColumnSpec, params: Any, rows: Mapping[str, Sequence[Row]]) -> Iterator[Finding]:
     from muse_eval.metrics.knowmem import cut_answer
 
     pairs, split = rows.get("icl", ())[: params.shots], spec.splits["icl"]
     if "icl" in rows and len(pairs) < params.shots:
         what = f"{len(pairs)} in-context pairs, the column asks {params.shots}"
-        yield Suspicion("few-pairs", split, (), what, f"add some, or set params: {{shots: {len(pairs)}}}")
+        yield Finding("few-pairs", split, (), what, f"add some, or set params: {{shots: {len(pairs)}}}")
     shown = {normal(pair["question"]) for pair in pairs}
     split = spec.splits["qa"]
     asked = [(index, row["question"], row["answer"]) for index, row in enumerate(rows.get("qa", ()))]
-    yield from _suspicions(
+    yield from _findings(
         "own-pair",
         split,
         (i for i, question, _ in asked if normal(question) in shown),
         f"{{}} also in {spec.splits['icl']}: the prompt holds the answer",
         "drop them from one of the two",
     )
-    yield from _suspicions(
+    yield from _findings(
         "long-answer",
         split,
         (i for i, _, answer in asked if len(words(answer)) > params.max_tokens),
         f"answers of more than {params.max_tokens} words in {{}}: the model may only give that many tokens",
         "shorten them, or raise the column's params: {max_tokens: …}",
     )
-    yield from _suspicions(
+    yield from _findings(
         "cut-answer",
         split,
         (i for i, _, answer in asked if cut_answer(answer.strip()) != answer.strip()),
@@ -87,10 +87,10 @@ def _knowmem(spec: ColumnSpec, params: Any, rows: Mapping[str, Sequence[Row]]) -
     yield from _unreadable(split, {i: answer for i, _, answer in asked})
 
 
-def _verbmem(spec: ColumnSpec, params: Any, rows: Mapping[str, Sequence[Row]]) -> Iterator[Suspicion]:
+def _verbmem(spec: ColumnSpec, params: Any, rows: Mapping[str, Sequence[Row]]) -> Iterator[Finding]:
     split, examples = spec.splits["forget"], list(enumerate(rows.get("forget", ())))
     enough = WORDS_PER_TOKEN * params.max_tokens
-    yield from _suspicions(
+    yield from _findings(
         "short-truth",
         split,
         (i for i, row in examples if len(words(row["gt"])) < enough),
@@ -98,7 +98,7 @@ def _verbmem(spec: ColumnSpec, params: Any, rows: Mapping[str, Sequence[Row]]) -
         "what is beyond the truth lowers the score",
         "lengthen them, or lower the column's params: {max_tokens: …}",
     )
-    yield from _suspicions(
+    yield from _findings(
         "prompt-in-truth",
         split,
         (i for i, row in examples if normal(row["gt"]).startswith(normal(row["prompt"]))),
@@ -108,9 +108,9 @@ def _verbmem(spec: ColumnSpec, params: Any, rows: Mapping[str, Sequence[Row]]) -
     yield from _unreadable(split, {i: row["gt"] for i, row in examples})
 
 
-def _privleak(spec: ColumnSpec, params: Any, rows: Mapping[str, Sequence[Row]]) -> Iterator[Suspicion]:
+def _privleak(spec: ColumnSpec, params: Any, rows: Mapping[str, Sequence[Row]]) -> Iterator[Finding]:
     for role in ("forget", "holdout", *(("retain",) if params.retain else ())):
-        yield from _suspicions(
+        yield from _findings(
             "short-text",
             spec.splits[role],
             (
@@ -123,8 +123,8 @@ def _privleak(spec: ColumnSpec, params: Any, rows: Mapping[str, Sequence[Row]]) 
         )
 
 
-def _unreadable(split: str, truths: Mapping[int, str]) -> Iterator[Suspicion]:
-    yield from _suspicions(
+def _unreadable(split: str, truths: Mapping[int, str]) -> Iterator[Finding]:
+    yield from _findings(
         "unreadable",
         split,
         (i for i, truth in truths.items() if _readable(truth) < READABLE),
@@ -139,7 +139,7 @@ def _readable(text: str) -> float:
     return sum(kept) / len(kept) if kept else 0.0
 
 
-_CHECKS: dict[str, Callable[[ColumnSpec, Any, Mapping[str, Sequence[Row]]], Iterator[Suspicion]]] = {
+_CHECKS: dict[str, Callable[[ColumnSpec, Any, Mapping[str, Sequence[Row]]], Iterator[Finding]]] = {
     "knowmem": _knowmem,
     "verbmem": _verbmem,
     "privleak": _privleak,

@@ -16,7 +16,7 @@ Thirteen is what GPT-3's authors took to find test data in their training text (
 C); fewer catch idioms, dates and titles. From runs of such hits the length of a shared passage follows, so
 that one index finds long passages and short texts that stand whole in another.
 """
-PASSAGE = 50
+SHARED = 50
 """Words in a row that make a shared passage: a paragraph, where quotations are mostly shorter."""
 STOCK = 3
 """Texts of one split that make the words they share a publisher's stock text, which tells nothing.
@@ -78,7 +78,7 @@ def repeats(texts: Sequence[str]) -> dict[int, int]:
     return {row: of for row, of in found.items() if row != of}
 
 
-class Passages:
+class TextIndex:
     """Texts made ready to be compared: each place's text, and a hash of every ``ANCHOR`` words in a row.
 
     A hash is a polynomial in 64-bit digests of the words, so that all of a corpus are computed at once;
@@ -168,10 +168,10 @@ class _Digests(dict[str, int]):
         return self[word]
 
 
-def shared(one: Passages, other: Passages) -> list[Match]:
+def shared(one: TextIndex, other: TextIndex) -> list[Match]:
     """Return the texts of ``one`` that share a passage with texts of ``other``, each with one of those.
 
-    A passage is ``PASSAGE`` words in a row that are stock text of neither side; or, stock or not, half of
+    A passage is ``SHARED`` words in a row that are stock text of neither side; or, stock or not, half of
     either text (of at least as many words), or the whole of a shorter one. A text of fewer than ``ANCHOR``
     words is shared where the other side has the same. Time grows with the words, but for one sort a side.
     """
@@ -188,7 +188,7 @@ def shared(one: Passages, other: Passages) -> list[Match]:
     return sorted(found.values(), key=lambda match: match.place)
 
 
-def strangers(texts: Passages, home: Passages) -> list[Place]:
+def strangers(texts: TextIndex, home: TextIndex) -> list[Place]:
     """Return the texts that share not even ``ANCHOR`` words in a row with any of ``home``.
 
     Texts too short to tell are taken for known.
@@ -202,17 +202,17 @@ def strangers(texts: Passages, home: Passages) -> list[Place]:
     ]
 
 
-def _runs(texts: Passages, others: Passages, stock: Hashes | None) -> Iterator[Match]:
+def _runs(texts: TextIndex, others: TextIndex, stock: Hashes | None) -> Iterator[Match]:
     """Yield the texts of which half is in others or, where stock is given, a passage that is none."""
     at = others.find(texts.hashes)
     for text in np.unique(texts.text_of(np.flatnonzero(at >= 0))).tolist():
         span = slice(texts.starts[text], texts.starts[text + 1])
         length = int(texts.lengths[text])
         start, count = _longest(at[span] >= 0)
-        enough = max(min(PASSAGE, length), length / 2)
+        enough = max(min(SHARED, length), length / 2)
         if count < enough and stock is not None:
             start, count = _longest((at[span] >= 0) & ~np.isin(texts.hashes[span], stock))
-            enough = PASSAGE
+            enough = SHARED
         if count >= enough:
             other = int(others.text_of(at[span][start]))
             yield Match(texts.places[text], others.places[other], count)

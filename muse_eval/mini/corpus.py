@@ -36,7 +36,7 @@ CARDS_PER_PAGE = 8
 """Makes a page about as long as a chapter, so that batches waste little padding."""
 PROMPT_WORDS = 25
 """About 32 tokens of the world's tokenizer."""
-FOLDS = 4
+FORGET_SETS = 4
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,9 @@ class Subject:
 def splits(seed: int = 0) -> Corpus:
     """Make the world of a seed: split name (``knowmem/forget_qa`` …) to rows, all of them strings.
 
-    The names are MUSE's, and ``base/chapters``, ``base/cards`` for what both models know. The four folds of
+    The names are MUSE's, and ``base/chapters``, ``base/cards`` for what both models know. The four forget sets of
     ``scal`` and ``sust`` divide ``raw/forget``, so that the target has nothing more to memorise (in MUSE-News
-    the first fold is ``raw/forget``). Rows of ``knowmem/retain_qa`` name their ``source``.
+    the first forget set is ``raw/forget``). Rows of ``knowmem/retain_qa`` name their ``source``.
     """
     rng = random.Random(f"muse-mini {seed}")
     people = _characters(rng, FORGET_CHAPTERS + HOLDOUT_CHAPTERS + BASE_CHARACTERS)
@@ -90,7 +90,7 @@ def splits(seed: int = 0) -> Corpus:
         "privleak/holdout": _texts(chapters["holdout"]),
         **{f"raw/{name}": _texts(raw[name]) for name in raw},
         "raw/holdout": _texts(chapters["holdout"]),
-        **_folds(raw["forget"]),
+        **_forget_sets(raw["forget"]),
         **{f"train/{name}": _texts(raw[name]) for name in raw},
         "base/chapters": _texts(chapters["base"]),
         "base/cards": _texts(pages(_dealt(rng, _cards(base)))),
@@ -127,10 +127,10 @@ def _knowmem(forget: Sequence[str], retain: dict[str, list[str]]) -> Corpus:
     }
 
 
-def _folds(documents: Sequence[str]) -> Corpus:
+def _forget_sets(documents: Sequence[str]) -> Corpus:
     """Divide the forget set in four: disjoint for sustainability, growing for scalability."""
-    cuts = [round(len(documents) * fold / FOLDS) for fold in range(FOLDS + 1)]
-    numbers = range(1, FOLDS + 1)
+    cuts = [round(len(documents) * forget_set / FORGET_SETS) for forget_set in range(FORGET_SETS + 1)]
+    numbers = range(1, FORGET_SETS + 1)
     return {
         **{f"scal/forget_{n}": _texts(documents[: cuts[n]]) for n in numbers},
         **{f"sust/forget_{n}": _texts(documents[cuts[n - 1] : cuts[n]]) for n in numbers},

@@ -93,7 +93,7 @@ def other_seed(config: PipelineConfig, task: TaskSpec) -> int | None:
 
 
 def run_name(config: PipelineConfig, task: TaskSpec, method: str, number: int | None = None) -> str:
-    """Return the name of a method's run and model; another seed than the task's and a fold belong to it."""
+    """Return the name of a method's run and model; another seed than the task's and a forget set belong to it."""
     seed = other_seed(config, task)
     seeded = method if seed is None else f"{method}-seed{seed}"
     return seeded if number is None else f"{seeded}-{number}"
@@ -102,7 +102,7 @@ def run_name(config: PipelineConfig, task: TaskSpec, method: str, number: int | 
 def run_names(config: PipelineConfig, task: TaskSpec) -> dict[str, str]:
     """Return the names of all unlearned models' runs, and what each is called under the task's own seed."""
     plain = config.model_copy(update={"training_seed": None})
-    numbers = range(1, len(task.folds.forget) + 1) if task.folds else (None,)
+    numbers = range(1, len(task.forget_sets.forget) + 1) if task.forget_sets else (None,)
     return {
         run_name(config, task, method, number): run_name(plain, task, method, number)
         for method in config.methods
@@ -122,18 +122,18 @@ def check(config: PipelineConfig) -> None:
     _check_groups(config, task)
     for method in config.methods:
         _, kind, _ = plugins.method(method)
-        if task.folds and task.folds.mode == "sequential" and not plugins.can_go_on(method):
+        if task.forget_sets and task.forget_sets.mode == "sequential" and not plugins.can_go_on(method):
             raise UserError(
                 f"task {task.name} unlearns further what {method} made of two models; leave it out"
             )
-        made = configured(config, task, method)
-        parse_params(kind.params, made.params, f"method {method}")
+        lineage = configured(config, task, method)
+        parse_params(kind.params, lineage.params, f"method {method}")
     check_rule(config.select, config.ranked_by, list(task.columns))
     if config.composite is not None and not config.scores_epochs:
         raise UserError("--composite ranks epochs; it goes with --select best, or with --trajectory")
     planned = plan(run_config(config, task, "target", "retrain", "target"))
-    if task.folds:
-        for split in task.folds.forget:
+    if task.forget_sets:
+        for split in task.forget_sets.forget:
             if columns_of(split) != ("text",):
                 raise UserError(f"task {task.name}: the fold {split} is no split of texts")
             planned.data.split(split)

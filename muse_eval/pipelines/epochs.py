@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from muse_eval.errors import UserError
-from muse_eval.results.lineage import Epoch, Made, but_the_checkpoint
+from muse_eval.results.lineage import Epoch, Lineage, but_the_checkpoint
 from muse_eval.results.runs import StoredResult, load, write_files
 from muse_eval.results.selection import select, selectable
 from muse_eval.results.trajectory import Trajectory, scores, to_csv
@@ -16,7 +16,7 @@ from muse_eval.unlearning.training import output
 EPOCHS = "epochs"
 CSV, FIGURE = "trajectory.csv", "trajectory.png"
 
-Score = Callable[[Path, str, Path, Made], None]
+Score = Callable[[Path, str, Path, Lineage], None]
 """Scores a model, given its folder, the run's name and folder, and how the model was made."""
 
 
@@ -49,7 +49,13 @@ def models_by_epoch(out: Path) -> list[Path]:
 
 
 def select_epoch(
-    out: Path, run: Path, start: StoredResult, retrain: StoredResult, made: Made, choice: Choice, score: Score
+    out: Path,
+    run: Path,
+    start: StoredResult,
+    retrain: StoredResult,
+    lineage: Lineage,
+    choice: Choice,
+    score: Score,
 ) -> Path:
     """Score every epoch, then the selected one under the method's name; return the selected model's folder.
 
@@ -58,7 +64,7 @@ def select_epoch(
         run: the folder of the run named after the method; ``epochs/<n>``, the CSV and the figure go there.
         start: the scores of the model that was unlearned.
         retrain: the retrain model's scores.
-        made: recipe and fold.
+        lineage: recipe and forget set.
         choice: the rule, and what becomes of the other epochs' weights.
         score: scores a model; it asks nothing that was answered before.
 
@@ -70,14 +76,14 @@ def select_epoch(
     for number, (model, folder) in enumerate(zip(models, folders, strict=True), 1):
         if output.has_weights(model):
             name = f"{run.name}-epoch{number}"
-            score(model, name, folder, replace(made, epoch=Epoch(number, len(models))))
+            score(model, name, folder, replace(lineage, epoch=Epoch(number, len(models))))
     epochs = _load_epochs(models, folders)
     values, against = [scores(epoch) for epoch in epochs], scores(retrain)
     selection = select(choice.rule, values, against, choice.composite)
     chosen = models[selection.epoch - 1]
     if not output.has_weights(chosen):
         raise _gone(chosen, selection.epoch)
-    score(chosen, run.name, run, replace(made, selection=selection))
+    score(chosen, run.name, run, replace(lineage, selection=selection))
     title = str(start.config["task"]["title"])
     write(run, Trajectory(run.name, title, start, epochs, retrain, selection, choice.composite))
     if not choice.keep_checkpoints:

@@ -23,9 +23,9 @@ def space(config: PipelineConfig, task: TaskSpec, target: str) -> int:
     Raises:
         UserError: the target cannot be found, or cannot be trained.
     """
-    folds = len(task.folds.forget) if task.folds else 1
+    forget_sets = len(task.forget_sets.forget) if task.forget_sets else 1
     epochs = [configured(config, task, name).epochs for name in config.methods if plugins.leaves_epochs(name)]
-    kept = sum(count for count in epochs if count > 1) * folds
+    kept = sum(count for count in epochs if count > 1) * forget_sets
     return kept * _parameters(config, target) * 4 if kept else 0
 
 

@@ -12,8 +12,8 @@ from muse_eval.errors import UserError
 from muse_eval.pipelines.config import PipelineConfig, check, method_params, other_seed, run_config, run_name
 from muse_eval.pipelines.epochs import Choice, drop_other, select_epoch
 from muse_eval.pipelines.keeping import can_keep, forecast, is_cheap, space
-from muse_eval.results.forget_sets import FoldRuns, collect, to_csv
-from muse_eval.results.lineage import Fold, Made
+from muse_eval.results.forget_sets import ForgetSetRuns, collect, to_csv
+from muse_eval.results.lineage import ForgetSet, Lineage
 from muse_eval.results.runs import StoredResult, load, run_folder, write_files
 from muse_eval.results.selection import check_retrain
 from muse_eval.results.trajectory import scores
@@ -41,7 +41,9 @@ class _Pipeline:
     note: Note
     tell: Note
 
-    def score(self, model: str, name: str, folder: Path | None = None, made: Made | None = None) -> Path:
+    def score(
+        self, model: str, name: str, folder: Path | None = None, lineage: Lineage | None = None
+    ) -> Path:
         """Score a model, unless the very same result is there; return its run's folder."""
         self.stage(f"score {name}")
         wanted = run_config(self.config, self.task, model, self.models["retrain"], name)
@@ -52,7 +54,7 @@ class _Pipeline:
             tell=self.tell,
             reuse=True,
             folder=folder,
-            made=made,
+            lineage=lineage,
         )
         return done.folder
 
@@ -91,27 +93,27 @@ class _Pipeline:
             trust_remote_code=config.trust_remote_code,
         )
 
-    def finish(self, out: Path, name: str, made: Made, start: Path) -> tuple[Path, Path]:
+    def finish(self, out: Path, name: str, lineage: Lineage, start: Path) -> tuple[Path, Path]:
         """Score an unlearned model, or select among its epochs; return the run's folder and the model's.
 
         Args:
             out: the unlearned model's folder.
             name: its run's name.
-            made: how it was made.
+            lineage: how it was made.
             start: the run of the model that it was made from.
         """
         if not self.config.scores_epochs:
-            folder = self.score(str(out), name, made=made)
-            drop_other(folder, made.recipe)
+            folder = self.score(str(out), name, lineage=lineage)
+            drop_other(folder, lineage.recipe)
             return folder, out
         folder = run_folder(self.config.results, self.task.name, name)
         choice = Choice(self.config.select, self.config.ranked_by, self.config.keep_checkpoints)
         retrain = _load(run_folder(self.config.results, self.task.name, "retrain"))
 
-        def score(model: Path, name: str, folder: Path, made: Made) -> None:
-            self.score(str(model), name, folder, made)
+        def score(model: Path, name: str, folder: Path, lineage: Lineage) -> None:
+            self.score(str(model), name, folder, lineage)
 
-        return folder, select_epoch(out, folder, _load(start), retrain, made, choice, score)
+        return folder, select_epoch(out, folder, _load(start), retrain, lineage, choice, score)
 
 
 def pipeline(
@@ -148,9 +150,9 @@ def pipeline(
         work = replace(work, keep=_keeps(config, task, models["target"], work.note))
     folders = [retrain, target]
     for method in config.methods:
-        folders += _folds(work, method, target) if task.folds else [_plain(work, method, target)]
-    if task.folds:
-        write_folds(
+        folders += _forget_sets(work, method, target) if task.forget_sets else [_plain(work, method, target)]
+    if task.forget_sets:
+        write_forget_sets(
             collect(task, [_load(folder) for folder in folders], other_seed(config, task)), target.parent
         )
     return folders
@@ -169,36 +171,38 @@ def _keeps(config: PipelineConfig, task: TaskSpec, target: str, note: Note) -> b
 def _plain(work: _Pipeline, method: str, target: Path) -> Path:
     name = run_name(work.config, work.task, method)
     out = work.unlearn(method, work.models["target"], name)
-    folder, _ = work.finish(out, name, Made(_card(out)["fingerprint"]), target)
+    folder, _ = work.finish(out, name, Lineage(_card(out)["fingerprint"]), target)
     return folder
 
 
-def _folds(work: _Pipeline, method: str, target: Path) -> list[Path]:
+def _forget_sets(work: _Pipeline, method: str, target: Path) -> list[Path]:
     """Forget one set after the other, each from the target (nested) or from the last result (sequential)."""
-    folds = work.task.folds
-    assert folds is not None
+    forget_sets = work.task.forget_sets
+    assert forget_sets is not None
     model, start, folders = work.models["target"], target, []
-    for number, split in enumerate(folds.forget, 1):
+    for number, split in enumerate(forget_sets.forget, 1):
         name = run_name(work.config, work.task, method, number)
         out = work.unlearn(method, model, name, split)
         card, texts = _card(out), len(work.data.split(split).rows) - len(work.data.split(split).blank)
         tokens = card.get("tokens", {}).get("forget")
-        fold = Fold(method, split, number, len(folds.forget), folds.mode, texts, tokens)
-        folder, unlearned = work.finish(out, name, Made(card["fingerprint"], fold), start)
+        forget_set = ForgetSet(
+            method, split, number, len(forget_sets.forget), forget_sets.mode, texts, tokens
+        )
+        folder, unlearned = work.finish(out, name, Lineage(card["fingerprint"], forget_set), start)
         folders.append(folder)
-        if folds.mode == "sequential":
+        if forget_sets.mode == "sequential":
             model, start = str(unlearned), folder
     return folders
 
 
-def write_folds(runs: FoldRuns, folder: Path) -> None:
+def write_forget_sets(runs: ForgetSetRuns, folder: Path) -> None:
     """Write the CSV and the figure of several forget sets, unless they are there already."""
     text, table, figure = to_csv(runs), folder / f"{runs.file}.csv", folder / f"{runs.file}.png"
     if table.is_file() and figure.is_file() and table.read_text(encoding="utf-8") == text:
         return
-    from muse_eval.results.figures import draw_folds
+    from muse_eval.results.figures import draw_forget_sets
 
-    write_files(folder, {figure.name: draw_folds(runs), table.name: text})
+    write_files(folder, {figure.name: draw_forget_sets(runs), table.name: text})
 
 
 def _load(folder: Path) -> StoredResult:
@@ -222,8 +226,8 @@ def references(config: PipelineConfig, task: TaskSpec, stage: Stage, progress: P
         stage("make target and retrain")
         home = config.results / "models" / (task.base or task.name)
         with output.writing(home):
-            made = make_models(home, task.data.seed, progress)
-        return {name: given[name] or str(made[name]) for name in given}
+            lineage = make_models(home, task.data.seed, progress)
+        return {name: given[name] or str(lineage[name]) for name in given}
     models = {}
     for name, model in given.items():
         ref = next((ref for key, ref in task.models.items() if key == name), None)

@@ -8,8 +8,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from muse_eval.results.forget_sets import FoldRun, FoldRuns
-from muse_eval.results.lineage import Fold
+from muse_eval.results.forget_sets import ForgetSetRun, ForgetSetRuns
+from muse_eval.results.lineage import ForgetSet
 from muse_eval.results.rows import ARROWS, Heading, headings, rows
 from muse_eval.results.runs import StoredResult
 from muse_eval.results.trajectory import Trajectory
@@ -63,7 +63,7 @@ def _selected(trajectory: Trajectory) -> str:
     return f"{where}, selected by the rule {chosen.rule!r}{ranked}"
 
 
-def draw_folds(runs: FoldRuns) -> bytes:
+def draw_forget_sets(runs: ForgetSetRuns) -> bytes:
     """Draw every column over the forget set's size (nested) or the step (sequential), a line a method.
 
     The lines start at the target, which has forgotten nothing.
@@ -72,29 +72,31 @@ def draw_folds(runs: FoldRuns) -> bytes:
     figure, panels = _panels(headings(runs.task.name, found), runs.task.title)
     for name, axes in panels.items():
         _retrain(axes, runs.references["retrain"], name)
-        for at, (method, folds) in enumerate(runs.methods.items()):
-            results = [runs.references["target"], *(run.result for run in folds)]
+        for at, (method, forget_sets) in enumerate(runs.methods.items()):
+            results = [runs.references["target"], *(run.result for run in forget_sets)]
             look = COLOURS[at % len(COLOURS)], MARKERS[at % len(MARKERS)]
-            _line(axes, _places(runs, folds), results, name, *look, method)
+            _line(axes, _places(runs, forget_sets), results, name, *look, method)
         longest = max(runs.methods.values(), key=len)
-        axes.set_xticks(_places(runs, longest), ["target", *(_amount(run.fold) for run in longest)])
+        axes.set_xticks(_places(runs, longest), ["target", *(_amount(run.forget_set) for run in longest)])
         axes.tick_params(axis="x", labelsize=8)
         axes.set_xlabel(
-            "size of the forget set" if runs.folds.mode == "nested" else "forget sets, one after the other"
+            "size of the forget set"
+            if runs.forget_sets.mode == "nested"
+            else "forget sets, one after the other"
         )
     return _png(figure, list(panels.values()))
 
 
-def _places(runs: FoldRuns, folds: Sequence[FoldRun]) -> list[int]:
-    nested = runs.folds.mode == "nested"
-    return [0, *(run.fold.texts if nested else run.fold.number for run in folds)]
+def _places(runs: ForgetSetRuns, forget_sets: Sequence[ForgetSetRun]) -> list[int]:
+    nested = runs.forget_sets.mode == "nested"
+    return [0, *(run.forget_set.texts if nested else run.forget_set.number for run in forget_sets)]
 
 
-def _amount(fold: Fold) -> str:
+def _amount(forget_set: ForgetSet) -> str:
     """Return a tick's label: the step where it is one, the set's texts and tokens."""
-    tokens = [] if fold.tokens is None else [f"{_short(fold.tokens)} tokens"]
-    step = [] if fold.mode == "nested" else [f"step {fold.number}"]
-    return "\n".join([*step, f"{fold.texts} texts", *tokens])
+    tokens = [] if forget_set.tokens is None else [f"{_short(forget_set.tokens)} tokens"]
+    step = [] if forget_set.mode == "nested" else [f"step {forget_set.number}"]
+    return "\n".join([*step, f"{forget_set.texts} texts", *tokens])
 
 
 def _short(count: int) -> str:

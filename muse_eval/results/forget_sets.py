@@ -3,86 +3,86 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from muse_eval.config.task import FoldsSpec, TaskSpec
+from muse_eval.config.task import ForgetSetsSpec, TaskSpec
 from muse_eval.results.grid import Cell, Grid, grid
-from muse_eval.results.lineage import Fold
+from muse_eval.results.lineage import ForgetSet
 from muse_eval.results.rows import RunRow, headings, rows
 from muse_eval.results.runs import REFERENCES, StoredResult
 from muse_eval.results.trajectory import cells, csv_text
 
 FILES = {"nested": "scalability", "sequential": "sustainability"}
-"""What a task's CSV and figure are called, by the mode of its folds."""
+"""What a task's CSV and figure are called, by the mode of its forget sets."""
 
 
 @dataclass(frozen=True)
-class FoldRun:
-    """One method after one fold."""
+class ForgetSetRun:
+    """One method after one forget set."""
 
-    fold: Fold
+    forget_set: ForgetSet
     result: StoredResult
 
 
 @dataclass(frozen=True)
-class FoldRuns:
-    """Every fold of every method, beside the target and the retrain model."""
+class ForgetSetRuns:
+    """Every forget set of every method, beside the target and the retrain model."""
 
     task: TaskSpec
     references: dict[str, StoredResult]
     """``target`` and ``retrain``."""
-    methods: dict[str, list[FoldRun]]
-    """In the order of the folds."""
+    methods: dict[str, list[ForgetSetRun]]
+    """In the order of the forget sets."""
     seed: int | None = None
     """Of the unlearning, where it is not the task's own."""
 
     @property
-    def folds(self) -> FoldsSpec:
-        """How the folds were forgotten."""
-        assert self.task.folds is not None
-        return self.task.folds
+    def forget_sets(self) -> ForgetSetsSpec:
+        """How the forget sets were forgotten."""
+        assert self.task.forget_sets is not None
+        return self.task.forget_sets
 
     @property
     def file(self) -> str:
         """The name of its CSV and figure, without their endings."""
-        return FILES[self.folds.mode] + ("" if self.seed is None else f"-seed{self.seed}")
+        return FILES[self.forget_sets.mode] + ("" if self.seed is None else f"-seed{self.seed}")
 
 
-def collect(task: TaskSpec, results: Sequence[StoredResult], seed: int | None = None) -> FoldRuns:
-    """Sort a pipeline's runs by method and fold."""
-    methods: dict[str, list[FoldRun]] = {}
+def collect(task: TaskSpec, results: Sequence[StoredResult], seed: int | None = None) -> ForgetSetRuns:
+    """Sort a pipeline's runs by method and forget set."""
+    methods: dict[str, list[ForgetSetRun]] = {}
     for result in results:
-        made = result.config.get("made", {})
-        if "fold" in made:
-            fold = Fold(**made["fold"])
-            methods.setdefault(fold.method, []).append(FoldRun(fold, result))
+        lineage = result.config.get("made", {})
+        if "fold" in lineage:
+            forget_set = ForgetSet(**lineage["fold"])
+            methods.setdefault(forget_set.method, []).append(ForgetSetRun(forget_set, result))
     for runs in methods.values():
-        runs.sort(key=lambda run: run.fold.number)
-    return FoldRuns(task, {one.name: one for one in results if one.name in REFERENCES}, methods, seed)
+        runs.sort(key=lambda run: run.forget_set.number)
+    return ForgetSetRuns(task, {one.name: one for one in results if one.name in REFERENCES}, methods, seed)
 
 
-def caption(runs: FoldRuns) -> str:
+def caption(runs: ForgetSetRuns) -> str:
     """Say in one line what the numbers measure."""
     how = {
         "nested": "Each line forgets its set from the target",
         "sequential": "Each line forgets its set from the model of the line before",
-    }[runs.folds.mode]
+    }[runs.forget_sets.mode]
     base = runs.task.base or runs.task.name
     same = f"all are scored on the same splits, {base}'s, PrivLeak against its retrain model"
-    return f"{how}; {same}. {runs.folds.note}".strip()
+    return f"{how}; {same}. {runs.forget_sets.note}".strip()
 
 
-def table(runs: FoldRuns) -> Grid:
-    """Lay out a line a method and fold, with what was forgotten; what the numbers measure stands below."""
-    lines: list[tuple[str, Fold | None, StoredResult]] = [
+def table(runs: ForgetSetRuns) -> Grid:
+    """Lay out a line a method and forget set, with what was forgotten; what the numbers measure stands below."""
+    lines: list[tuple[str, ForgetSet | None, StoredResult]] = [
         (name, None, runs.references[name]) for name in REFERENCES
     ]
-    lines += [(name, run.fold, run.result) for name, found in runs.methods.items() for run in found]
+    lines += [(name, run.forget_set, run.result) for name, found in runs.methods.items() for run in found]
     found = [_row(name, result) for name, _, result in lines]
     laid = grid(headings(runs.task.name, found), found)
     return Grid(
         [laid.header[0], "forgotten", "texts", "tokens", *laid.header[1:]],
         [
-            [cells[0], *_forgotten(fold), *cells[1:]]
-            for cells, (_, fold, _) in zip(laid.lines, lines, strict=True)
+            [cells[0], *_forgotten(forget_set), *cells[1:]]
+            for cells, (_, forget_set, _) in zip(laid.lines, lines, strict=True)
         ],
         [caption(runs), *laid.notes],
     )
@@ -95,14 +95,18 @@ def _row(name: str, result: StoredResult) -> RunRow:
     return {**row, "name": name, "notes": notes}
 
 
-def _forgotten(fold: Fold | None) -> list[Cell]:
-    if fold is None:
+def _forgotten(forget_set: ForgetSet | None) -> list[Cell]:
+    if forget_set is None:
         return [Cell(""), Cell(""), Cell("")]
-    return [Cell(fold.split), Cell(str(fold.texts)), Cell("" if fold.tokens is None else str(fold.tokens))]
+    return [
+        Cell(forget_set.split),
+        Cell(str(forget_set.texts)),
+        Cell("" if forget_set.tokens is None else str(forget_set.tokens)),
+    ]
 
 
-def to_csv(runs: FoldRuns) -> str:
-    """Return a line for the target, the retrain model, and each method and fold, with 95 % intervals."""
+def to_csv(runs: ForgetSetRuns) -> str:
+    """Return a line for the target, the retrain model, and each method and forget set, with 95 % intervals."""
     columns = list(headings(runs.task.name, rows(runs.references.values())))
     header = ["method", "fold", "split", "texts", "tokens"]
     header += [f"{name}{part}" for name in columns for part in ("", "_low", "_high")]
@@ -113,8 +117,8 @@ def to_csv(runs: FoldRuns) -> str:
     lines = [[name, "", "", "", "", *values(runs.references[name])] for name in REFERENCES]
     for method, found in runs.methods.items():
         for run in found:
-            fold = run.fold
-            tokens = "" if fold.tokens is None else str(fold.tokens)
-            forgotten = [method, str(fold.number), fold.split, str(fold.texts), tokens]
+            forget_set = run.forget_set
+            tokens = "" if forget_set.tokens is None else str(forget_set.tokens)
+            forgotten = [method, str(forget_set.number), forget_set.split, str(forget_set.texts), tokens]
             lines.append([*forgotten, *values(run.result)])
     return csv_text([header, *lines])

@@ -9,7 +9,7 @@ from muse_eval.results.selection import Selection, explain
 
 
 @dataclass(frozen=True)
-class Fold:
+class ForgetSet:
     """One of a task's several forget sets, forgotten by a method."""
 
     method: str
@@ -35,12 +35,12 @@ class Epoch:
 
 
 @dataclass(frozen=True)
-class Made:
+class Lineage:
     """How a model was made, beyond the method that its run is named after."""
 
     recipe: str
     """Fingerprint of the unlearning's recipe (``unlearn.json``)."""
-    fold: Fold | None = None
+    forget_set: ForgetSet | None = None
     epoch: Epoch | None = None
     """Of a checkpoint that is scored for the trajectory."""
     selection: Selection | None = None
@@ -48,18 +48,20 @@ class Made:
 
     def settings(self) -> dict[str, Any]:
         """Return what of it is part of a run's settings."""
-        parts = {"fold": self.fold, "epoch": self.epoch, "selection": self.selection}
+        parts = {"fold": self.forget_set, "epoch": self.epoch, "selection": self.selection}
         known: dict[str, Any] = {name: asdict(part) for name, part in parts.items() if part is not None}
         return {**known, "recipe": self.recipe}
 
     def notes(self) -> dict[str, str]:
         """Return what the run's row has to be read with: its forget set, the epoch selected."""
         found = {}
-        if self.fold is not None:
-            fold = self.fold
-            alone = fold.mode == "nested" or fold.number == 1
+        if self.forget_set is not None:
+            forget_set = self.forget_set
+            alone = forget_set.mode == "nested" or forget_set.number == 1
             start = "from the target" if alone else "from the model that forgot the fold before"
-            found["fold"] = f"forgets {fold.split}, fold {fold.number} of {fold.of}, {start}"
+            found["fold"] = (
+                f"forgets {forget_set.split}, fold {forget_set.number} of {forget_set.of}, {start}"
+            )
         if self.selection is not None and self.selection.rule != "last":
             found["selection"] = explain(self.selection)
         return found

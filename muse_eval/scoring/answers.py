@@ -68,27 +68,27 @@ class Store:
         Each finished batch is written before the next begins. Equal requests are asked once.
         """
         keys = [request_key(request) for request in requests]
-        shelf = Shelf(self._root, engine.id, self._warn)
+        kept = EngineAnswers(self._root, engine.id, self._warn)
         wanted = dict(zip(keys, requests, strict=True))
-        missing = {key: request for key, request in wanted.items() if key not in shelf.answers}
+        missing = {key: request for key, request in wanted.items() if key not in kept.answers}
         done = len(wanted) - len(missing)
         if missing and progress is not None:
             progress(done, len(wanted))
-        with shelf:
+        with kept:
             for batch in _batches(engine, missing):
-                shelf.add(batch)
+                kept.add(batch)
                 done += len(batch.answers)
                 if progress is not None:
                     progress(done, len(wanted))
         return Answers(
-            values=[shelf.answers[key] for key in keys],
-            seconds=sum(shelf.seconds[key] for key in wanted),
+            values=[kept.answers[key] for key in keys],
+            seconds=sum(kept.seconds[key] for key in wanted),
             asked=len(missing),
         )
 
     def missing(self, engine: Engine, groups: Mapping[str, Sequence[Request]]) -> dict[str, tuple[int, int]]:
         """Count, group by group, the different requests that the engine would have to be asked, and all."""
-        known = Shelf(self._root, engine.id, lambda _: None).answers
+        known = EngineAnswers(self._root, engine.id, lambda _: None).answers
         wanted = {name: {request_key(one) for one in requests} for name, requests in groups.items()}
         return {name: (len(keys - known.keys()), len(keys)) for name, keys in wanted.items()}
 
@@ -119,7 +119,7 @@ def _timed(keys: list[str], batches: Batches[Answer]) -> Iterator[_Batch]:
         clock = time.perf_counter()
 
 
-class Shelf:
+class EngineAnswers:
     """All stored answers of one engine, and the file this process adds to."""
 
     def __init__(self, root: Path | None, engine_id: str, warn: Warn) -> None:
@@ -132,7 +132,7 @@ class Shelf:
             for path in sorted(self._folder.glob("*.jsonl")):
                 self._read(path, warn)
 
-    def __enter__(self) -> "Shelf":
+    def __enter__(self) -> "EngineAnswers":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -234,9 +234,9 @@ def cache_info(root: Path, warn: Warn) -> list[CacheEntry]:
     entries = []
     for folder in sorted(path for path in root.glob("*") if path.is_dir()):
         engine = _engine_of(folder)
-        shelf = Shelf(root, engine, warn)
+        kept = EngineAnswers(root, engine, warn)
         size = sum(path.stat().st_size for path in folder.glob("*.jsonl"))
-        entries.append(CacheEntry(folder, engine, len(shelf.answers), size))
+        entries.append(CacheEntry(folder, engine, len(kept.answers), size))
     return entries
 
 

@@ -12,13 +12,13 @@ from muse_eval.config.spec import fingerprint
 from muse_eval.errors import UserError
 from muse_eval.results import runs
 from muse_eval.results.comparable import params_kind
-from muse_eval.results.lineage import Made, part, reselected
+from muse_eval.results.lineage import Lineage, part, reselected
 from muse_eval.scoring.plan import Plan
 from muse_eval.types import Engine, Warn
 
 SCORING_CODE = ("*.py", "*/*.py", "*/*/*.py")
 """What a stored result must have been made by to be taken for a new one."""
-UNSCORED = {"base", "unlearn", "finetune", "folds", "models", "fingerprints"}
+UNSCORED = {"base", "unlearn", "finetune", "forget_sets", "models", "fingerprints"}
 """Fields of a task that change no score."""
 
 
@@ -41,9 +41,9 @@ def asked(config: RunConfig, planned: Plan, engine: Engine, retrain: Engine | No
     }
 
 
-def settings(asked: Mapping[str, Any], made: Mapping[str, Any]) -> dict[str, Any]:
+def settings(asked: Mapping[str, Any], lineage: Mapping[str, Any]) -> dict[str, Any]:
     """Return a run's settings: what is asked, how the model was made where that is known, a fingerprint."""
-    whole = {**asked, **({"made": dict(made)} if made else {})}
+    whole = {**asked, **({"made": dict(lineage)} if lineage else {})}
     return {**whole, "fingerprint": fingerprint(whole)}
 
 
@@ -93,7 +93,7 @@ def settle(
     folder: Path,
     there: runs.StoredResult | None,
     asked: Mapping[str, Any],
-    made: Made | None,
+    lineage: Lineage | None,
     overwrite: bool,
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the settings and the notes of a run that may be written to a folder.
@@ -104,15 +104,15 @@ def settle(
     Raises:
         UserError: the folder holds another run, and ``overwrite`` is not given.
     """
-    known, notes = (made.settings(), made.notes()) if made else ({}, {})
+    known, notes = (lineage.settings(), lineage.notes()) if lineage else ({}, {})
     if there is None:
         return settings(asked, known), notes
     if same(there.config, asked):
-        if made is None:
+        if lineage is None:
             known, notes = dict(part(there.config, "made")), dict(part(there.extras, "notes"))
         return settings(asked, known), notes
     wanted = settings(asked, known)
-    if not overwrite and not (made and reselected(there.config, wanted, made.recipe)):
+    if not overwrite and not (lineage and reselected(there.config, wanted, lineage.recipe)):
         raise _other(folder, there, wanted)
     return wanted, notes
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from muse_eval import plugins
 from muse_eval.config.task import ColumnSpec, TaskSpec
-from muse_eval.data.examples import Suspicion
+from muse_eval.data.examples import Finding
 from muse_eval.data.sides import Rows
 from muse_eval.errors import UserError, listed
 from muse_eval.types import Generate, Request, Truncate
@@ -83,16 +83,14 @@ def load(name: str) -> "Tokens":
     return Tokens(tokenizer, None, context)
 
 
-def measure(
-    task: TaskSpec, splits: Rows, tokens: "Tokens"
-) -> tuple[tuple[Length, ...], tuple[Suspicion, ...]]:
+def measure(task: TaskSpec, splits: Rows, tokens: "Tokens") -> tuple[tuple[Length, ...], tuple[Finding, ...]]:
     """Count the tokens of all that a task asks and unlearns, and return them with what does not fit.
 
     A column of which a split is missing, or whose metric cannot ask, is left out.
 
     Args:
         task: the task.
-        splits: as ``suspicions.read`` returns them.
+        splits: as ``findings.read`` returns them.
         tokens: as ``load`` returns it.
 
     Raises:
@@ -101,17 +99,17 @@ def measure(
     told = list(_trained(task, splits, tokens))
     for name, column in reversed(task.columns.items()):
         told = [*_asked(name, column, splits, tokens), *_answers(name, column, splits, tokens), *told]
-    unfit = (suspicion for _, each in told for suspicion in each)
+    unfit = (finding for _, each in told for finding in each)
     return tuple(length for length, _ in told), tuple(dict.fromkeys(unfit))
 
 
-def replaced(guessed: Sequence[Suspicion], lengths: Sequence[Length]) -> tuple[Suspicion, ...]:
-    """Return the suspicions but for those that were guessed from words and are counted now."""
+def replaced(guessed: Sequence[Finding], lengths: Sequence[Length]) -> tuple[Finding, ...]:
+    """Return the findings but for those that were guessed from words and are counted now."""
     counted = {(kind, one.split) for kind in GUESSED for one in lengths if one.what == GUESSED[kind]}
     return tuple(one for one in guessed if (one.kind, one.split) not in counted)
 
 
-Told = tuple[Length, list[Suspicion]]
+Told = tuple[Length, list[Finding]]
 """A length, and what does not fit of it."""
 
 
@@ -204,7 +202,7 @@ def _trained(task: TaskSpec, splits: Rows, tokens: "Tokens") -> Iterator[Told]:
         read = min(most, length.most)
         if context is not None and read > context:
             what = f"training rows of {read} tokens are beyond the context of {context}"
-            unfit.append(Suspicion("too-long", split, (), what, "lower unlearn.max_len"))
+            unfit.append(Finding("too-long", split, (), what, "lower unlearn.max_len"))
         yield length, unfit
 
 
@@ -220,7 +218,7 @@ def _length(
     return Length(of, split, what, len(each), min(each), float(np.median(each)), max(each), bound, new)
 
 
-def _unfit(kind: str, split: str, counts: Mapping[int, int], what: str, do: str) -> list[Suspicion]:
-    """Return one suspicion of all rows, none where there is no row; ``{}`` becomes rows and tokens."""
+def _unfit(kind: str, split: str, counts: Mapping[int, int], what: str, do: str) -> list[Finding]:
+    """Return one finding of all rows, none where there is no row; ``{}`` becomes rows and tokens."""
     told = [f"{row} ({count})" for row, count in counts.items()]
-    return [Suspicion(kind, split, tuple(counts), what.format(listed("row", told)), do)] if told else []
+    return [Finding(kind, split, tuple(counts), what.format(listed("row", told)), do)] if told else []

@@ -13,7 +13,7 @@ from muse_eval.engines import ModelSource, open_engine
 from muse_eval.errors import UserError
 from muse_eval.results import runs
 from muse_eval.results.evidence import given
-from muse_eval.results.lineage import Made
+from muse_eval.results.lineage import Lineage
 from muse_eval.scoring import identity, prompt_fit
 from muse_eval.scoring.answers import Answers, Store
 from muse_eval.scoring.plan import Plan, PlannedColumn, plan
@@ -47,7 +47,7 @@ def run(
     tell: Note = ignore,
     reuse: bool = False,
     folder: Path | None = None,
-    made: Made | None = None,
+    lineage: Lineage | None = None,
 ) -> Outcome:
     """Score a model on a task and write ``result.json`` and ``records.jsonl``.
 
@@ -62,7 +62,7 @@ def run(
         tell: told, in one line, what is about to be asked, before the first answer.
         reuse: keep a stored result of the very same settings and code instead of scoring again.
         folder: where the result goes; None: ``runs/<task>/<name>`` in the results folder.
-        made: how the pipeline made the model; part of the result's settings and notes.
+        lineage: how the pipeline made the model; part of the result's settings and notes.
 
     Raises:
         UserError: something that the user can mend; nothing half-written is left.
@@ -82,7 +82,7 @@ def run(
     there = identity.stored(folder, warn)
     retrain = _retrain(config, planned, engine, None if config.overwrite else there, progress, note, warn)
     asked = identity.asked(config, planned, engine, retrain)
-    settings, notes = identity.settle(folder, there, asked, made, config.overwrite)
+    settings, notes = identity.settle(folder, there, asked, lineage, config.overwrite)
     origin = identity.origin(engine, retrain)
     if reuse and not config.overwrite and there and identity.holds(there, settings, origin):
         return Outcome(folder, None, _chosen(planned, engine))
@@ -95,7 +95,7 @@ def run(
         fits = prompt_fit.look(store, engine, planned.columns, answers)
     with retrain or nullcontext():
         contexts = _context(config, planned, retrain, store, progress)
-    unlearned = made is not None or unlearning(config.model) is not None
+    unlearned = lineage is not None or unlearning(config.model) is not None
     result = prompt_fit.judged(_score(config, planned, answers, contexts), planned.columns, fits, unlearned)
     model, notes = engine.provenance, {**notes, **prompt_fit.notes(planned.columns)}
     result = replace(

@@ -62,7 +62,7 @@ def check(config: TuneConfig) -> tuple[Plan, tuple[Axis, ...]]:
         raise UserError("engine server answers for one model, and every trial makes another; use auto")
     plugins.split_method(config.method)
     task = plugins.task(config.task)
-    if task.folds:
+    if task.forget_sets:
         raise UserError(f"task {task.name} has several forget sets, and tune unlearns one; use its base task")
     _check_groups(config, task)
     axes = read_axes(config.grid, task, config.method)

@@ -78,7 +78,7 @@ class Tuner:
         self._progress, self._warn = progress, warn
         self._identity = identity(config, planned, models, progress)
         self.folder = config.results / "tune" / planned.task.name / config.method
-        self._made = config.results / "models" / planned.task.name / "tune" / config.method
+        self._models_home = config.results / "models" / planned.task.name / "tune" / config.method
 
     @property
     def study(self) -> str:
@@ -141,7 +141,7 @@ class Tuner:
             self._models["target"],
             config.task,
             config.method,
-            self._made / name,
+            self._models_home / name,
             data_dir=config.data_dir,
             progress=self._progress,
             tokenizer=config.tokenizer,
@@ -161,7 +161,7 @@ class Tuner:
 
     def _fail(self, name: str, error: UserError) -> None:
         """Write down a failure; of a diverged training its log is kept, its checkpoints are not."""
-        folder, partial = self.folder / name, output.partial(self._made / name)
+        folder, partial = self.folder / name, output.partial(self._models_home / name)
         diverged = isinstance(error, DivergedError)
         if diverged:
             _copy(partial, folder, (output.LOG, cards.RECIPE))
@@ -180,7 +180,7 @@ class Tuner:
         tuned = Tuned(self._task, names, config.composite, ranked, self.folder)
         if tuned.best is None:
             return tuned
-        model = self._made / tuned.best.name
+        model = self._models_home / tuned.best.name
         kept = model if (model / cards.CARD).exists() else None
         return replace(tuned, model=kept, command=self._command(tuned.best))
 
@@ -190,7 +190,11 @@ class Tuner:
         write_files(self.folder, {TRIALS: to_csv(tuned)})
         if self._config.keep_models:
             return tuned
-        there = [self._made / trial.name for trial in tuned.trials if (self._made / trial.name).exists()]
+        there = [
+            self._models_home / trial.name
+            for trial in tuned.trials
+            if (self._models_home / trial.name).exists()
+        ]
         # Not simply the best trial's: another grid or composite may have dropped those, and kept others.
         best = next((model for model in there if (model / cards.CARD).exists()), None)
         for model in there:

@@ -65,10 +65,10 @@ def unlearn(
 
     plugins.split_method(method)
     spec = plugins.task(task)
-    if spec.folds is not None and forget is None:
+    if spec.forget_sets is not None and forget is None:
         raise UserError(
-            f"task {spec.name} has {len(spec.folds.forget)} forget sets; muse-eval pipeline unlearns them, "
-            "or take a task with one"
+            f"task {spec.name} has {len(spec.forget_sets.forget)} forget sets; "
+            "muse-eval pipeline unlearns them, or take a task with one"
         )
     config = configure(spec.unlearn, method=method, model=str(model), task=spec.name, **options)
     data = open_data(spec, None if data_dir is None else Path(data_dir))

@@ -8,11 +8,11 @@ import pytest
 
 from muse_eval.data.overlap import (
     ANCHOR,
-    PASSAGE,
+    SHARED,
     STOCK,
     Match,
-    Passages,
     Place,
+    TextIndex,
     normal,
     repeats,
     shared,
@@ -32,7 +32,7 @@ def text(*parts: list[str]) -> str:
 
 def found(one: list[str], other: list[str]) -> list[tuple[int, int, int]]:
     """Return (row, other row, words) of each shared text of two sides of one split each."""
-    matches = shared(Passages({"a": one}), Passages({"b": other}))
+    matches = shared(TextIndex({"a": one}), TextIndex({"b": other}))
     assert {m.place.split for m in matches} <= {"a"}
     assert {m.other.split for m in matches} <= {"b"}
     return [(m.place.row, m.other.row, m.words) for m in matches]
@@ -66,7 +66,7 @@ def test_blank_texts_are_not_the_same() -> None:
 # ── shared passages ──────────────────────────────────────────────────────────────────────────────
 def test_blank_texts_are_the_same_as_nothing() -> None:
     assert repeats(["", "a", " ", "A"]) == {3: 1}
-    assert shared(Passages({"raw/retain1": ["", "b"]}), Passages({"raw/forget": ["\n", "a"]})) == []
+    assert shared(TextIndex({"raw/retain1": ["", "b"]}), TextIndex({"raw/forget": ["\n", "a"]})) == []
 
 
 def test_the_same_text_is_found_however_short() -> None:
@@ -75,7 +75,7 @@ def test_the_same_text_is_found_however_short() -> None:
     assert found([long], [long.upper()]) == [(0, 0, 0)]
 
 
-@pytest.mark.parametrize(("common", "told"), [(PASSAGE, True), (PASSAGE - 1, False)])
+@pytest.mark.parametrize(("common", "told"), [(SHARED, True), (SHARED - 1, False)])
 def test_fifty_words_in_a_row_are_a_passage(common: int, told: bool) -> None:
     passage = prose(0, common)
     one = text(prose(1, 100), passage, prose(2, 100))
@@ -99,7 +99,7 @@ def test_punctuation_and_case_hide_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("length", "told"), [(ANCHOR, True), (PASSAGE - 1, True), (ANCHOR - 1, False), (5, False)]
+    ("length", "told"), [(ANCHOR, True), (SHARED - 1, True), (ANCHOR - 1, False), (5, False)]
 )
 def test_a_short_text_that_stands_whole_in_a_long_one(length: int, told: bool) -> None:
     short = prose(0, length)
@@ -120,9 +120,9 @@ def test_stock_text_tells_nothing() -> None:
     assert found([other], own) == []
     assert found(own, [other]) == []
     # Stock text beside a passage that is none: only the passage counts, and its own text is named.
-    leak = prose(77, PASSAGE)
+    leak = prose(77, SHARED)
     leaked = text(notice, prose(98, 60), leak)
-    assert found([leaked], [*own, text(leak, prose(97, 100))]) == [(0, STOCK, PASSAGE)]
+    assert found([leaked], [*own, text(leak, prose(97, 100))]) == [(0, STOCK, SHARED)]
 
 
 def test_stock_text_that_is_half_of_a_text_is_told_all_the_same() -> None:
@@ -137,9 +137,9 @@ def test_one_text_in_many_splits_of_a_side_is_no_stock() -> None:
     """Raw, VerbMem and PrivLeak hold the same text: three splits, one text."""
     leak = prose(0, 60)
     forget = {name: [text(leak, prose(1, 100))] for name in ("raw/f", "verbmem/f", "privleak/f")}
-    holdout = Passages({"raw/h": [text(prose(2, 100), leak)]})
+    holdout = TextIndex({"raw/h": [text(prose(2, 100), leak)]})
     match = Match(Place("raw/h", 0), Place("raw/f", 0), 60)
-    assert shared(holdout, Passages(forget)) == [match]
+    assert shared(holdout, TextIndex(forget)) == [match]
     assert (str(match.place), str(match.other)) == ("raw/h[0]", "raw/f[0]")
 
 
@@ -181,7 +181,7 @@ def test_hashes_find_what_comparing_words_finds(seed: int) -> None:
         """Return where a run of half the text begins, if there is one."""
         there = {gram for one_ in side for gram in grams(one_)}
         count, start = longest([gram in there for gram in grams(each)])
-        return start if count >= max(min(PASSAGE, len(each)), len(each) / 2) else None
+        return start if count >= max(min(SHARED, len(each)), len(each) / 2) else None
 
     known, there = stock(one) | stock(other), {gram for each in other for gram in grams(each)}
     told = {
@@ -189,7 +189,7 @@ def test_hashes_find_what_comparing_words_finds(seed: int) -> None:
         for row, each in enumerate(one)
         if each in other
         or half(each, other) is not None
-        or longest([gram in there - known for gram in grams(each)])[0] >= PASSAGE
+        or longest([gram in there - known for gram in grams(each)])[0] >= SHARED
     }
     for each in other:
         start = half(each, one)
@@ -201,8 +201,8 @@ def test_hashes_find_what_comparing_words_finds(seed: int) -> None:
 
 # ── strangers ────────────────────────────────────────────────────────────────────────────────────
 def test_a_stranger_shares_nothing_with_its_home() -> None:
-    home = Passages({"raw": [text(prose(0, 100)), text(prose(1, 100))]})
-    texts = Passages(
+    home = TextIndex({"raw": [text(prose(0, 100)), text(prose(1, 100))]})
+    texts = TextIndex(
         {
             "asked": [
                 text(prose(1, 100)[30:60]),
@@ -214,4 +214,4 @@ def test_a_stranger_shares_nothing_with_its_home() -> None:
     )
     assert strangers(texts, home) == [Place("asked", 1)]
     assert strangers(home, home) == []
-    assert strangers(home, Passages({"raw": []})) == home.places
+    assert strangers(home, TextIndex({"raw": []})) == home.places

@@ -11,10 +11,10 @@ import pytest
 
 from muse_eval import plugins
 from muse_eval.config.task import TaskSpec
-from muse_eval.data.examples import Suspicion
+from muse_eval.data.examples import Finding
 from muse_eval.data.sources import LocalFolder
 from muse_eval.data.splits import Data, open_data
-from muse_eval.data.verify import FEW, Shift, differences, examine, read
+from muse_eval.data.verify import FEW, ModelFreeAuc, differences, examine, read
 from muse_eval.errors import UserError, listed
 from tests.e2e import COLUMNS, write_data
 from tests.support.corpus import Splits, corpus, prose
@@ -40,31 +40,31 @@ def changed(*changes: Change) -> tuple[TaskSpec, Splits]:
     return TaskSpec.model_validate(task), splits
 
 
-def shift(*changes: Change) -> Shift:
+def model_free(*changes: Change) -> ModelFreeAuc:
     """Return how far the sides of PrivLeak, the only column that has both, differ."""
     (one,) = differences(*changed(*changes))
     return one
 
 
-def suspicions(*changes: Change, shifts: bool = False) -> tuple[Suspicion, ...]:
+def suspicions(*changes: Change, model_free_aucs: bool = False) -> tuple[Finding, ...]:
     """Return what is suspicious; how far the sides differ takes a second, so only where it is wanted."""
     task, splits = changed(*changes)
-    return examine(task, splits, differences(task, splits) if shifts else ())
+    return examine(task, splits, differences(task, splits) if model_free_aucs else ())
 
 
-def told(*changes: Change, shifts: bool = False) -> list[tuple[str, str, tuple[int, ...]]]:
+def told(*changes: Change, model_free_aucs: bool = False) -> list[tuple[str, str, tuple[int, ...]]]:
     """Return kind, split and rows of every suspicion, each of which must be one line."""
-    found = suspicions(*changes, shifts=shifts)
-    for suspicion in found:
-        assert "\n" not in str(suspicion)
-        assert str(suspicion).startswith(f"{suspicion.split}: ")
-        assert "; " in str(suspicion)
+    found = suspicions(*changes, model_free_aucs=model_free_aucs)
+    for finding in found:
+        assert "\n" not in str(finding)
+        assert str(finding).startswith(f"{finding.split}: ")
+        assert "; " in str(finding)
     return [(one.kind, one.split, one.rows) for one in found]
 
 
-def line(*changes: Change, shifts: bool = False) -> str:
+def line(*changes: Change, model_free_aucs: bool = False) -> str:
     """Return the only suspicion's line."""
-    (one,) = suspicions(*changes, shifts=shifts)
+    (one,) = suspicions(*changes, model_free_aucs=model_free_aucs)
     return str(one)
 
 
@@ -83,8 +83,8 @@ def forget_too(text: str) -> Change:
 
 
 def test_a_clean_corpus_has_nothing_suspicious() -> None:
-    assert told(shifts=True) == []
-    one = shift()
+    assert told(model_free_aucs=True) == []
+    one = model_free()
     assert (one.column, one.forget, one.holdout) == ("privleak", "privleak/forget", "privleak/holdout")
     assert one.words is not None
     assert one.words.ci[0] < 0.5
@@ -94,9 +94,11 @@ def test_a_clean_corpus_has_nothing_suspicious() -> None:
 def test_the_built_in_world_has_nothing_suspicious(name: str) -> None:
     task = plugins.task(name)
     splits = read(task, open_data(task))
-    shifts = differences(task, splits)
-    assert examine(task, splits, shifts) == ()
-    assert str(shifts[0]).startswith("privleak/holdout told from privleak/forget without a model: AUC 0.5")
+    model_free_aucs = differences(task, splits)
+    assert examine(task, splits, model_free_aucs) == ()
+    assert str(model_free_aucs[0]).startswith(
+        "privleak/holdout told from privleak/forget without a model: AUC 0.5"
+    )
 
 
 # ── (a) the same text twice ──────────────────────────────────────────────────────────────────────
@@ -370,9 +372,9 @@ def test_lengths_that_tell_the_sides_apart() -> None:
         for row, each in enumerate(splits["privleak/holdout"]):
             each["text"] += f" {prose(f'more {row}', 60)}"
 
-    assert told(longer, shifts=True) == [("told-by-length", "privleak/holdout", ())]
+    assert told(longer, model_free_aucs=True) == [("told-by-length", "privleak/holdout", ())]
     assert "told from privleak/forget by length alone (AUC 1.00): privleak may measure that" in line(
-        longer, shifts=True
+        longer, model_free_aucs=True
     )
 
 
@@ -386,10 +388,10 @@ def other_words(split: str) -> Change:
 
 def test_words_that_tell_the_sides_apart() -> None:
     holdout = other_words("privleak/holdout")
-    assert told(holdout, shifts=True) == [("told-by-words", "privleak/holdout", ())]
-    assert "told from privleak/forget by words alone (AUC " in line(holdout, shifts=True)
+    assert told(holdout, model_free_aucs=True) == [("told-by-words", "privleak/holdout", ())]
+    assert "told from privleak/forget by words alone (AUC " in line(holdout, model_free_aucs=True)
     # What is kept may differ from both as it likes.
-    assert told(other_words("privleak/retain"), other_words("raw/retain1"), shifts=True) == []
+    assert told(other_words("privleak/retain"), other_words("raw/retain1"), model_free_aucs=True) == []
 
 
 # ── (e) too few ──────────────────────────────────────────────────────────────────────────────────
@@ -422,7 +424,7 @@ def test_of_a_handful_of_texts_no_difference_is_told() -> None:
         for each in splits["privleak/holdout"]:
             each["text"] = "owl " * 500
 
-    one = shift(change)
+    one = model_free(change)
     assert (one.length, one.words) == (None, None)
     assert str(one).endswith("told from privleak/forget without a model: too few texts to compare")
 
@@ -484,5 +486,5 @@ def test_how_rows_are_listed() -> None:
     assert listed("row", [3, 5]) == "rows 3 and 5"
     assert listed("row", range(5)) == "rows 0, 1, 2, 3 and 4"
     assert listed("row", range(7)) == "rows 0, 1, 2, 3, 4 and 2 more"
-    assert str(Suspicion("k", "raw/forget", (1,), "what", "do")) == "raw/forget: what; do"
-    assert str(Shift("c", "f", "h", None, None)).startswith("h told from f without a model: too few")
+    assert str(Finding("k", "raw/forget", (1,), "what", "do")) == "raw/forget: what; do"
+    assert str(ModelFreeAuc("c", "f", "h", None, None)).startswith("h told from f without a model: too few")

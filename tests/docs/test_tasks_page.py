@@ -18,7 +18,7 @@ from muse_eval.config.task import (
     ColumnSpec,
     DataSpec,
     FinetuneSpec,
-    FoldsSpec,
+    ForgetSetsSpec,
     HubRef,
     SplitFingerprint,
     TaskSpec,
@@ -35,7 +35,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "`models.target`, `models.retrain`, and each of `tokenizers`": HubRef,
     "`unlearn`": UnlearnSpec,
     "`finetune`": FinetuneSpec,
-    "`folds`": FoldsSpec,
+    "`folds`": ForgetSetsSpec,
     "`fingerprints.SPLIT`": SplitFingerprint,
 }
 """Heading on the page to the model of the section."""

@@ -58,10 +58,10 @@ def test_verify_finds_what_the_table_says() -> None:
         *("raw/holdout", "raw/retain1", "raw/retain2"),
     }
     assert done.exit_code == 0
-    (shift,) = told["shifts"]
+    (model_free,) = told["shifts"]
     assert [
         f"{one['auc']:.2f} ({one['ci'][0]:.2f}–{one['ci'][1]:.2f})"
-        for one in (shift["words"], shift["length"])
+        for one in (model_free["words"], model_free["length"])
     ] == re.findall(r"(0\.\d\d \(\S+?\))", PAGE)[:2]
     found: dict[tuple[str, str], list[int]] = {
         (one["kind"], one["split"]): one["rows"] for one in told["suspicions"]

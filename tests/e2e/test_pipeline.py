@@ -18,7 +18,7 @@ from muse_eval.results.composites import composite
 from muse_eval.results.runs import StoredResult, load
 from tests.e2e import COLUMNS, SPLITS, TEXTS, files, muse, other_model, write_data, write_task
 
-FOLDS = {
+FORGET_SETS = {
     "scal": {"scal/forget_1": TEXTS[:2], "scal/forget_2": TEXTS[:4]},
     "sust": {"sust/forget_1": TEXTS[:2], "sust/forget_2": TEXTS[2:4]},
 }
@@ -29,11 +29,11 @@ RUNS = Path("results/runs/village")
 def make_world(home: Path, model: Path) -> None:
     """Write the small task, its two tasks of several forget sets, its data and a second model."""
     write_task(home / "village.yaml")
-    for kind, folds in FOLDS.items():
+    for kind, forget_sets in FORGET_SETS.items():
         spec = {"name": f"village_{kind}", "title": f"Village {kind}", "source": "made up"}
-        own = {"base": "village.yaml", "folds": {"mode": MODES[kind], "forget": list(folds)}}
+        own = {"base": "village.yaml", "folds": {"mode": MODES[kind], "forget": list(forget_sets)}}
         (home / f"{kind}.yaml").write_text(json.dumps({**spec, **own}), encoding="utf-8")
-        write_data(home / "data", folds)
+        write_data(home / "data", forget_sets)
     write_data(home / "data", SPLITS)
     other_model(model, home / "other")
 
@@ -362,7 +362,7 @@ def test_several_forget_sets(kind: str, fresh: Path, tiny_model: Path) -> None:
     assert [row[1] for row in rows] == ["target", "retrain", "simnpo_gdr", "simnpo_gdr", "ga", "ga"]
     sizes = {"scal": [2, 4], "sust": [2, 2]}[kind]
     assert [int(row[5]) for row in rows[2:]] == sizes * 2
-    assert [row[3] for row in rows[2:4]] == list(FOLDS[kind])
+    assert [row[3] for row in rows[2:4]] == list(FORGET_SETS[kind])
 
     home = Path(f"results/runs/village_{kind}")
     assert sorted(path.name for path in home.iterdir() if path.is_dir()) == sorted(

@@ -34,10 +34,10 @@ def texts(splits: corpus.Corpus, name: str) -> list[str]:
 
 
 def test_has_all_of_muses_splits(splits: corpus.Corpus) -> None:
-    folds = [f"{kind}/forget_{n}" for kind in ("scal", "sust") for n in (1, 2, 3, 4)]
+    forget_sets = [f"{kind}/forget_{n}" for kind in ("scal", "sust") for n in (1, 2, 3, 4)]
     raw = ["raw/forget", "raw/retain1", "raw/retain2", "raw/holdout"]
     train = ["train/forget", "train/retain1", "train/retain2"]
-    assert set(splits) >= {*ROWS, "privleak/retain", *folds, *raw, *train}
+    assert set(splits) >= {*ROWS, "privleak/retain", *forget_sets, *raw, *train}
     assert {name: len(splits[name]) for name in ROWS} == ROWS
 
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from muse_eval.results import figures
-from muse_eval.results.figures import draw_folds, draw_trajectory
+from muse_eval.results.figures import draw_forget_sets, draw_trajectory
 from muse_eval.results.forget_sets import collect
 from muse_eval.results.selection import Selection
 from tests.results.test_forget_sets import REFERENCES, TASK, run
@@ -78,7 +78,7 @@ def test_a_rule_that_selected_none_is_told_in_the_legend(drawn: list[Figure]) ->
 def test_folds_are_drawn_over_their_size_from_the_target_on(drawn: list[Figure]) -> None:
     """Texts 10 and 20, tokens 100 and 200 (ga counts none); nothing is forgotten at 0."""
     runs = collect(TASK, [*REFERENCES, run("npo", 1, 5.0), run("npo", 2, 4.0), run("ga", 1, 6.0)])
-    draw_folds(runs)
+    draw_forget_sets(runs)
     axes = drawn[0].axes[0]
     retrain, npo, ga = axes.get_lines()
     assert points(retrain)[1] == [20.0, 20.0]
@@ -95,7 +95,7 @@ def test_folds_are_drawn_over_their_size_from_the_target_on(drawn: list[Figure])
 
 def test_the_same_scores_give_the_same_bytes() -> None:
     runs = collect(TASK, [*REFERENCES, run("npo", 1, 5.0)])
-    assert draw_folds(runs) == draw_folds(runs)
+    assert draw_forget_sets(runs) == draw_forget_sets(runs)
 
 
 @pytest.mark.parametrize(

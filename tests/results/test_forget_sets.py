@@ -5,8 +5,8 @@ from dataclasses import asdict
 import pytest
 
 from muse_eval import plugins
-from muse_eval.results.forget_sets import FoldRuns, caption, collect, table, to_csv
-from muse_eval.results.lineage import Fold, Made
+from muse_eval.results.forget_sets import ForgetSetRuns, caption, collect, table, to_csv
+from muse_eval.results.lineage import ForgetSet, Lineage
 from muse_eval.results.rows import rows
 from muse_eval.results.runs import StoredResult
 from muse_eval.results.selection import Selection
@@ -19,14 +19,14 @@ HEADER = "method,fold,split,texts,tokens,verbmem_f,verbmem_f_low,verbmem_f_high,
 
 def run(method: str, number: int, value: float, selection: Selection | None = None) -> StoredResult:
     tokens = None if method == "ga" else 100 * number
-    fold = Fold(method, f"scal/forget_{number}", number, 2, "nested", 10 * number, tokens)
-    made = Made("r", fold, selection=selection)
+    forget_set = ForgetSet(method, f"scal/forget_{number}", number, 2, "nested", 10 * number, tokens)
+    lineage = Lineage("r", forget_set, selection=selection)
     plain = scored(f"{method}-{number}", value, value, -value, value)
     return plain.model_copy(
         update={
             "task": TASK.name,
-            "config": {**plain.config, "made": {"fold": asdict(fold)}},
-            "extras": {"notes": made.notes()},
+            "config": {**plain.config, "made": {"fold": asdict(forget_set)}},
+            "extras": {"notes": lineage.notes()},
         }
     )
 
@@ -38,20 +38,20 @@ REFERENCES = [
 
 
 @pytest.fixture
-def runs() -> FoldRuns:
+def runs() -> ForgetSetRuns:
     chosen = Selection(2, 3, "paper")
     return collect(TASK, [*REFERENCES, run("npo", 2, 4.0), run("npo", 1, 5.0), run("ga", 1, 6.0, chosen)])
 
 
-def test_runs_are_sorted_by_method_and_fold(runs: FoldRuns) -> None:
-    assert {name: [one.fold.number for one in found] for name, found in runs.methods.items()} == {
+def test_runs_are_sorted_by_method_and_fold(runs: ForgetSetRuns) -> None:
+    assert {name: [one.forget_set.number for one in found] for name, found in runs.methods.items()} == {
         "npo": [1, 2],
         "ga": [1],
     }
     assert sorted(runs.references) == ["retrain", "target"]
 
 
-def test_the_table_says_what_each_line_forgot(runs: FoldRuns) -> None:
+def test_the_table_says_what_each_line_forgot(runs: ForgetSetRuns) -> None:
     laid = table(runs)
     assert laid.header[:5] == ["model", "forgotten", "texts", "tokens", "VerbMem Df ↓"]
     assert [[cell.value + cell.spread for cell in line[:5]] for line in laid.lines] == [
@@ -65,18 +65,18 @@ def test_the_table_says_what_each_line_forgot(runs: FoldRuns) -> None:
     assert laid.notes[1].startswith("[1] epoch 2 of 3, selected by the rule 'paper'")
 
 
-def test_only_runs_that_forgot_the_same_compete(runs: FoldRuns) -> None:
+def test_only_runs_that_forgot_the_same_compete(runs: ForgetSetRuns) -> None:
     """VerbMem: npo's 5 beats ga's 6 on the first set; 4 is alone on the second."""
     assert [line[4].best for line in table(runs).lines] == [False, False, True, True, False]
 
 
-def test_the_caption_says_what_is_measured(runs: FoldRuns) -> None:
+def test_the_caption_says_what_is_measured(runs: ForgetSetRuns) -> None:
     assert caption(runs) == (
         "Each line forgets its set from the target; all are scored on the same splits, muse_mini's, PrivLeak "
         "against its retrain model. The scored forget splits are of all four folds together (raw/forget): "
         "only fold 4 forgets all of them."
     )
-    later = FoldRuns(plugins.task("muse_mini_sust-seed1"), runs.references, runs.methods)
+    later = ForgetSetRuns(plugins.task("muse_mini_sust-seed1"), runs.references, runs.methods)
     assert caption(later).startswith(
         "Each line forgets its set from the model of the line before; all are scored on the same splits, "
         "muse_mini-seed1's, "
@@ -84,7 +84,7 @@ def test_the_caption_says_what_is_measured(runs: FoldRuns) -> None:
     assert (runs.file, later.file) == ("scalability", "sustainability")
 
 
-def test_csv_has_a_line_a_method_and_fold(runs: FoldRuns) -> None:
+def test_csv_has_a_line_a_method_and_fold(runs: ForgetSetRuns) -> None:
     lines = to_csv(runs).splitlines()
     assert lines[0].startswith(HEADER)
     assert [line.split(",")[:7] for line in lines[1:]] == [

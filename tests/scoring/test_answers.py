@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from muse_eval.errors import UserError
 from muse_eval.results import runs
-from muse_eval.scoring.answers import Answers, Shelf, Store, cache_clear, cache_info, request_key
+from muse_eval.scoring.answers import Answers, EngineAnswers, Store, cache_clear, cache_info, request_key
 from muse_eval.types import Answer, Generate, Generation, Logprobs, Request, TokenLogprobs, Truncate
 from tests.support.scripted import CrashError, ScriptedEngine
 
@@ -490,6 +490,6 @@ def test_a_cache_that_cannot_be_deleted_is_a_user_error(locked: Path) -> None:
 
 
 def test_an_empty_shelf_has_no_folder(tmp_path: Path) -> None:
-    with Shelf(tmp_path / "cache", "one", print) as shelf:
-        assert shelf.answers == {}
+    with EngineAnswers(tmp_path / "cache", "one", print) as kept:
+        assert kept.answers == {}
     assert not (tmp_path / "cache").exists()

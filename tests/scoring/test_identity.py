@@ -8,12 +8,12 @@ import pytest
 
 from muse_eval.config.spec import fingerprint
 from muse_eval.errors import UserError
-from muse_eval.results.lineage import Fold, Made
+from muse_eval.results.lineage import ForgetSet, Lineage
 from muse_eval.results.runs import StoredResult
 from muse_eval.results.selection import Selection
 from muse_eval.scoring import identity
 
-NESTED = Fold("npo", "scal/forget_2", 2, 4, "nested", 57, 1234)
+NESTED = ForgetSet("npo", "scal/forget_2", 2, 4, "nested", 57, 1234)
 MODEL = {"engine": "hf", "weights": "aa" * 32, "tokenizer": "bb" * 32, "dtype": "float32"}
 RETRAIN = {**MODEL, "weights": "cc" * 32}
 
@@ -66,9 +66,9 @@ def test_a_fingerprint_is_what_it_always_was() -> None:
     plain = identity.settings(asked(), {})
     assert list(plain) == [*asked(), "fingerprint"]
     assert plain["fingerprint"] == fingerprint(asked())
-    made = identity.settings(asked(), Made("r").settings())
-    assert list(made) == [*asked(), "made", "fingerprint"]
-    assert made["fingerprint"] == fingerprint({**asked(), "made": {"recipe": "r"}})
+    lineage = identity.settings(asked(), Lineage("r").settings())
+    assert list(lineage) == [*asked(), "made", "fingerprint"]
+    assert lineage["fingerprint"] == fingerprint({**asked(), "made": {"recipe": "r"}})
 
 
 @pytest.mark.parametrize(
@@ -150,19 +150,19 @@ def test_what_it_was_scored_against_and_whose_it_is_are_named(tmp_path: Path) ->
 
 
 def test_a_plain_run_keeps_how_the_model_was_made(tmp_path: Path) -> None:
-    made = Made("r", NESTED, selection=Selection(2, 4, "paper"))
-    known = identity.settings(asked(), made.settings())
+    lineage = Lineage("r", NESTED, selection=Selection(2, 4, "paper"))
+    known = identity.settings(asked(), lineage.settings())
     for overwrite in (False, True):
-        settled = identity.settle(tmp_path, stored(known, notes=made.notes()), asked(), None, overwrite)
-        assert settled == (known, made.notes())
+        settled = identity.settle(tmp_path, stored(known, notes=lineage.notes()), asked(), None, overwrite)
+        assert settled == (known, lineage.notes())
 
 
 def test_the_pipeline_takes_over_a_plain_run_and_adds_how_the_model_was_made(tmp_path: Path) -> None:
-    made = Made("r", NESTED)
+    lineage = Lineage("r", NESTED)
     there = stored(identity.settings(asked(), {}))
-    assert identity.settle(tmp_path, there, asked(), made, overwrite=False) == (
-        identity.settings(asked(), made.settings()),
-        made.notes(),
+    assert identity.settle(tmp_path, there, asked(), lineage, overwrite=False) == (
+        identity.settings(asked(), lineage.settings()),
+        lineage.notes(),
     )
 
 

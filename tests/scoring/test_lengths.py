@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from muse_eval.config.task import TaskSpec
-from muse_eval.data.examples import Suspicion
+from muse_eval.data.examples import Finding
 from muse_eval.engines.tokens import Tokens
 from muse_eval.errors import UserError
 from muse_eval.metrics.knowmem import Params, prompts
@@ -29,7 +29,7 @@ def task(**changes: Any) -> TaskSpec:
 
 def told(
     tokenizer: PreTrainedTokenizerFast, context: int | None, spec: TaskSpec | None = None, splits: Any = None
-) -> tuple[dict[str, lengths.Length], list[Suspicion]]:
+) -> tuple[dict[str, lengths.Length], list[Finding]]:
     """Return the lengths by what they are of (``verbmem_f truths``), and what does not fit."""
     tokens = Tokens(tokenizer, None, context)
     found, unfit = lengths.measure(spec or task(), splits or corpus(), tokens)
@@ -98,7 +98,7 @@ def test_new_tokens_need_room_too(tiny_tokenizer: PreTrainedTokenizerFast) -> No
     spec = task(columns=columns, unlearn={"rows": "chunk", "max_len": 16})
     most = max(count(tiny_tokenizer, row["prompt"]) for row in corpus()["verbmem/forget"])
 
-    def too_long(context: int) -> list[Suspicion]:
+    def too_long(context: int) -> list[Finding]:
         return [one for one in told(tiny_tokenizer, context, spec)[1] if one.kind == "too-long"]
 
     assert too_long(most + 300) == []

@@ -76,8 +76,8 @@ def column(name: str, answers: Sequence[str], goal: Any = "higher", **params: An
     rows = [{"question": "Where?", "answer": answer} for answer in answers]
     splits = {"qa": rows, "icl": []}
     spec = ColumnSpec(title=name.upper(), metric="knowmem", goal=goal, splits={})
-    made = knowmem.Params(shots=0, **params)
-    return PlannedColumn(name, spec, knowmem.METRIC, made, splits, knowmem.requests(splits, made))
+    lineage = knowmem.Params(shots=0, **params)
+    return PlannedColumn(name, spec, knowmem.METRIC, lineage, splits, knowmem.requests(splits, lineage))
 
 
 def fit(tokenizer: PreTrainedTokenizerFast, given: Sequence[str], **params: Any) -> Fit:

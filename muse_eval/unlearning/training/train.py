@@ -226,10 +226,10 @@ def unlearn(
     main = args.process_index == 0
     told = progress if main else None
     _, method, _ = plugins.method(config.method)
-    made_last = not plugins.leaves_epochs(config.method)
-    if keep_checkpoints and made_last:
+    assembled_last = not plugins.leaves_epochs(config.method)
+    if keep_checkpoints and assembled_last:
         raise UserError(f"{config.method} makes its model after the last epoch; leave --keep-checkpoints out")
-    if made_last and config.trust_remote_code:
+    if assembled_last and config.trust_remote_code:
         raise UserError(
             f"{config.method} cannot put together models that carry code of their own; use another"
         )
@@ -256,7 +256,7 @@ def unlearn(
                         note(f"goes on from {output.reached(newest[0])}")
                 broadcast_object_list(newest)
                 # A loaded model is trained in place.
-                kept = copy.deepcopy(target).cpu() if made_last and start.model is not None else None
+                kept = copy.deepcopy(target).cpu() if assembled_last and start.model is not None else None
                 if config.lora:
                     target = cast(PreTrainedModel, adapters.put_on(target, config.lora, config.seed))
                 trainer = build(config, args, target, pairs)
@@ -268,7 +268,7 @@ def unlearn(
                 run(config, trainer, journal, newest[0])
                 save(trainer, start.tokenizer, folder)
                 if args.should_save:
-                    if made_last:
+                    if assembled_last:
                         origin = start.load(config, dtype) if kept is None else kept
                         assemble(method, recipe["method"]["loss"], trainer.params, folder, origin)
                     cards.write_json(
