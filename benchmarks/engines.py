@@ -31,13 +31,14 @@ from benchmarks.measure import matrix_rate
 from benchmarks.serve import serve
 from benchmarks.shapes import SHAPES
 from benchmarks.subject import random_checkpoint
-from muse_eval.config.run import RunConfig
+from muse_eval.config import RunConfig
 from muse_eval.engines import ENGINES as KINDS
 from muse_eval.engines import ModelSource, choose_engine, open_engine
 from muse_eval.engines.checkpoint import Checkpoint, find_checkpoint
 from muse_eval.engines.loading import LoadOptions, load_tokenizer
+from muse_eval.scoring import Plan
 from muse_eval.scoring.answers import Store
-from muse_eval.scoring.plan import Plan, PlannedColumn, plan
+from muse_eval.scoring.plan import PlannedColumn, plan
 from muse_eval.types import Context, Engine, Generate, Generation, Logprobs, Reference, Truncate
 
 ENGINES = ("plain", "hf", "vllm", "server")

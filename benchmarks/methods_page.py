@@ -10,9 +10,8 @@ from pathlib import Path
 from statistics import mean
 
 from muse_eval import plugins
-from muse_eval.results.rows import headings, rows
-from muse_eval.results.runs import StoredResult, load_all
-from muse_eval.results.seeds import over_seeds
+from muse_eval.results import StoredResult, headings, load_all, over_seeds
+from muse_eval.results.rows import rows
 from muse_eval.results.tables import grid_markdown
 
 PAGE = Path("docs/methods.md")

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks.serve import serve
-from muse_eval.config.run import RunConfig
+from muse_eval.config import RunConfig
 from muse_eval.engines import ModelSource, choose_engine, open_engine
 from muse_eval.engines.checkpoint import find_checkpoint
 from muse_eval.engines.loading import load_config
+from muse_eval.scoring import Plan
 from muse_eval.scoring.answers import Store
-from muse_eval.scoring.plan import Plan, plan
+from muse_eval.scoring.plan import plan
 from muse_eval.types import Answer, Context, Generation, Reference, TokenLogprobs
 
 

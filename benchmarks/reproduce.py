@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from muse_eval import plugins
+from muse_eval.results import load_all, write_files
 from muse_eval.results.rows import rows
-from muse_eval.results.runs import load_all, write_files
 from muse_eval.results.tables import to_csv
 
 SEEDS = (0, 1, 2)

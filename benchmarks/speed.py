@@ -26,7 +26,7 @@ from benchmarks.baseline import Baseline, Outcome, Steps
 from benchmarks.floor import Work
 from benchmarks.measure import Meter, matrix_rate, resident
 from benchmarks.subject import Subject, from_task, random_model
-from muse_eval.config.spec import parse_params
+from muse_eval.config import parse_params
 from muse_eval.engines.hf.engine import TransformersEngine
 from muse_eval.plugins import metric
 from muse_eval.scoring.answers import Store

@@ -9,7 +9,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.shapes import SHAPES, Shape
-from muse_eval.config.run import RunConfig
+from muse_eval.config import RunConfig
 from muse_eval.engines.checkpoint import find_checkpoint
 from muse_eval.engines.loading import LoadOptions, load_model, load_tokenizer
 from muse_eval.mini import corpus

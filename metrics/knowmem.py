@@ -13,7 +13,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from muse_eval.config.params import aside, departure
+from muse_eval.config import aside, departure
 from muse_eval.errors import UserError
 from muse_eval.metrics.rouge import clean_up, mean_rouge, rouge
 from muse_eval.types import Answer, Context, Generate, Generation, Metric, Record, Request, Score, Splits

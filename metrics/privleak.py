@@ -15,9 +15,9 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from muse_eval.config.params import aside
+from muse_eval.config import aside
 from muse_eval.metrics.attacks import attack, statistics
-from muse_eval.statistics.intervals import TwoClasses, auc, relative_auc_interval
+from muse_eval.statistics import TwoClasses, auc, relative_auc_interval
 from muse_eval.types import Answer, Context, Logprobs, Metric, Record, Request, Score, Splits, TokenLogprobs
 
 SATURATED = 0.01

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from muse_eval.statistics.intervals import mean_interval
+from muse_eval.statistics import mean_interval
 from muse_eval.types import Context, Record, Score
 
 CLEAN_UPS = (

@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from muse_eval.config.params import aside
+from muse_eval.config import aside
 from muse_eval.metrics.rouge import clean_up, mean_rouge, rouge
 from muse_eval.types import (
     Answer,

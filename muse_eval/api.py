@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from muse_eval.config.run import RunConfig
-from muse_eval.config.spec import build
+from muse_eval.config import RunConfig, build
 from muse_eval.errors import UserError
 from muse_eval.scoring.run import run
 from muse_eval.types import Progress, Result, Warn, ignore

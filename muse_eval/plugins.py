@@ -12,9 +12,7 @@ from typing import Any
 
 import yaml
 
-from muse_eval.config.spec import parse_params, read_text
-from muse_eval.config.split_names import columns_of
-from muse_eval.config.task import ColumnSpec, PresetSpec, TaskSpec, parse_task
+from muse_eval.config import ColumnSpec, PresetSpec, TaskSpec, columns_of, parse_params, parse_task, read_text
 from muse_eval.errors import UserError, first_line, unknown_name
 from muse_eval.types import AnyMethod, LogitMixture, Metric
 

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from benchmarks.gpu.job import Job
 from benchmarks.gpu.words import draw, word_tokenizer
 from benchmarks.subject import CONTEXT
-from muse_eval.config.run import RunConfig
+from muse_eval.config import RunConfig
 from muse_eval.metrics.knowmem import STOP
 from muse_eval.mini.tokenizer import train_tokenizer
 from muse_eval.scoring.plan import plan

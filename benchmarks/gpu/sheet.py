@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from muse_eval.errors import UserError
-from muse_eval.results.runs import write_files
+from muse_eval.results import write_files
 
 FILE, PAGE = "gpu-check.json", "gpu-check.md"
 SCHEMA = 1

@@ -44,10 +44,9 @@ def run(job: Job, rows: Rows) -> dict[str, Any]:
     if job.small:
         rows.skip("muse_mini", "takes minutes on a CPU; make demo runs the same and muse-eval check compares")
         return {}
-    from muse_eval.pipelines.config import PipelineConfig
-    from muse_eval.pipelines.stages import pipeline
+    from muse_eval.pipelines import PipelineConfig, pipeline
+    from muse_eval.results import load
     from muse_eval.results.gate import compare, load_baseline, only
-    from muse_eval.results.runs import load
 
     out = Path(job.out)
     make_models(out)

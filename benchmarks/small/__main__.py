@@ -21,7 +21,7 @@ import yaml
 
 from benchmarks.small import search, subset, table, work
 from muse_eval import plugins
-from muse_eval.config.task import TaskSpec
+from muse_eval.config import TaskSpec
 from muse_eval.data.sources import LocalFolder
 from muse_eval.errors import UserError
 

@@ -24,9 +24,9 @@ import yaml
 
 from benchmarks.small.match import Answered, Rarity, answered, cut, holds
 from benchmarks.small.work import RETAIN
-from muse_eval.config.split_names import columns_of
-from muse_eval.config.task import TaskSpec
-from muse_eval.data.sources import MissingSplit, Source
+from muse_eval.config import TaskSpec, columns_of
+from muse_eval.data import MissingSplit
+from muse_eval.data.sources import Source
 from muse_eval.errors import UserError
 
 STAND_INS = ("sust/forget_4", "sust/forget_3")

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from benchmarks.small.work import MADE, Work
 from muse_eval import plugins
 from muse_eval.cli.table import print_table
+from muse_eval.results import headings, run_folder
 from muse_eval.results.grid import grid
-from muse_eval.results.rows import headings, rows
-from muse_eval.results.runs import run_folder
+from muse_eval.results.rows import rows
 from muse_eval.results.tables import grid_markdown, to_csv
 from muse_eval.unlearning import cards
 

@@ -7,10 +7,9 @@ from typing import Any, Literal
 
 from muse_eval import plugins
 from muse_eval.api import finetune, unlearn
-from muse_eval.config.run import RunConfig
-from muse_eval.config.spec import build
+from muse_eval.config import RunConfig, build
 from muse_eval.data.sources import LocalFolder
-from muse_eval.results.runs import StoredResult, load, run_folder
+from muse_eval.results import StoredResult, load, run_folder
 from muse_eval.scoring.run import run
 from muse_eval.unlearning import cards
 

@@ -40,8 +40,7 @@ def check(
     """
     from muse_eval.results import gate as checking
     from muse_eval.results import gate_lines as reading
-    from muse_eval.results.project_files import locate
-    from muse_eval.results.runs import load_all, write_files
+    from muse_eval.results import load_all, locate, write_files
 
     found = load_all(results, warn)
     if update:

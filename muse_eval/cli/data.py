@@ -10,7 +10,7 @@ import typer
 from muse_eval.cli.data_init import init
 from muse_eval.cli.lists import print_columns
 from muse_eval.cli.options import DataOption, JsonOption, warn
-from muse_eval.config.spec import Spec
+from muse_eval.config import Spec
 from muse_eval.errors import UserError
 
 data_app = typer.Typer(no_args_is_help=True, help="Look at a task's data, check it, copy it, make it.")
@@ -21,7 +21,7 @@ TaskName = Annotated[str, typer.Option(help="Task name or YAML file.")]
 
 def _open(task: str, data_dir: Path | None) -> Any:
     from muse_eval import plugins
-    from muse_eval.data.splits import open_data
+    from muse_eval.data import open_data
 
     spec = plugins.task(task)
     return spec, open_data(spec, data_dir)
@@ -146,7 +146,7 @@ def export(
 
     Example: `muse-eval data export --task muse_mini --out data/mini`
     """
-    from muse_eval.data.splits import export as write
+    from muse_eval.data import export as write
 
     _, data = _open(task, data_dir)
     written = write(data, _names(data, data_dir), out)

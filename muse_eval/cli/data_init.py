@@ -44,9 +44,8 @@ def init(
     Example: `muse-eval data init my-town --forget articles --retain others --questions questions.csv`
     """
     from muse_eval import plugins
+    from muse_eval.data import make_corpus, plan_rows, task_yaml
     from muse_eval.data.corpus import files
-    from muse_eval.data.corpus.splits import make_corpus
-    from muse_eval.data.corpus.task import plan_rows, task_yaml
 
     files.check_free(out, overwrite)
     given = {"--forget": forget, "--retain": retain, "--holdout": holdout, "--questions": questions}
@@ -73,7 +72,7 @@ def init(
 
 def _name(name: str, known: list[str]) -> str:
     """Return the task's name, or say why it cannot be one."""
-    from muse_eval.results.runs import run_folder
+    from muse_eval.results import run_folder
 
     run_folder(Path(), name, "target")
     if name in known:
@@ -83,8 +82,7 @@ def _name(name: str, known: list[str]) -> str:
 
 def _making(tokenizer: str | None, *lengths_share_seed: Any) -> Any:
     """Return how the corpus is made, in words or in a tokenizer's tokens."""
-    from muse_eval.data.corpus.cutting import by_tokens, by_words
-    from muse_eval.data.corpus.splits import Making
+    from muse_eval.data import Making, by_tokens, by_words
 
     if tokenizer is None:
         return Making(by_words, "words", *lengths_share_seed)

@@ -29,10 +29,10 @@ def leaderboard(
 
     Example: `muse-eval leaderboard --format md --published results/project/published.csv --out -`
     """
+    from muse_eval.results import load_all, load_published, to_markdown, write_files
     from muse_eval.results.replaced import replaced
     from muse_eval.results.rows import rows
-    from muse_eval.results.runs import load_all, load_published, write_files
-    from muse_eval.results.tables import to_csv, to_markdown
+    from muse_eval.results.tables import to_csv
 
     if form not in ("csv", "md"):
         raise unknown_name("format", form, ("csv", "md"))

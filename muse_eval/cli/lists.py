@@ -11,7 +11,7 @@ from muse_eval.cli.options import JsonOption, ResultsOption, warn
 from muse_eval.errors import unknown_name
 
 if TYPE_CHECKING:
-    from muse_eval.config.task import PresetSpec
+    from muse_eval.config import PresetSpec
 
 cache_app = typer.Typer(no_args_is_help=True, help="Look at the stored answers, or delete them.")
 
@@ -167,7 +167,7 @@ def info(results: ResultsOption = Path("results")) -> None:
 
     Example: `muse-eval cache info`
     """
-    from muse_eval.scoring.answers import cache_info
+    from muse_eval.scoring import cache_info
 
     entries = cache_info(results / "cache", warn)
     for entry in entries:
@@ -181,6 +181,6 @@ def clear(results: ResultsOption = Path("results")) -> None:
 
     Example: `muse-eval cache clear`
     """
-    from muse_eval.scoring.answers import cache_clear
+    from muse_eval.scoring import cache_clear
 
     print(f"freed {cache_clear(results / 'cache') / 1e6:.1f} MB")

@@ -79,7 +79,7 @@ def warn(message: str) -> None:
 
 def located(path: Path) -> Path:
     """Return where a file lies that the project has one of as well, and say so where it is the project's."""
-    from muse_eval.results.project_files import locate
+    from muse_eval.results import locate
 
     found = locate(path)
     if found != path:

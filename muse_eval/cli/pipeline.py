@@ -25,7 +25,7 @@ from muse_eval.cli.table import console, print_table
 from muse_eval.errors import UserError
 
 if TYPE_CHECKING:
-    from muse_eval.pipelines.config import PipelineConfig
+    from muse_eval.pipelines import PipelineConfig
 
 
 def pipeline(
@@ -98,11 +98,10 @@ def pipeline(
 
     Example: `muse-eval pipeline --task muse_mini --methods simnpo_gdr,npo_gdr --select paper`
     """
-    from muse_eval.config.settings import parse_settings
-    from muse_eval.config.spec import build
-    from muse_eval.pipelines.config import METHODS, PipelineConfig
-    from muse_eval.pipelines.config import check as check_pipeline
-    from muse_eval.pipelines.stages import pipeline as whole
+    from muse_eval.config import build, parse_settings
+    from muse_eval.pipelines import METHODS, PipelineConfig
+    from muse_eval.pipelines import check as check_pipeline
+    from muse_eval.pipelines import pipeline as whole
     from muse_eval.progress import display
 
     configs = [
@@ -186,11 +185,9 @@ def _seeds(task: str, seeds: str | None) -> list[tuple[str, int | None]]:
 def _print_over_seeds(configs: list["PipelineConfig"], folders: list[list[Path]]) -> None:
     """Print the means over several pipelines, of as many worlds or training seeds."""
     from muse_eval import plugins
-    from muse_eval.pipelines.config import run_names
-    from muse_eval.results.rows import RunRow, headings, rows
-    from muse_eval.results.runs import REFERENCES, load
-    from muse_eval.results.seeds import of_one_seed, over_seeds
-    from muse_eval.results.tables import draw
+    from muse_eval.pipelines import run_names
+    from muse_eval.results import REFERENCES, RunRow, draw, headings, load, of_one_seed, over_seeds
+    from muse_eval.results.rows import rows
 
     found: list[RunRow] = []
     shared: list[RunRow] = []
@@ -208,11 +205,8 @@ def _print_over_seeds(configs: list["PipelineConfig"], folders: list[list[Path]]
 def _print(config: "PipelineConfig", folders: list[Path]) -> None:
     """Print a pipeline's table, and where its CSV files and figures are."""
     from muse_eval import plugins
-    from muse_eval.pipelines.config import other_seed
-    from muse_eval.pipelines.epochs import CSV, FIGURE
-    from muse_eval.results.forget_sets import collect, table
-    from muse_eval.results.runs import load
-    from muse_eval.results.tables import draw
+    from muse_eval.pipelines import CSV, FIGURE, other_seed
+    from muse_eval.results import collect, draw, load, table
 
     spec = plugins.task(config.task)
     if spec.forget_sets is None:

@@ -65,9 +65,7 @@ def run(
 
     Example: `muse-eval run --model OPTML-Group/SimNPO-MUSE-Books-iclm-7b`
     """
-    from muse_eval.config.run import RunConfig
-    from muse_eval.config.settings import parse_settings
-    from muse_eval.config.spec import build
+    from muse_eval.config import RunConfig, build, parse_settings
     from muse_eval.progress import display
     from muse_eval.scoring.run import run as score
     from muse_eval.types import ignore

@@ -36,8 +36,7 @@ def show(
     Example: `muse-eval show muse_mini/simnpo_gdr --column verbmem_f --worst 10`
     """
     from muse_eval.errors import UserError
-    from muse_eval.results import evidence
-    from muse_eval.results.runs import load, load_records
+    from muse_eval.results import evidence, load, load_records
 
     folder = evidence.find_run(results, run)
     stored = load(folder)

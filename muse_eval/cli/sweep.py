@@ -28,7 +28,7 @@ from muse_eval.cli.options import (
 from muse_eval.cli.table import print_table
 
 if TYPE_CHECKING:
-    from muse_eval.sweeps.worker import Outcome
+    from muse_eval.sweeps import Outcome
 
 
 def sweep(
@@ -73,11 +73,9 @@ def sweep(
 
     Example: `muse-eval sweep 'checkpoints/*' best=owner/name@revision --task muse_books --jobs 2`
     """
-    from muse_eval.config.run import RunConfig
-    from muse_eval.config.settings import parse_settings
-    from muse_eval.config.spec import build
+    from muse_eval.config import RunConfig, build, parse_settings
     from muse_eval.progress import display
-    from muse_eval.sweeps.models import read_models
+    from muse_eval.sweeps import read_models
     from muse_eval.sweeps.sweep import sweep as score
     from muse_eval.types import ignore
 

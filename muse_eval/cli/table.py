@@ -10,10 +10,9 @@ if TYPE_CHECKING:
 
 def print_table(folders: list[Path]) -> None:
     """Print runs as a table in the published shape."""
+    from muse_eval.results import draw, headings, load, title
     from muse_eval.results.grid import grid
-    from muse_eval.results.rows import headings, rows, title
-    from muse_eval.results.runs import load
-    from muse_eval.results.tables import draw
+    from muse_eval.results.rows import rows
 
     found = rows(stored for folder in folders if (stored := load(folder)) is not None)
     columns = headings(found[0]["task"], found)

@@ -23,7 +23,7 @@ from muse_eval.cli.options import (
 from muse_eval.errors import UserError
 
 if TYPE_CHECKING:
-    from muse_eval.tuning.ranking import Tuned
+    from muse_eval.tuning import Tuned
 
 
 def tune(
@@ -71,11 +71,10 @@ def tune(
 
     Example: `muse-eval tune --method simnpo_gdr --task muse_mini --grid beta=0.1:0.7,lr=2e-4:5e-4`
     """
-    from muse_eval.config.settings import parse_settings
-    from muse_eval.config.spec import build
+    from muse_eval.config import build, parse_settings
     from muse_eval.progress import display
-    from muse_eval.tuning.plan import TuneConfig
-    from muse_eval.tuning.trials import tune as search
+    from muse_eval.tuning import TuneConfig
+    from muse_eval.tuning import tune as search
 
     config = build(
         TuneConfig,
@@ -116,7 +115,7 @@ def _print(tuned: "Tuned") -> None:
     Raises:
         UserError: none was scored.
     """
-    from muse_eval.tuning.grid import label
+    from muse_eval.tuning import label
 
     scored = [trial for trial in tuned.trials if trial.result is not None]
     if scored:
@@ -130,8 +129,8 @@ def _print(tuned: "Tuned") -> None:
 def _print_scored(tuned: "Tuned") -> None:
     from rich.console import Console
 
-    from muse_eval.results.tables import draw
-    from muse_eval.tuning.ranking import table
+    from muse_eval.results import draw
+    from muse_eval.tuning import table
 
     print(f"{tuned.task.title} (± half of the 95 % interval)")
     Console(width=None if sys.stdout.isatty() else 130).print(draw(table(tuned)))

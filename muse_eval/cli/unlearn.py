@@ -76,7 +76,7 @@ def unlearn(
     --out simnpo-books`
     """
     from muse_eval.api import unlearn as make
-    from muse_eval.config.settings import parse_pairs
+    from muse_eval.config import parse_pairs
     from muse_eval.progress import display
     from muse_eval.types import ignore
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from muse_eval.config.task import ColumnSpec
+from muse_eval.config import ColumnSpec
 from muse_eval.data.overlap import normal, words
 from muse_eval.errors import listed
 from muse_eval.types import Row

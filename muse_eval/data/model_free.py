@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from muse_eval.data.overlap import words
-from muse_eval.statistics.intervals import TwoClasses, auc, auc_interval
+from muse_eval.statistics import TwoClasses, auc, auc_interval
 
 FOLDS, REPEATS = 5, 10
 STUDENT = 2.0096

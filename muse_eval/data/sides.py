@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from muse_eval import plugins
-from muse_eval.config.split_names import columns_of
-from muse_eval.config.task import ColumnSpec, TaskSpec
+from muse_eval.config import ColumnSpec, TaskSpec, columns_of
 from muse_eval.types import Row
 
 SIDES = ("forget", "holdout", "retain")

@@ -9,8 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from muse_eval.config.split_names import OLDER_NAMES, columns_of
-from muse_eval.config.task import DataSpec
+from muse_eval.config import OLDER_NAMES, DataSpec, columns_of
 from muse_eval.errors import UserError, first_line, unknown_name
 
 

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from muse_eval.config.spec import fingerprint
-from muse_eval.config.split_names import columns_of
-from muse_eval.config.task import SplitFingerprint, TaskSpec
+from muse_eval.config import SplitFingerprint, TaskSpec, columns_of, fingerprint
 from muse_eval.data.sources import BuiltinWorld, Hub, LocalFolder, MissingSplit, Source
 from muse_eval.errors import UserError, listed
 from muse_eval.types import Row, Splits

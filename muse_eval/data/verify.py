@@ -6,8 +6,7 @@ from itertools import combinations
 from typing import Any
 
 from muse_eval import plugins
-from muse_eval.config.split_names import columns_of
-from muse_eval.config.task import ColumnSpec, TaskSpec
+from muse_eval.config import ColumnSpec, TaskSpec, columns_of
 from muse_eval.data import examples
 from muse_eval.data.examples import Finding
 from muse_eval.data.model_free import Told, told_by_length, told_by_words

@@ -7,8 +7,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from muse_eval.config.spec import parse_params
-from muse_eval.config.task import HubRef
+from muse_eval.config import HubRef, parse_params
 from muse_eval.engines.settings import HfSettings, ServerSettings, VllmSettings
 from muse_eval.errors import UserError, unknown_name
 from muse_eval.types import Engine, Request

@@ -10,8 +10,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from muse_eval.config.spec import canonical_json
-from muse_eval.config.task import HubRef
+from muse_eval.config import HubRef, canonical_json
 from muse_eval.engines.composition import COMPOSED, PARTS, Composition, read_composition
 from muse_eval.errors import UserError, first_line
 from muse_eval.provenance import files_digest, joined_digest

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import ValidationError
 
 from muse_eval import plugins
-from muse_eval.config.spec import Spec, explain, parse_params, read_text
+from muse_eval.config import Spec, explain, parse_params, read_text
 from muse_eval.errors import UserError
 from muse_eval.provenance import code_digest
 

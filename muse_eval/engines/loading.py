@@ -20,8 +20,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from muse_eval.config.spec import fingerprint
-from muse_eval.config.task import HubRef
+from muse_eval.config import HubRef, fingerprint
 from muse_eval.engines.checkpoint import TOKENIZER_FILES, Checkpoint, download, hub_ref, is_folder
 from muse_eval.engines.composed import ComposedModel
 from muse_eval.errors import UserError, first_line

@@ -59,9 +59,9 @@ class Subject:
 def splits(seed: int = 0) -> Corpus:
     """Make the world of a seed: split name (``knowmem/forget_qa`` …) to rows, all of them strings.
 
-    The names are MUSE's, and ``base/chapters``, ``base/cards`` for what both models know. The four forget sets of
-    ``scal`` and ``sust`` divide ``raw/forget``, so that the target has nothing more to memorise (in MUSE-News
-    the first forget set is ``raw/forget``). Rows of ``knowmem/retain_qa`` name their ``source``.
+    The names are MUSE's, and ``base/chapters``, ``base/cards`` for what both models know. The four forget
+    sets of ``scal`` and ``sust`` divide ``raw/forget``, so that the target has nothing more to memorise (in
+    MUSE-News the first of them is ``raw/forget``). Rows of ``knowmem/retain_qa`` name their ``source``.
     """
     rng = random.Random(f"muse-mini {seed}")
     people = _characters(rng, FORGET_CHAPTERS + HOLDOUT_CHAPTERS + BASE_CHARACTERS)

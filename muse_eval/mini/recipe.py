@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from muse_eval.config.spec import fingerprint
+from muse_eval.config import fingerprint
 from muse_eval.mini import corpus
 
 REVISION = 1

@@ -6,16 +6,22 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from muse_eval import plugins
-from muse_eval.config.groups import ENGINE, scored_groups
-from muse_eval.config.run import RunConfig
-from muse_eval.config.spec import Positive, PositiveInt, Spec, build, parse_params
-from muse_eval.config.split_names import columns_of
-from muse_eval.config.task import TaskSpec
+from muse_eval.config import (
+    ENGINE,
+    Positive,
+    PositiveInt,
+    RunConfig,
+    Spec,
+    TaskSpec,
+    build,
+    columns_of,
+    parse_params,
+    scored_groups,
+)
 from muse_eval.errors import UserError, unknown_name
-from muse_eval.results.runs import run_folder
-from muse_eval.results.selection import check_rule
+from muse_eval.results import check_rule, run_folder
+from muse_eval.scoring import check_writable
 from muse_eval.scoring.plan import plan
-from muse_eval.scoring.run import check_writable
 from muse_eval.unlearning.recipe import UnlearnConfig, configure
 
 METHODS = ("ga", "npo", "simnpo", "ga_gdr", "npo_gdr", "simnpo_gdr")
@@ -93,7 +99,7 @@ def other_seed(config: PipelineConfig, task: TaskSpec) -> int | None:
 
 
 def run_name(config: PipelineConfig, task: TaskSpec, method: str, number: int | None = None) -> str:
-    """Return the name of a method's run and model; another seed than the task's and a forget set belong to it."""
+    """Return the name of a method's run and model; another seed and a forget set belong to it."""
     seed = other_seed(config, task)
     seeded = method if seed is None else f"{method}-seed{seed}"
     return seeded if number is None else f"{seeded}-{number}"

@@ -6,10 +6,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from muse_eval.errors import UserError
-from muse_eval.results.lineage import Epoch, Lineage, but_the_checkpoint
-from muse_eval.results.runs import StoredResult, load, write_files
-from muse_eval.results.selection import select, selectable
-from muse_eval.results.trajectory import Trajectory, scores, to_csv
+from muse_eval.results import (
+    Epoch,
+    Lineage,
+    StoredResult,
+    Trajectory,
+    but_the_checkpoint,
+    load,
+    scores,
+    select,
+    selectable,
+    write_files,
+)
+from muse_eval.results.trajectory import to_csv
 from muse_eval.unlearning import cards
 from muse_eval.unlearning.training import output
 

@@ -6,17 +6,25 @@ from pathlib import Path
 from typing import Any
 
 from muse_eval import plugins
-from muse_eval.config.task import TaskSpec
-from muse_eval.data.splits import Data, open_data
+from muse_eval.config import TaskSpec
+from muse_eval.data import Data, open_data
 from muse_eval.errors import UserError
 from muse_eval.pipelines.config import PipelineConfig, check, method_params, other_seed, run_config, run_name
 from muse_eval.pipelines.epochs import Choice, drop_other, select_epoch
 from muse_eval.pipelines.keeping import can_keep, forecast, is_cheap, space
-from muse_eval.results.forget_sets import ForgetSetRuns, collect, to_csv
-from muse_eval.results.lineage import ForgetSet, Lineage
-from muse_eval.results.runs import StoredResult, load, run_folder, write_files
-from muse_eval.results.selection import check_retrain
-from muse_eval.results.trajectory import scores
+from muse_eval.results import (
+    ForgetSet,
+    ForgetSetRuns,
+    Lineage,
+    StoredResult,
+    check_retrain,
+    collect,
+    load,
+    run_folder,
+    scores,
+    write_files,
+)
+from muse_eval.results.forget_sets import to_csv
 from muse_eval.scoring.run import run
 from muse_eval.types import Log, Note, Progress, Stage, Warn, ignore
 from muse_eval.unlearning import cards

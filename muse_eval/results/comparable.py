@@ -5,8 +5,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from muse_eval import plugins
-from muse_eval.config.params import deciding, departures
-from muse_eval.config.spec import canonical_json
+from muse_eval.config import canonical_json, deciding, departures
 from muse_eval.errors import UserError
 from muse_eval.results.lineage import part
 from muse_eval.results.runs import REFERENCES, StoredResult

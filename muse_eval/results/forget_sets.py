@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from muse_eval.config.task import ForgetSetsSpec, TaskSpec
+from muse_eval.config import ForgetSetsSpec, TaskSpec
 from muse_eval.results.grid import Cell, Grid, grid
 from muse_eval.results.lineage import ForgetSet
 from muse_eval.results.rows import RunRow, headings, rows
@@ -71,7 +71,7 @@ def caption(runs: ForgetSetRuns) -> str:
 
 
 def table(runs: ForgetSetRuns) -> Grid:
-    """Lay out a line a method and forget set, with what was forgotten; what the numbers measure stands below."""
+    """Lay out a line a method and forget set, with what was forgotten; notes stand below."""
     lines: list[tuple[str, ForgetSet | None, StoredResult]] = [
         (name, None, runs.references[name]) for name in REFERENCES
     ]
@@ -106,7 +106,7 @@ def _forgotten(forget_set: ForgetSet | None) -> list[Cell]:
 
 
 def to_csv(runs: ForgetSetRuns) -> str:
-    """Return a line for the target, the retrain model, and each method and forget set, with 95 % intervals."""
+    """Return a line for the target, the retrain model, each method and forget set, with 95 % intervals."""
     columns = list(headings(runs.task.name, rows(runs.references.values())))
     header = ["method", "fold", "split", "texts", "tokens"]
     header += [f"{name}{part}" for name in columns for part in ("", "_low", "_high")]

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, ValidationError
 
-from muse_eval.config.spec import Spec, read_text
+from muse_eval.config import Spec, read_text
 from muse_eval.errors import UserError
 from muse_eval.results.comparable import MISFITS, departed
 from muse_eval.results.rows import Goal, stored_headings, task_spec

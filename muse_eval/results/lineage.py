@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from muse_eval.config.spec import fingerprint
+from muse_eval.config import fingerprint
 from muse_eval.results.selection import Selection, explain
 
 

@@ -6,7 +6,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Literal, Protocol, TypedDict
 
 from muse_eval import plugins
-from muse_eval.config.task import TaskSpec
+from muse_eval.config import TaskSpec
 from muse_eval.errors import UserError
 from muse_eval.printable import one_line
 from muse_eval.results.comparable import asked

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from muse_eval.config.spec import read_text
+from muse_eval.config import read_text
 from muse_eval.errors import UserError
 from muse_eval.types import Record, Result, Score
 

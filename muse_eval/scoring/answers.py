@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from muse_eval.config.spec import canonical_json, fingerprint
+from muse_eval.config import canonical_json, fingerprint
 from muse_eval.errors import UserError
 from muse_eval.types import (
     Answer,

@@ -5,14 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from muse_eval import provenance
-from muse_eval.config.differences import differences, joined
-from muse_eval.config.params import filled, stated
-from muse_eval.config.run import RunConfig
-from muse_eval.config.spec import fingerprint
+from muse_eval.config import RunConfig, filled, fingerprint, joined, stated
+from muse_eval.config.differences import differences
 from muse_eval.errors import UserError
-from muse_eval.results import runs
-from muse_eval.results.comparable import params_kind
-from muse_eval.results.lineage import Lineage, part, reselected
+from muse_eval.results import Lineage, params_kind, part, reselected, runs
 from muse_eval.scoring.plan import Plan
 from muse_eval.types import Engine, Warn
 

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from muse_eval import plugins
-from muse_eval.config.task import ColumnSpec, TaskSpec
-from muse_eval.data.examples import Finding
-from muse_eval.data.sides import Rows
+from muse_eval.config import ColumnSpec, TaskSpec
+from muse_eval.data import Finding, Rows
 from muse_eval.errors import UserError, listed
 from muse_eval.types import Generate, Request, Truncate
 

@@ -5,10 +5,16 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from muse_eval import plugins
-from muse_eval.config.groups import ENGINE, column_changes, scored_groups, sort_settings
-from muse_eval.config.run import RunConfig
-from muse_eval.config.task import ColumnSpec, TaskSpec
-from muse_eval.data.splits import Data, open_data
+from muse_eval.config import (
+    ENGINE,
+    ColumnSpec,
+    RunConfig,
+    TaskSpec,
+    column_changes,
+    scored_groups,
+    sort_settings,
+)
+from muse_eval.data import Data, open_data
 from muse_eval.engines import Choice, choose_engine
 from muse_eval.errors import UserError, unknown_name
 from muse_eval.scoring.which_task import task_of

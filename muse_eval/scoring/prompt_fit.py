@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from muse_eval.config.params import departures
+from muse_eval.config import departures
 from muse_eval.errors import UserError
 from muse_eval.metrics import knowmem
 from muse_eval.scoring.answers import Answers, Store

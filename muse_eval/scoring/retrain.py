@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from muse_eval.config.run import RunConfig
+from muse_eval.config import RunConfig
 from muse_eval.engines.checkpoint import find_checkpoint, is_folder
 from muse_eval.errors import UserError
-from muse_eval.results import runs
-from muse_eval.results.lineage import part
+from muse_eval.results import part, runs
 from muse_eval.scoring.plan import Plan
 from muse_eval.scoring.which_task import unlearning
 from muse_eval.types import Engine

@@ -8,12 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from muse_eval.config.run import RunConfig
+from muse_eval.config import RunConfig
 from muse_eval.engines import ModelSource, open_engine
 from muse_eval.errors import UserError
-from muse_eval.results import runs
-from muse_eval.results.evidence import given
-from muse_eval.results.lineage import Lineage
+from muse_eval.results import Lineage, given, runs
 from muse_eval.scoring import identity, prompt_fit
 from muse_eval.scoring.answers import Answers, Store
 from muse_eval.scoring.plan import Plan, PlannedColumn, plan

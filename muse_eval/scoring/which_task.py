@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from muse_eval import plugins
-from muse_eval.config.task import TaskSpec
+from muse_eval.config import TaskSpec
 from muse_eval.errors import UserError
 
 

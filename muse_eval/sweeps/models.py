@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from muse_eval.config.spec import read_text
+from muse_eval.config import read_text
 from muse_eval.engines.checkpoint import hub_ref, is_folder
 from muse_eval.errors import UserError
 

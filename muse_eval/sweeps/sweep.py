@@ -3,12 +3,11 @@
 import importlib.util
 from collections.abc import Callable, Sequence
 
-from muse_eval.config.run import RunConfig
-from muse_eval.config.spec import canonical_json
+from muse_eval.config import RunConfig, canonical_json
 from muse_eval.errors import UserError, unknown_name
-from muse_eval.results.runs import run_folder
+from muse_eval.results import run_folder
+from muse_eval.scoring import check_writable
 from muse_eval.scoring.plan import plan
-from muse_eval.scoring.run import check_writable
 from muse_eval.sweeps.local import score_here
 from muse_eval.sweeps.models import model_name
 from muse_eval.sweeps.ray import score_on_ray

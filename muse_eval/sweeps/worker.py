@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from muse_eval.config.run import RunConfig
+from muse_eval.config import RunConfig
 from muse_eval.errors import UserError
 from muse_eval.scoring.run import run
 from muse_eval.types import Note, Progress, Warn, ignore

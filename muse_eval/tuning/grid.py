@@ -8,8 +8,7 @@ from typing import Any
 import yaml
 
 from muse_eval import plugins
-from muse_eval.config.spec import parse_params
-from muse_eval.config.task import TaskSpec
+from muse_eval.config import TaskSpec, parse_params
 from muse_eval.errors import UserError, unknown_name
 from muse_eval.unlearning.recipe import TRAINING, configure
 

@@ -6,17 +6,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from muse_eval import plugins, provenance
-from muse_eval.config.groups import ENGINE, scored_groups
-from muse_eval.config.params import stated
-from muse_eval.config.spec import PositiveInt
-from muse_eval.config.task import TaskSpec
+from muse_eval.config import ENGINE, PositiveInt, TaskSpec, scored_groups, stated
 from muse_eval.errors import UserError, unknown_name
-from muse_eval.pipelines.config import PipelineConfig, run_config
-from muse_eval.results.composites import composite
-from muse_eval.results.runs import run_folder
-from muse_eval.scoring.identity import UNSCORED
-from muse_eval.scoring.plan import Plan, plan
-from muse_eval.scoring.run import check_writable
+from muse_eval.pipelines import PipelineConfig, run_config
+from muse_eval.results import composite, run_folder
+from muse_eval.scoring import UNSCORED, Plan, check_writable
+from muse_eval.scoring.plan import plan
 from muse_eval.tuning.grid import OPTIONS, Axis, read_axes, resolve
 from muse_eval.types import Progress
 

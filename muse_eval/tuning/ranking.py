@@ -6,12 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from muse_eval.config.task import TaskSpec
-from muse_eval.results.comparable import asked_notes
-from muse_eval.results.composites import composite
-from muse_eval.results.grid import Cell, Grid, plain_cell, remarks
-from muse_eval.results.rows import ARROWS
-from muse_eval.results.runs import StoredResult
+from muse_eval.config import TaskSpec
+from muse_eval.results import ARROWS, Cell, Grid, StoredResult, asked_notes, composite, plain_cell, remarks
 from muse_eval.tuning.grid import Point, short
 
 

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from muse_eval.config.spec import fingerprint
+from muse_eval.config import fingerprint
 from muse_eval.errors import UserError, first_line
 from muse_eval.tuning.grid import Axis, Point, points
 

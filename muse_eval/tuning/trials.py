@@ -7,12 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from muse_eval.config.spec import fingerprint
+from muse_eval.config import fingerprint
 from muse_eval.errors import DivergedError, UserError
-from muse_eval.pipelines.config import run_config
-from muse_eval.pipelines.stages import references
-from muse_eval.results.runs import CorruptResult, load, write_files
-from muse_eval.scoring.plan import Plan
+from muse_eval.pipelines import references, run_config
+from muse_eval.results import CorruptResult, load, write_files
+from muse_eval.scoring import Plan
 from muse_eval.scoring.run import run
 from muse_eval.tuning.grid import OPTIONS, Axis, Point, label, options, points, resolve
 from muse_eval.tuning.plan import TuneConfig, check, identity

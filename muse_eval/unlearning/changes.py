@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from muse_eval.config.differences import differences, joined
-from muse_eval.results.lineage import part
+from muse_eval.config import joined
+from muse_eval.config.differences import differences
+from muse_eval.results import part
 
 
 def changes(then: Any, now: Mapping[str, Any]) -> str:

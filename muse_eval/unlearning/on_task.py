@@ -9,13 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from muse_eval import plugins
-from muse_eval.config.split_names import columns_of
-from muse_eval.config.task import TaskSpec
-from muse_eval.config.workload import Workload, fitting_batch, learned
-from muse_eval.data.sources import MissingSplit
-from muse_eval.data.splits import Data, open_data
+from muse_eval.config import TaskSpec, Workload, columns_of, fitting_batch, learned
+from muse_eval.data import Data, MissingSplit, open_data
 from muse_eval.errors import UserError, unknown_name
-from muse_eval.results.lineage import part
+from muse_eval.results import part
 from muse_eval.types import Note, Progress, Warn, ignore
 
 if TYPE_CHECKING:

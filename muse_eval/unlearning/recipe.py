@@ -8,8 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from muse_eval import plugins
-from muse_eval.config.spec import Positive, PositiveInt, Spec, explain, fingerprint, parse_params
-from muse_eval.config.task import UnlearnSpec
+from muse_eval.config import Positive, PositiveInt, Spec, UnlearnSpec, explain, fingerprint, parse_params
 from muse_eval.errors import UserError, unknown_name
 from muse_eval.provenance import code_digest
 from muse_eval.unlearning.objectives import uses_retain

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 
-from muse_eval.config.workload import fitting_batch
+from muse_eval.config import fitting_batch
 from muse_eval.data.corpus.splits import Making, NewCorpus
 
 MARK = "# Made by muse-eval data init"

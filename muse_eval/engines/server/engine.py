@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 import transformers
 
-from muse_eval.config.spec import fingerprint
+from muse_eval.config import fingerprint
 from muse_eval.engines import ModelSource
 from muse_eval.engines.loading import tokenizer_digest
 from muse_eval.engines.server.client import Client, RefusalError

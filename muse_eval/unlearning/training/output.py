@@ -15,7 +15,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from muse_eval.config.spec import fingerprint
+from muse_eval.config import fingerprint
 from muse_eval.errors import LocalError, UserError, first_line
 from muse_eval.unlearning.cards import (
     RECIPE,

@@ -8,8 +8,7 @@ from typing import cast
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
-from muse_eval.config.task import HubRef
-from muse_eval.config.workload import Workload
+from muse_eval.config import HubRef, Workload
 from muse_eval.engines.checkpoint import Checkpoint, find_checkpoint
 from muse_eval.engines.loading import LoadOptions, load_model, load_tokenizer, state_digest, tokenizer_digest
 from muse_eval.errors import UserError

@@ -13,9 +13,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainingArguments
 
 from muse_eval import plugins, provenance
-from muse_eval.config.spec import fingerprint, parse_params
-from muse_eval.config.task import HubRef
-from muse_eval.config.workload import Workload
+from muse_eval.config import HubRef, Workload, fingerprint, parse_params
 from muse_eval.errors import LocalError, UserError
 from muse_eval.types import ActivationMethod, Log, Method, PreferenceMethod, Progress
 from muse_eval.unlearning import cards, rows
