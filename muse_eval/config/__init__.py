@@ -1,7 +1,14 @@
 """What a task, a run and a recipe are made of: strict frozen specs, read from YAML and from options."""
 
 from muse_eval.config.differences import joined
-from muse_eval.config.groups import ENGINE, column_changes, scored_groups, sort_settings
+from muse_eval.config.groups import (
+    ENGINE,
+    check_groups,
+    column_changes,
+    is_scored,
+    scored_groups,
+    sort_settings,
+)
 from muse_eval.config.params import aside, deciding, departure, departures, filled, stated
 from muse_eval.config.run import RunConfig
 from muse_eval.config.settings import parse_pairs, parse_settings
@@ -49,6 +56,7 @@ __all__ = [
     "aside",
     "build",
     "canonical_json",
+    "check_groups",
     "column_changes",
     "columns_of",
     "deciding",
@@ -58,6 +66,7 @@ __all__ = [
     "filled",
     "fingerprint",
     "fitting_batch",
+    "is_scored",
     "joined",
     "learned",
     "parse_pairs",

@@ -1,6 +1,7 @@
 """What ``--set GROUP.NAME=VALUE`` changes: the engine, a column, or every column of a metric."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from muse_eval.config.task import TaskSpec
@@ -21,6 +22,38 @@ def scored_groups(task: TaskSpec) -> dict[str, list[str]]:
     return {**by_metric, **columns}
 
 
+def is_scored(key: str, task: TaskSpec) -> bool:
+    """Tell whether a ``--set`` key changes how a task is scored."""
+    return key.partition(".")[0] in {ENGINE, *scored_groups(task)}
+
+
+def check_groups(
+    settings: Mapping[str, Any],
+    task: TaskSpec,
+    more: Iterable[str] = (),
+    refused: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Refuse a ``--set`` that nothing would heed.
+
+    Args:
+        settings: ``GROUP.NAME`` to value.
+        task: whose columns and metrics are groups, as the engine is.
+        more: other groups that are heeded.
+        refused: groups that have a cure of their own; ``{group}``, ``{name}`` and ``{value}`` stand in it.
+
+    Raises:
+        UserError: there is one.
+    """
+    known = {ENGINE, *scored_groups(task), *more}
+    for key, value in settings.items():
+        group, _, name = key.partition(".")
+        if group in known:
+            continue
+        if cure := refused.get(group):
+            raise UserError(f"--set {key}: {cure.format(group=group, name=name, value=value)}")
+        raise UserError(f"--set {group}.…: {unknown_name('group', group, known)}")
+
+
 def sort_settings(settings: Mapping[str, Any], task: TaskSpec) -> dict[str, dict[str, Any]]:
     """Sort ``--set`` values by their group.
 
@@ -31,10 +64,7 @@ def sort_settings(settings: Mapping[str, Any], task: TaskSpec) -> dict[str, dict
     for key, value in settings.items():
         group, _, name = key.partition(".")
         groups.setdefault(group, {})[name] = value
-    known = {ENGINE, *scored_groups(task)}
-    for group in groups:
-        if group not in known:
-            raise UserError(f"--set {group}.…: {unknown_name('group', group, known)}")
+    check_groups(settings, task)
     return groups
 
 

@@ -1,24 +1,24 @@
 """What a pipeline is asked to do, checked before a model is made."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from muse_eval import plugins
 from muse_eval.config import (
-    ENGINE,
     Positive,
     PositiveInt,
     RunConfig,
     Spec,
     TaskSpec,
     build,
+    check_groups,
     columns_of,
+    is_scored,
     parse_params,
-    scored_groups,
 )
-from muse_eval.errors import UserError, unknown_name
+from muse_eval.errors import UserError
 from muse_eval.results import check_rule, run_folder
 from muse_eval.scoring import check_writable
 from muse_eval.scoring.plan import plan
@@ -28,11 +28,10 @@ METHODS = ("ga", "npo", "simnpo", "ga_gdr", "npo_gdr", "simnpo_gdr")
 """What a pipeline unlearns with unless told otherwise."""
 
 
-class PipelineConfig(Spec):
-    """A whole comparison: one task, its target and retrain model, some methods."""
+class ComparisonConfig(Spec):
+    """What compares unlearned models of one target: shared by a pipeline and a tune."""
 
     task: str
-    methods: tuple[str, ...] = METHODS
     target: str | None = None
     """The target model; None: the built-in world's own, or the task's."""
     retrain: str | None = None
@@ -41,7 +40,10 @@ class PipelineConfig(Spec):
     tokenizer: str | None = None
     results: Path = Path("results")
     engine: str = "auto"
-    dtype: str = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Precision of scoring."""
+    training_dtype: Literal["auto", "float32", "mixed", "bfloat16"] = "auto"
+    """Precision of unlearning, as ``unlearning.recipe.UnlearnConfig`` has it."""
     lr: Positive | None = None
     epochs: PositiveInt | None = None
     batch_size: PositiveInt | None = None
@@ -52,9 +54,33 @@ class PipelineConfig(Spec):
     gradient_checkpointing: bool = False
     lora: str | None = None
     """Adapters for all methods, as ``unlearning.recipe.parse_lora`` reads them."""
-    optim: str | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
     """``--set``: ``engine.NAME``, or ``PARAMETER`` of a ``COLUMN``, ``METRIC`` or ``METHOD``, to value."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Of the intervals."""
+    truncate: bool = False
+    allow_pickle: bool = False
+    trust_remote_code: bool = False
+
+    def scoring(self, task: TaskSpec, model: str, retrain: str, name: str, **more: Any) -> RunConfig:
+        """Return what it takes to score one of the models."""
+        kept = {key: value for key, value in self.settings.items() if is_scored(key, task)}
+        shared = ("task", "data_dir", "tokenizer", "engine", "dtype", "results", "seed", "truncate")
+        given = {field: getattr(self, field) for field in (*shared, "allow_pickle", "trust_remote_code")}
+        whole = {**given, "model": model, "retrain": retrain, "name": name, "settings": kept, **more}
+        wanted: RunConfig = build(RunConfig, "pipeline", **whole)
+        return wanted
+
+
+class PipelineConfig(ComparisonConfig):
+    """A whole comparison: one task, its target and retrain model, some methods."""
+
+    methods: tuple[str, ...] = METHODS
+    optim: str | None = None
+    max_len: PositiveInt | None = None
+    """Tokens of a row of unlearning; None: the task's."""
+    limit: PositiveInt | None = None
+    """Score only the first examples of each split; flagged."""
     select: str = "last"
     """The rule (``selection.RULES``) for the epoch that counts; ``last`` alone needs no other scored."""
     composite: str | None = None
@@ -65,18 +91,15 @@ class PipelineConfig(Spec):
     """Keep the weights of every epoch, not only of those that some rule selects."""
     training_seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
     """Seed of the unlearning, from the same target; None: the task's own."""
-    seed: int = 0
-    truncate: bool = False
     overwrite: bool = False
-    allow_pickle: bool = False
-    trust_remote_code: bool = False
 
     @property
     def training(self) -> dict[str, Any]:
         """What every unlearning is given that is no method's own; what is None is left to preset or task."""
-        names = ("lr", "epochs", "batch_size", "preset", "micro_batch_size", "lora", "optim")
+        names = ("lr", "epochs", "batch_size", "preset", "micro_batch_size", "max_len", "lora", "optim")
         given = {name: getattr(self, name) for name in names}
-        return {**given, "gradient_checkpointing": self.gradient_checkpointing}
+        flags = {name: getattr(self, name) for name in ("gradient_checkpointing", "trust_remote_code")}
+        return {**given, **flags, "dtype": self.training_dtype}
 
     def weight(self, method: str) -> float | None:
         """Return λ for a method: None where none was given, or where the method has nothing to weigh."""
@@ -122,22 +145,28 @@ def check(config: PipelineConfig) -> None:
     Raises:
         UserError: something is.
     """
+    from muse_eval.unlearning.training.feasible import check_feasible
+
     if config.engine == "server":
         raise UserError("engine server answers for one model, and a pipeline makes others; use auto")
     task = plugins.task(config.task)
-    _check_groups(config, task)
+    used = {name for method in config.methods for name in (method, plugins.method(method)[0])}
+    others = {name for method in plugins.method_names() for name in (method, plugins.method(method)[0])}
+    cure = "--methods leaves {group} out; add it there or drop the setting"
+    check_groups(config.settings, task, used, dict.fromkeys(others - used, cure))
     for method in config.methods:
         _, kind, _ = plugins.method(method)
         if task.forget_sets and task.forget_sets.mode == "sequential" and not plugins.can_go_on(method):
             raise UserError(
                 f"task {task.name} unlearns further what {method} made of two models; leave it out"
             )
-        lineage = configured(config, task, method)
-        parse_params(kind.params, lineage.params, f"method {method}")
+        recipe = configured(config, task, method)
+        parse_params(kind.params, recipe.params, f"method {method}")
+        check_feasible(recipe)
     check_rule(config.select, config.ranked_by, list(task.columns))
     if config.composite is not None and not config.scores_epochs:
         raise UserError("--composite ranks epochs; it goes with --select best, or with --trajectory")
-    planned = plan(run_config(config, task, "target", "retrain", "target"))
+    planned = plan(config.scoring(task, "target", "retrain", "target"))
     if task.forget_sets:
         for split in task.forget_sets.forget:
             if columns_of(split) != ("text",):
@@ -174,47 +203,3 @@ def method_params(config: PipelineConfig, method: str) -> dict[str, Any]:
 def _group(config: PipelineConfig, group: str) -> dict[str, Any]:
     start = f"{group}."
     return {key.removeprefix(start): value for key, value in config.settings.items() if key.startswith(start)}
-
-
-def _check_groups(config: PipelineConfig, task: TaskSpec) -> None:
-    """Refuse a ``--set`` that no engine, column or method of this pipeline would heed.
-
-    Raises:
-        UserError: there is one.
-    """
-    used = {name for method in config.methods for name in (method, plugins.method(method)[0])}
-    others = {name for method in plugins.method_names() for name in (method, plugins.method(method)[0])}
-    known = {ENGINE, *scored_groups(task), *used}
-    for key in config.settings:
-        group = key.partition(".")[0]
-        if group not in known and group in others:
-            raise UserError(
-                f"--set {group}.…: --methods leaves {group} out; add it there or drop the setting"
-            )
-        if group not in known:
-            raise UserError(f"--set {group}.…: {unknown_name('group', group, known)}")
-
-
-def run_config(config: PipelineConfig, task: TaskSpec, model: str, retrain: str, name: str) -> RunConfig:
-    """Return what it takes to score one of the pipeline's models."""
-    scored = {ENGINE, *scored_groups(task)}
-    wanted: RunConfig = build(
-        RunConfig,
-        "pipeline",
-        model=model,
-        task=config.task,
-        retrain=retrain,
-        name=name,
-        data_dir=config.data_dir,
-        tokenizer=config.tokenizer,
-        engine=config.engine,
-        dtype=config.dtype,
-        settings={key: value for key, value in config.settings.items() if key.partition(".")[0] in scored},
-        results=config.results,
-        seed=config.seed,
-        truncate=config.truncate,
-        overwrite=config.overwrite,
-        allow_pickle=config.allow_pickle,
-        trust_remote_code=config.trust_remote_code,
-    )
-    return wanted

@@ -9,7 +9,14 @@ from muse_eval import plugins
 from muse_eval.config import TaskSpec
 from muse_eval.data import Data, open_data
 from muse_eval.errors import UserError
-from muse_eval.pipelines.config import PipelineConfig, check, method_params, other_seed, run_config, run_name
+from muse_eval.pipelines.config import (
+    ComparisonConfig,
+    PipelineConfig,
+    check,
+    method_params,
+    other_seed,
+    run_name,
+)
 from muse_eval.pipelines.epochs import Choice, drop_other, select_epoch
 from muse_eval.pipelines.keeping import can_keep, forecast, is_cheap, space
 from muse_eval.results import (
@@ -54,7 +61,14 @@ class _Pipeline:
     ) -> Path:
         """Score a model, unless the very same result is there; return its run's folder."""
         self.stage(f"score {name}")
-        wanted = run_config(self.config, self.task, model, self.models["retrain"], name)
+        wanted = self.config.scoring(
+            self.task,
+            model,
+            self.models["retrain"],
+            name,
+            limit=self.config.limit,
+            overwrite=self.config.overwrite,
+        )
         done = run(
             wanted,
             progress=self.progress,
@@ -98,7 +112,6 @@ class _Pipeline:
             params=method_params(config, method),
             **config.training,
             allow_pickle=config.allow_pickle,
-            trust_remote_code=config.trust_remote_code,
         )
 
     def finish(self, out: Path, name: str, lineage: Lineage, start: Path) -> tuple[Path, Path]:
@@ -225,7 +238,7 @@ def _card(out: Path) -> dict[str, Any]:
 
 
 # ── models ───────────────────────────────────────────────────────────────────────────────────────
-def references(config: PipelineConfig, task: TaskSpec, stage: Stage, progress: Progress) -> dict[str, str]:
+def references(config: ComparisonConfig, task: TaskSpec, stage: Stage, progress: Progress) -> dict[str, str]:
     """Return target and retrain: those given, else trained now (built-in world), else the task's."""
     given = {"target": config.target, "retrain": config.retrain}
     if task.data.source == "builtin" and None in given.values():

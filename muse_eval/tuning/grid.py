@@ -10,7 +10,7 @@ import yaml
 from muse_eval import plugins
 from muse_eval.config import TaskSpec, parse_params
 from muse_eval.errors import UserError, unknown_name
-from muse_eval.unlearning.recipe import TRAINING, configure
+from muse_eval.unlearning.recipe import TRAINING, UnlearnConfig, configure
 
 OPTIONS = ("lr", "epochs", "batch_size", "lambda")
 """What can be tuned of any method, beside its own parameters."""
@@ -112,13 +112,20 @@ def resolve(task: TaskSpec, method: str, point: Point, **fixed: Any) -> dict[str
     Raises:
         UserError: a value is of a wrong kind or out of bounds.
     """
-    made = configure(
-        task.unlearn,
-        **{"method": method, "model": "target", "seed": task.data.seed, **fixed, **options(point)},
-    )
+    made = recipe(task, method, point, **fixed)
     _, found, _ = plugins.method(method)
     params = asdict(parse_params(found.params, made.params, f"method {method}"))
     return {**made.model_dump(include=TRAINING), "lambda": made.lambda_, "params": params}
+
+
+def recipe(task: TaskSpec, method: str, point: Point, **fixed: Any) -> UnlearnConfig:
+    """Return what a point is unlearned with, but for the model that it starts from.
+
+    Raises:
+        UserError: a value is of a wrong kind or out of bounds.
+    """
+    given = {"method": method, "model": "target", "seed": task.data.seed, **fixed, **options(point)}
+    return configure(task.unlearn, **given)
 
 
 def options(point: Point) -> dict[str, Any]:

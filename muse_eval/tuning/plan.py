@@ -1,19 +1,20 @@
 """A tune made ready: its configuration, what is checked before a model is made, what decides its numbers."""
 
 import importlib.util
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from muse_eval import plugins, provenance
-from muse_eval.config import ENGINE, PositiveInt, TaskSpec, scored_groups, stated
-from muse_eval.errors import UserError, unknown_name
-from muse_eval.pipelines import PipelineConfig, run_config
+from muse_eval.config import PositiveInt, check_groups, stated
+from muse_eval.errors import UserError
+from muse_eval.pipelines import ComparisonConfig
 from muse_eval.results import composite, run_folder
 from muse_eval.scoring import UNSCORED, Plan, check_writable
 from muse_eval.scoring.plan import plan
-from muse_eval.tuning.grid import OPTIONS, Axis, read_axes, resolve
+from muse_eval.tuning.grid import OPTIONS, Axis, read_axes, recipe
 from muse_eval.types import Progress
+from muse_eval.unlearning.recipe import parse_lora
 
 CODE = ("unlearning/**/*.py", "engines/**/*.py", "metrics/*.py", "statistics/*.py")
 """What makes weights, answers and scores: a trial stands as long as none of it changes.
@@ -23,12 +24,9 @@ be trained again.
 """
 
 
-class TuneConfig(PipelineConfig):
-    """One method's settings on one task, and what compares them; a pipeline's ``methods`` play no part."""
+class TuneConfig(ComparisonConfig):
+    """One method's settings on one task, and what compares them; ``seed`` is also of what is sampled."""
 
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Of the intervals, and of what is sampled."""
     method: str
     grid: Annotated[tuple[str, ...], Field(min_length=1)]
     """As typed: ``NAME=V1:V2,NAME=LOW..HIGH``."""
@@ -39,10 +37,17 @@ class TuneConfig(PipelineConfig):
     """Keep every trial's weights, not the best one's alone."""
 
     @property
+    def means(self) -> dict[str, Any]:
+        """How every trial is unlearned, beyond what can be tuned."""
+        names = ("micro_batch_size", "gradient_checkpointing", "lora", "allow_pickle", "trust_remote_code")
+        return {**{name: getattr(self, name) for name in names}, "dtype": self.training_dtype}
+
+    @property
     def fixed(self) -> dict[str, Any]:
         """What was given for all trials of that which can be tuned."""
         named = {name: getattr(self, {"lambda": "lambda_"}.get(name, name)) for name in OPTIONS}
-        return {name: value for name, value in named.items() if value is not None}
+        given = {name: value for name, value in named.items() if value is not None}
+        return given | ({"preset": self.preset} if self.preset else {})
 
 
 def check(config: TuneConfig) -> tuple[Plan, tuple[Axis, ...]]:
@@ -51,6 +56,8 @@ def check(config: TuneConfig) -> tuple[Plan, tuple[Axis, ...]]:
     Raises:
         UserError: something is, or Optuna is not installed.
     """
+    from muse_eval.unlearning.training.feasible import check_feasible
+
     if importlib.util.find_spec("optuna") is None:
         raise UserError("tune needs optuna: pip install '.[tune]'")
     if config.engine == "server":
@@ -59,35 +66,21 @@ def check(config: TuneConfig) -> tuple[Plan, tuple[Axis, ...]]:
     task = plugins.task(config.task)
     if task.forget_sets:
         raise UserError(f"task {task.name} has several forget sets, and tune unlearns one; use its base task")
-    _check_groups(config, task)
+    loss, _, _ = plugins.method(config.method)
+    cure = "a tune's method is set by --grid; use --grid {name}={value}"
+    check_groups(config.settings, task, refused=dict.fromkeys((loss, config.method), cure))
     axes = read_axes(config.grid, task, config.method)
     for axis in axes:
         if axis.name in config.fixed:
             raise UserError(f"{axis.name} is given both by --grid and by its own option; keep one of them")
         if axis.span and config.trials is None:
             raise UserError(f"--grid {axis.name} is a range: say how many settings to sample with --trials")
-    resolve(task, config.method, {}, **config.fixed)
+    check_feasible(recipe(task, config.method, {}, **config.fixed, **config.means))
     composite(config.composite, dict.fromkeys(task.columns))
-    planned = plan(run_config(config, task, "target", "retrain", "target"))
+    planned = plan(config.scoring(task, "target", "retrain", "target"))
     check_writable(config.results)
     run_folder(config.results, task.name, config.method)
     return planned, axes
-
-
-def _check_groups(config: TuneConfig, task: TaskSpec) -> None:
-    """Refuse a ``--set`` of anything but the engine, columns and metrics: trials would not heed it.
-
-    Raises:
-        UserError: there is one.
-    """
-    known = {ENGINE, *scored_groups(task)}
-    loss, _, _ = plugins.method(config.method)
-    for key, value in config.settings.items():
-        group, _, name = key.partition(".")
-        if group in (loss, config.method) and group not in known:
-            raise UserError(f"--set {key}: a tune's method is set by --grid; use --grid {name}={value}")
-        if group not in known:
-            raise UserError(f"--set {group}.…: {unknown_name('group', group, known)}")
 
 
 def identity(config: TuneConfig, planned: Plan, models: dict[str, str], progress: Progress) -> dict[str, Any]:
@@ -118,6 +111,9 @@ def identity(config: TuneConfig, planned: Plan, models: dict[str, str], progress
         "columns": {column.name: stated(column.params) for column in planned.columns},
         "engine": [planned.engine.name, getattr(planned.engine.settings, "quantization", None)],
         "dtype": config.dtype,
+        # Only where they are given: studies from before there were such options stay what they are.
+        **({"lora": parse_lora(config.lora).model_dump()} if config.lora else {}),
+        **({"training_dtype": config.training_dtype} if config.training_dtype != "auto" else {}),
         "seed": config.seed,
         "device": "cuda" if torch.cuda.is_available() else "cpu",
         "versions": {name: one for name, one in provenance.versions().items() if name != "muse-eval"},

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from muse_eval.config import fingerprint
 from muse_eval.errors import DivergedError, UserError
-from muse_eval.pipelines import references, run_config
+from muse_eval.pipelines import references
 from muse_eval.results import CorruptResult, load, write_files
 from muse_eval.scoring import Plan
 from muse_eval.scoring.run import run
@@ -145,16 +145,13 @@ class Tuner:
             progress=self._progress,
             tokenizer=config.tokenizer,
             seed=task.data.seed,
-            micro_batch_size=config.micro_batch_size,
-            gradient_checkpointing=config.gradient_checkpointing,
-            allow_pickle=config.allow_pickle,
-            trust_remote_code=config.trust_remote_code,
+            **config.means,
             **config.fixed,
             **options(point),
         )
         # Here they outlive the weights.
         _copy(made, folder, (output.LOG, cards.CARD))
-        wanted = run_config(config, task, str(made), self._models["retrain"], f"{config.method}-{name}")
+        wanted = config.scoring(task, str(made), self._models["retrain"], f"{config.method}-{name}")
         run(wanted, progress=self._progress, warn=self._warn, reuse=True, folder=folder)
         (folder / FAILURE).unlink(missing_ok=True)
 
@@ -216,6 +213,9 @@ class Tuner:
             "tokenizer": config.tokenizer,
             "seed": self._task.data.seed or None,
             "micro-batch-size": config.micro_batch_size,
+            "preset": config.preset,
+            "lora": config.lora,
+            "training-dtype": None if config.training_dtype == "auto" else config.training_dtype,
         }
         tuned = {**config.fixed, **trial.point}
         given |= {name.replace("_", "-"): tuned[name] for name in OPTIONS if name in tuned}
@@ -223,7 +223,10 @@ class Tuner:
             word for name, value in given.items() if value is not None for word in (f"--{name}", str(value))
         ]
         words += [
-            word for name in tuned if name not in OPTIONS for word in ("--set", f"{name}={tuned[name]}")
+            word
+            for name in tuned
+            if name not in (*OPTIONS, "preset")
+            for word in ("--set", f"{name}={tuned[name]}")
         ]
         switches = ("gradient_checkpointing", "allow_pickle", "trust_remote_code")
         words += [f"--{name.replace('_', '-')}" for name in switches if getattr(config, name)]

@@ -15,7 +15,7 @@ from muse_eval.config.spec import fingerprint
 from muse_eval.config.task import TaskSpec
 from muse_eval.errors import UserError
 from muse_eval.metrics import knowmem, privleak, verbmem
-from muse_eval.pipelines.config import PipelineConfig, run_config
+from muse_eval.pipelines.config import PipelineConfig
 from muse_eval.pipelines.config import check as check_pipeline
 
 OLD: dict[str, Any] = json.loads(
@@ -104,7 +104,7 @@ def test_a_pipeline_hands_a_metric_s_settings_to_every_run_and_refuses_a_wrong_o
     )
     check_pipeline(config)
     task = plugins.task("muse_mini")
-    assert run_config(config, task, "m", "r", "n").settings == {"knowmem.answer_space": False}
+    assert config.scoring(task, "m", "r", "n").settings == {"knowmem.answer_space": False}
     wrong = config.model_copy(update={"settings": {"knowmem.anser_space": False}})
     with pytest.raises(UserError, match=r"anser_space.*answer_space"):
         check_pipeline(wrong)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import cast
 
 import torch
@@ -11,11 +10,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArgum
 from muse_eval.config import HubRef, Workload
 from muse_eval.engines.checkpoint import Checkpoint, find_checkpoint
 from muse_eval.engines.loading import LoadOptions, load_model, load_tokenizer, state_digest, tokenizer_digest
-from muse_eval.errors import UserError
 from muse_eval.types import Progress
 from muse_eval.unlearning import rows
 from muse_eval.unlearning.recipe import UnlearnConfig
-from muse_eval.unlearning.training import adapters, reports
 
 
 def precision(dtype: str) -> str:
@@ -23,16 +20,6 @@ def precision(dtype: str) -> str:
     if dtype != "auto":
         return dtype
     return "mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "float32"
-
-
-def check_packages(config: UnlearnConfig) -> None:
-    """Raise ``UserError`` where the config needs a package that is missing."""
-    if config.lora:
-        adapters.check_installed()
-    if config.optim == "adamw_8bit" and find_spec("bitsandbytes") is None:
-        raise UserError("--optim adamw_8bit needs bitsandbytes; in the checkout, pip install '.[bnb]'")
-    if config.report_to:
-        reports.check_installed(config.report_to)
 
 
 def count_rows(

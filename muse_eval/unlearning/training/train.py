@@ -21,9 +21,10 @@ from muse_eval.unlearning.recipe import UnlearnConfig, write_recipe
 from muse_eval.unlearning.training import adapters, output, processes, reports
 from muse_eval.unlearning.training.arguments import arguments
 from muse_eval.unlearning.training.assemble import assemble
+from muse_eval.unlearning.training.feasible import check_feasible
 from muse_eval.unlearning.training.learner import Journal, Unlearner
 from muse_eval.unlearning.training.reference import TakeReference
-from muse_eval.unlearning.training.start import check_packages, device_name, open_target, precision, workload
+from muse_eval.unlearning.training.start import device_name, open_target, precision, workload
 
 EXTRAS = ("peft", "bitsandbytes")
 """Packages that shape the weights where they are used."""
@@ -94,11 +95,9 @@ def choose_weights(config: UnlearnConfig, model: PreTrainedModel, method: Activa
     """Leave gradients to the weights that the method trains.
 
     Raises:
-        UserError: the model has no such layer, or none of these weights; or adapters are to be trained.
+        UserError: the model has no such layer, or none of these weights.
     """
     name = config.method
-    if config.lora:
-        raise UserError(f"method {name} trains weights of its own choice; leave --lora out")
     params = parse_params(method.params, config.params, f"method {name}")
     layers = model.config.get_text_config().num_hidden_layers
     layer = method.layer(layers, params)
@@ -217,8 +216,7 @@ def unlearn(
     Raises:
         UserError: a value, the data or ``out`` will not do, the loss is no number, or the disk is full.
     """
-    check_packages(config)
-    processes.check_launch(config)
+    check_feasible(config)
     folder, dtype = output.partial(out), precision(config.dtype)
     args = arguments(config, folder, dtype)
     main = args.process_index == 0
@@ -227,10 +225,6 @@ def unlearn(
     assembled_last = not plugins.leaves_epochs(config.method)
     if keep_checkpoints and assembled_last:
         raise UserError(f"{config.method} makes its model after the last epoch; leave --keep-checkpoints out")
-    if assembled_last and config.trust_remote_code:
-        raise UserError(
-            f"{config.method} cannot put together models that carry code of their own; use another"
-        )
     with output.writing(folder):
         with processes.together():
             start = open_target(config, model, tokenizer, fallbacks, told)
