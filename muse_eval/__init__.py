@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["evaluate", "finetune", "unlearn"]
+__all__ = ["check", "evaluate", "finetune", "leaderboard", "load_run", "pipeline", "sweep", "tune", "unlearn"]
 
 if TYPE_CHECKING:
-    from muse_eval.api import evaluate, finetune, unlearn
+    from muse_eval.api import check, evaluate, finetune, leaderboard, load_run, pipeline, sweep, tune, unlearn
 
 
 def __getattr__(name: str) -> Any:

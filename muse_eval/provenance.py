@@ -83,12 +83,3 @@ def git_commit() -> str | None:
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.CalledProcessError):
         return None
-
-
-@cache
-def code_digest(*patterns: str) -> str:
-    """Return one SHA-256 over the package's files that match, e.g. ``metrics/*.py``."""
-    home = Path(__file__).parent
-    files = sorted({path for pattern in patterns for path in home.glob(pattern)})
-    lines = (f"{path.relative_to(home).as_posix()} {file_sha256(path)}" for path in files)
-    return joined_digest(lines)

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from muse_eval import plugins
 from muse_eval.config import Spec, explain, parse_params, read_text
 from muse_eval.errors import UserError
-from muse_eval.provenance import code_digest
+from muse_eval.own_code import code_digest
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -19,6 +19,7 @@ from muse_eval.results import (
     write_files,
 )
 from muse_eval.results.trajectory import to_csv
+from muse_eval.scoring import computed_by
 from muse_eval.unlearning import cards
 from muse_eval.unlearning.training import output
 
@@ -137,7 +138,7 @@ def _load_epochs(models: list[Path], folders: list[Path]) -> list[StoredResult]:
 def _same_but_the_weights(one: StoredResult, other: StoredResult) -> bool:
     """Tell whether two epochs' scores are of one unlearning, asked and computed in the same way."""
     recipes = [result.config.get("made", {}).get("recipe") for result in (one, other)]
-    alike = [[result.provenance.get(key) for key in ("versions", "code")] for result in (one, other)]
+    alike = [computed_by(result.provenance) for result in (one, other)]
     same_settings = but_the_checkpoint(one.config) == but_the_checkpoint(other.config)
     return same_settings and recipes[0] == recipes[1] and alike[0] == alike[1]
 

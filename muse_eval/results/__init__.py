@@ -5,7 +5,7 @@ This is code; the folder ``results/`` at the project's root holds data, the runs
 
 from muse_eval.results.comparable import asked_notes, params_kind
 from muse_eval.results.composites import composite
-from muse_eval.results.evidence import given
+from muse_eval.results.evidence import find_run, given
 from muse_eval.results.forget_sets import ForgetSetRuns, collect, table
 from muse_eval.results.grid import Cell, Grid, plain_cell, remarks
 from muse_eval.results.lineage import Epoch, ForgetSet, Lineage, but_the_checkpoint, part, reselected
@@ -47,6 +47,7 @@ __all__ = [
     "collect",
     "composite",
     "draw",
+    "find_run",
     "given",
     "headings",
     "load",

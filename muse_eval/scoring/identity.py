@@ -8,12 +8,11 @@ from muse_eval import provenance
 from muse_eval.config import RunConfig, filled, fingerprint, joined, stated
 from muse_eval.config.differences import differences
 from muse_eval.errors import UserError
+from muse_eval.own_code import code_digest
 from muse_eval.results import Lineage, params_kind, part, reselected, runs
 from muse_eval.scoring.plan import Plan
 from muse_eval.types import Engine, Warn
 
-SCORING_CODE = ("*.py", "*/*.py", "*/*/*.py")
-"""What a stored result must have been made by to be taken for a new one."""
 UNSCORED = {"base", "unlearn", "finetune", "forget_sets", "models", "fingerprints"}
 """Fields of a task that change no score."""
 
@@ -166,13 +165,22 @@ def origin(engine: Engine, retrain: Engine | None) -> dict[str, Any]:
         "retrain": None if retrain is None else dict(retrain.provenance),
         "versions": provenance.versions(),
         "commit": provenance.git_commit(),
-        "code": provenance.code_digest(*SCORING_CODE),
+        "code": code_digest("scoring"),
     }
 
 
 def holds(there: runs.StoredResult, settings: Mapping[str, Any], origin: Mapping[str, Any]) -> bool:
     """Tell whether a stored result is of these settings, models, versions and code; the commit may differ."""
     known = there.provenance
-    return there.config.get("fingerprint") == settings["fingerprint"] and all(
-        known.get(key) == value for key, value in origin.items() if key != "commit"
+    models = origin.keys() - {"commit", "versions", "code"}
+    return (
+        there.config.get("fingerprint") == settings["fingerprint"]
+        and all(known.get(key) == origin[key] for key in models)
+        and computed_by(known) == computed_by(origin)
     )
+
+
+def computed_by(origin: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what computed a run's numbers: the versions of others' packages, and the digest of our code."""
+    versions = {name: one for name, one in part(origin, "versions").items() if name != "muse-eval"}
+    return {"versions": versions, "code": origin.get("code")}

@@ -8,6 +8,7 @@ from pydantic import Field
 from muse_eval import plugins, provenance
 from muse_eval.config import PositiveInt, check_groups, stated
 from muse_eval.errors import UserError
+from muse_eval.own_code import code_digest
 from muse_eval.pipelines import ComparisonConfig
 from muse_eval.results import composite, run_folder
 from muse_eval.scoring import UNSCORED, Plan, check_writable
@@ -15,13 +16,6 @@ from muse_eval.scoring.plan import plan
 from muse_eval.tuning.grid import OPTIONS, Axis, read_axes, recipe
 from muse_eval.types import Progress
 from muse_eval.unlearning.recipe import parse_lora
-
-CODE = ("unlearning/**/*.py", "engines/**/*.py", "metrics/*.py", "statistics/*.py")
-"""What makes weights, answers and scores: a trial stands as long as none of it changes.
-
-Narrower than what a stored run must have been made by, since a trial's weights are gone and it would have to
-be trained again.
-"""
 
 
 class TuneConfig(ComparisonConfig):
@@ -117,5 +111,5 @@ def identity(config: TuneConfig, planned: Plan, models: dict[str, str], progress
         "seed": config.seed,
         "device": "cuda" if torch.cuda.is_available() else "cpu",
         "versions": {name: one for name, one in provenance.versions().items() if name != "muse-eval"},
-        "code": provenance.code_digest(*CODE),
+        "code": code_digest("tuning"),
     }

@@ -61,7 +61,7 @@ class Score:
     flags: tuple[str, ...] = ()
     reason: str | None = None
     extras: Mapping[str, Any] = field(default_factory=dict)
-    records: tuple[Record, ...] = ()
+    records: tuple[Record, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    pass
 from muse_eval.types.metrics import Score
 
 
-# ── results ──────────────────────────────────────────────────────────────────────────────────────
 @dataclass(frozen=True)
 class Result:
     """One run: a model scored on a task."""
@@ -26,3 +23,12 @@ class Result:
     provenance: Mapping[str, Any]
     seconds: float
     """Engine seconds spent on the answers, whichever run asked for them."""
+
+    def __repr__(self) -> str:
+        """Return one line: the run and its values, in percent; the records behind them are not shown."""
+        values = (f"{name} {_shown(score)}" for name, score in self.columns.items())
+        return f"Result({self.task}/{self.name}: {', '.join(values)})"
+
+
+def _shown(score: Score) -> str:
+    return "n/a" if score.value is None else f"{round(score.value, 2) + 0.0:.2f}"

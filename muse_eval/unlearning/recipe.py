@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_
 from muse_eval import plugins
 from muse_eval.config import Positive, PositiveInt, Spec, UnlearnSpec, explain, fingerprint, parse_params
 from muse_eval.errors import UserError, unknown_name
-from muse_eval.provenance import code_digest
+from muse_eval.own_code import code_digest
 from muse_eval.unlearning.objectives import uses_retain
 
 
@@ -205,5 +205,5 @@ def write_recipe(
         }
         | {"schedule": "constant", "warmup": 0, "max_grad_norm": 1.0},
         "training": config.model_dump(include=TRAINING) | {"dtype": dtype},
-        "code": code_digest("unlearning/**/*.py"),
+        "code": code_digest("unlearning"),
     }

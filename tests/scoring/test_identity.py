@@ -179,4 +179,8 @@ def test_a_result_holds_what_is_asked_only_of_the_same_models_and_code() -> None
     there, origin = stored(known), {"retrain": {"path": "there/retrain"}, "commit": "another"}
     assert identity.holds(there, known, origin)
     assert not identity.holds(there, known, {**origin, "code": "0"})
+    assert not identity.holds(there, known, {**origin, "versions": {"torch": "0"}})
+    assert not identity.holds(there, known, {**origin, "engine": {}})
+    # What our own version changed is told by the code's digest.
+    assert identity.holds(there, known, {**origin, "versions": {"muse-eval": "0"}})
     assert not identity.holds(there, identity.settings(asked(seed=1), {}), origin)

@@ -27,7 +27,7 @@ from muse_eval.engines.loading import (
 )
 from muse_eval.engines.tokens import Tokens, before_stop, has_stop
 from muse_eval.errors import UserError
-from muse_eval.provenance import code_digest
+from muse_eval.own_code import code_digest
 from muse_eval.types import Batches, Generate, Generation, Logprobs, TokenLogprobs, Truncate
 
 T = TypeVar("T")
@@ -80,7 +80,7 @@ class TransformersEngine:
     def id(self) -> str:
         """Weights, tokenizer, dtype, kind of device, and versions and digest of the code that computes."""
         known = self.provenance
-        code = code_digest("engines/**/*.py")[:16]
+        code = code_digest("engines")[:16]
         return (
             f"hf {known['weights']} {known['tokenizer']} {known['dtype']} {self._device.type} "
             f"transformers-{transformers.__version__} torch-{torch.__version__} {code}"

@@ -19,7 +19,7 @@ from muse_eval.engines.server.threads import in_threads
 from muse_eval.engines.settings import ServerSettings
 from muse_eval.engines.tokens import before_stop
 from muse_eval.errors import UserError
-from muse_eval.provenance import code_digest
+from muse_eval.own_code import code_digest
 from muse_eval.types import Batches, Generate, Generation, Logprobs, Request, TokenLogprobs, Truncate
 
 T = TypeVar("T")
@@ -120,7 +120,7 @@ class ServerEngine:
         known = self.provenance
         return (
             f"server {known['weights']} {known['tokenizer']} {self._cut} "
-            f"transformers-{transformers.__version__} {code_digest('engines/**/*.py')[:16]}"
+            f"transformers-{transformers.__version__} {code_digest('engines')[:16]}"
         )
 
     @property

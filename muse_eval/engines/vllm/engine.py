@@ -25,7 +25,7 @@ from muse_eval.engines.settings import VllmSettings
 from muse_eval.engines.tokens import Tokens, before_stop, has_stop
 from muse_eval.engines.vllm.start import TWO_MODELS, Starter, vllm_version
 from muse_eval.errors import UserError
-from muse_eval.provenance import code_digest
+from muse_eval.own_code import code_digest
 from muse_eval.types import Batches, Generate, Generation, Logprobs, Request, TokenLogprobs, Truncate
 
 T = TypeVar("T")
@@ -83,7 +83,7 @@ class VllmEngine:
             f"vllm {known['weights']} {known['tokenizer']} {known['dtype']} {self._starter.device} "
             f"vllm-{known['vllm']} transformers-{transformers.__version__} torch-{torch.__version__} "
             f"{self._settings.quantization or 'unquantized'} "
-            f"{code_digest('engines/**/*.py')[:16]}"
+            f"{code_digest('engines')[:16]}"
         )
 
     @cached_property

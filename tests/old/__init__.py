@@ -1,0 +1,1 @@
+"""What an earlier version left on disk, and how it was made."""
