@@ -84,7 +84,13 @@ def is_of(value: Any, kind: str) -> bool:
         return isinstance(value, list) and all(is_of(one, kind[8:].removesuffix("s")) for one in value)
     if kind == "yes or no":
         return isinstance(value, bool)
-    types = {"text": str, "whole number": int, "number": (int, float), "section": dict, "mapping": dict}
+    types: dict[str, Any] = {
+        "text": str,
+        "whole number": int,
+        "number": (int, float),
+        "section": dict,
+        "mapping": dict,
+    }
     return isinstance(value, types[kind]) and not isinstance(value, bool)
 
 
