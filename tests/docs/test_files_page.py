@@ -16,7 +16,7 @@ from muse_eval.config.run import RunConfig
 from muse_eval.engines.composition import ComposedSpec
 from muse_eval.results import runs, trajectory
 from muse_eval.results.gate import Baseline, Expected
-from muse_eval.results.lineage import Epoch, Fold, Made
+from muse_eval.results.lineage import Epoch, ForgetSet, Lineage
 from muse_eval.results.rows import rows
 from muse_eval.results.selection import Selection
 from muse_eval.results.tables import to_csv
@@ -143,15 +143,15 @@ def scored(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> list[P
     }
     other = write_task(home / "other.yaml", name="other", columns={**COLUMNS, **spaceless})
     model: dict[str, Any] = {"model": str(tiny_model), "data_dir": data, "results": home, "dtype": "float32"}
-    made = Made(
+    lineage = Lineage(
         "digest",
-        Fold("simnpo", "scal/forget_1", 1, 4, "nested", 3, None),
+        ForgetSet("simnpo", "scal/forget_1", 1, 4, "nested", 3, None),
         Epoch(1, 2),
         Selection(1, 2, "best", composite="balance"),
     )
     full = RunConfig(task=str(other), retrain=str(tiny_model), **model)
     bare = RunConfig(task=str(task), limit=2, retrain="none", **model)
-    return [run(full, made=made).folder, run(bare).folder]
+    return [run(full, lineage=lineage).folder, run(bare).folder]
 
 
 @pytest.fixture(scope="module")
