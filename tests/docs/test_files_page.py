@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ import pytest
 from muse_eval import plugins
 from muse_eval.config.run import RunConfig
 from muse_eval.engines.composition import ComposedSpec
-from muse_eval.results import runs, trajectory
+from muse_eval.results import forget_sets, runs, trajectory
 from muse_eval.results.gate import Baseline, Expected
 from muse_eval.results.lineage import Epoch, ForgetSet, Lineage
 from muse_eval.results.rows import rows
 from muse_eval.results.selection import Selection
 from muse_eval.results.tables import to_csv
 from muse_eval.scoring.run import run
+from muse_eval.tuning import ranking
 from muse_eval.unlearning.recipe import configure, parse_lora
 from muse_eval.unlearning.training import output
 from tests.e2e import COLUMNS, write_data, write_task
@@ -112,18 +114,20 @@ def differences(files: list[Any], listed: Mapping[str, Row]) -> list[str]:
     return sorted(set(told))
 
 
+@cache
+def source() -> str:
+    """Return all code that writes files."""
+    folders = (ROOT / "muse_eval", ROOT / "metrics")
+    return "\n".join(path.read_text(encoding="utf-8") for folder in folders for path in folder.rglob("*.py"))
+
+
 def unknown(key: str) -> bool:
     """Tell whether the code never writes a key's last part as a text or a field."""
     last = key.rpartition(".")[2]
     stem = re.sub(r"[A-Z]{4,}$", "", last)
     if not stem:
         return False
-    source = "\n".join(
-        path.read_text(encoding="utf-8")
-        for folder in ("muse_eval", "metrics")
-        for path in (ROOT / folder).rglob("*.py")
-    )
-    return not re.search(rf"[\"']{re.escape(stem)}|^    {re.escape(stem)}:", source, re.MULTILINE)
+    return not re.search(rf"[\"']{re.escape(stem)}|^    {re.escape(stem)}:", source(), re.MULTILINE)
 
 
 # ── the files ────────────────────────────────────────────────────────────────────────────────────
@@ -256,3 +260,16 @@ def test_the_other_files(scored: list[Path], trained: list[Path]) -> None:
     header = trajectory.to_csv(went).splitlines()[0].split(",")
     plain = {re.sub(r"_(low|high)$", "", name) for name in header} - {*COLUMNS, "balance"}
     assert plain <= named("results/runs/TASK/NAME/trajectory.csv")
+
+
+def test_the_tables_of_many_models(scored: list[Path], tmp_path: Path) -> None:
+    stored = next(result for folder in scored if (result := runs.load(folder)))
+    task = plugins.task("muse_news_scal")
+    several = forget_sets.to_csv(
+        forget_sets.ForgetSetRuns(task, {"target": stored, "retrain": stored}, {}, None)
+    )
+    tuned = ranking.to_csv(ranking.Tuned(task, ("lr",), "balance", [], tmp_path))
+    for text, file in ((several, "results/runs/TASK/scalability.csv"), (tuned, "trials.csv")):
+        header = text.splitlines()[0].split(",")
+        plain = {re.sub(r"_(low|high|flags)$", "", name) for name in header}
+        assert plain - {*COLUMNS, "lr", "balance"} <= named(file)
