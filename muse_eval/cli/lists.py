@@ -1,7 +1,9 @@
 """The verbs that show and manage what is there: list, cache."""
 
 import json
+import textwrap
 from importlib import resources
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +14,11 @@ from muse_eval.errors import unknown_name
 
 if TYPE_CHECKING:
     from muse_eval.config import PresetSpec
+
+WIDTH = 80
+"""Characters of a line, on whatever terminal or none: the same words fall into the same lines everywhere."""
+GAP = "  "
+BELOW = "    "
 
 cache_app = typer.Typer(no_args_is_help=True, help="Look at the stored answers, or delete them.")
 
@@ -60,10 +67,31 @@ def _only(what: str, name: str, lines: list[dict[str, str]]) -> list[dict[str, s
 
 
 def print_columns(lines: list[dict[str, str]]) -> None:
-    """Print rows of equal keys, one a line, in aligned columns."""
+    """Print rows of equal keys in aligned columns; the columns that ``WIDTH`` does not hold stand below.
+
+    No line is longer, but for a word that is: a path is left whole.
+    """
     widths = {key: max(len(line[key]) for line in lines) for key in lines[0]}
+    ends = accumulate(widths.values(), lambda end, width: end + len(GAP) + width)
+    beside = [key for key, end in zip(widths, ends, strict=True) if end <= WIDTH]
+    below = list(widths)[len(beside) :]
     for line in lines:
-        print("  ".join(line[key].ljust(width) for key, width in widths.items()).rstrip())
+        print(GAP.join(line[key].ljust(widths[key]) for key in beside).rstrip())
+        for key in below:
+            for part in _wrapped(line[key], f"{key}: " if len(below) > 1 else ""):
+                print(part)
+
+
+def _wrapped(text: str, label: str) -> list[str]:
+    """Return a text in indented lines, its label in front; none for an empty text."""
+    return textwrap.wrap(
+        f"{label}{text}" if text else "",
+        WIDTH,
+        initial_indent=BELOW,
+        subsequent_indent=BELOW,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _tasks() -> list[dict[str, str]]:

@@ -356,6 +356,9 @@ def test_check_is_0_when_fine_1_on_a_regression_and_2_when_it_cannot_tell() -> N
 
 
 # ── list, data, cache ────────────────────────────────────────────────────────────────────────────
+LISTS = ("tasks", "methods", "presets", "metrics", "engines", "models", "launch")
+
+
 @pytest.mark.parametrize(
     ("what", "names"),
     [
@@ -372,8 +375,23 @@ def test_list_shows_all_of_a_kind(what: str, names: set[str]) -> None:
     assert plain.exit_code == machine.exit_code == 0
     lines = json.loads(machine.stdout)
     assert names <= {next(iter(line.values())) for line in lines}
-    assert len(plain.stdout.splitlines()) == len(lines)
-    assert [line.split()[0] for line in plain.stdout.splitlines()] == [next(iter(x.values())) for x in lines]
+    heads = [line for line in plain.stdout.splitlines() if not line.startswith(" ")]
+    assert [line.split()[0] for line in heads] == [next(iter(x.values())) for x in lines]
+
+
+@pytest.mark.parametrize("what", LISTS)
+def test_lists_fit_80_columns_and_leave_out_no_word(what: str) -> None:
+    plain, lines = muse("list", what).stdout, json.loads(muse("list", what, "--json").stdout)
+    # A path cannot be cut in two.
+    assert [line for line in plain.splitlines() if len(line) > 80 and len(line.split()) > 1] == []
+    labels = {f"{key}:" for key in lines[0]}
+    words = [word for word in plain.split() if word not in labels]
+    assert sorted(words) == sorted(word for line in lines for cell in line.values() for word in cell.split())
+
+
+def test_every_list_is_held_to_80_columns() -> None:
+    told = muse("list", "nothing").stderr
+    assert told.strip().endswith(f"lists: {', '.join(sorted(LISTS))}")
 
 
 def test_list_shows_one_of_a_kind_and_the_path_alone_of_launch_settings() -> None:
