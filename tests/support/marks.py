@@ -1,0 +1,42 @@
+"""Which tests are slow, told by what they are, in what order they run, and a guard that no other test starts a process."""
+
+import sys
+from collections.abc import Sequence
+
+import pytest
+
+SLOW_ROOMS = ("tests/e2e/", "tests/vllm/")
+SLOW_MARKS = ("mini", "launch", "vllm", "ray", "gpu")
+LONG_MARKS = ("mini", "shared")
+STARTS = ("subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec")
+
+_started: list[str] = []
+_watched = False
+
+
+def mark_slow(items: Sequence[pytest.Item]) -> None:
+    """Mark the whole runs and what has a marker of something slow; other tests say ``slow`` themselves."""
+    for item in items:
+        whole_run = item.nodeid.startswith(SLOW_ROOMS)
+        if whole_run or any(item.get_closest_marker(name) for name in SLOW_MARKS):
+            item.add_marker(pytest.mark.slow)
+
+
+def longest_first(items: list[pytest.Item]) -> None:
+    """Put the minute-long tests first, so that no process begins one when the others are done."""
+    items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in LONG_MARKS))
+
+
+def watch_processes() -> None:
+    """Begin to note every process that this one starts; an audit hook stays until the end."""
+    global _watched
+    if not _watched:
+        _watched = True
+        sys.addaudithook(lambda event, _: _started.append(event) if event in STARTS else None)
+
+
+def started_processes() -> list[str]:
+    """Return by which calls processes were started since the last question."""
+    found = _started.copy()
+    _started.clear()
+    return found
