@@ -6,9 +6,7 @@ what the caller can mend; what is finished stays. Where no ``progress`` is hande
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,7 +14,7 @@ from muse_eval.config import RunConfig, build
 from muse_eval.errors import UserError, unknown_name
 from muse_eval.pipelines import METHODS, PipelineConfig
 from muse_eval.pipelines import pipeline as _pipeline
-from muse_eval.progress import display
+from muse_eval.progress import shown
 from muse_eval.results import StoredResult, find_run, gate, load, load_all, load_published, to_markdown
 from muse_eval.results.gate import Report
 from muse_eval.results.rows import rows
@@ -288,16 +286,6 @@ def load_run(run: str | Path, results: str | Path = "results") -> StoredResult:
     found = load(find_run(Path(results), str(run)))
     assert found is not None
     return found
-
-
-@contextmanager
-def shown(progress: Progress | None) -> Iterator[Progress]:
-    """Yield what was handed in, else what shows bars on a terminal, and nothing elsewhere."""
-    if progress is not None:
-        yield progress
-        return
-    with display(quiet=not sys.stderr.isatty()) as bars:
-        yield bars
 
 
 __all__ = ["check", "evaluate", "finetune", "leaderboard", "load_run", "pipeline", "sweep", "tune", "unlearn"]

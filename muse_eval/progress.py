@@ -22,6 +22,7 @@ from rich.progress import (
 from rich.progress import Task as BarTask
 from rich.text import Text
 
+from muse_eval import types
 from muse_eval.errors import UserError
 
 TRAININGS = ("finetune", "unlearn")
@@ -73,6 +74,16 @@ def display(quiet: bool = False) -> Iterator[Display]:
         finally:
             lines.say()
         lines.finish()
+
+
+@contextmanager
+def shown(progress: types.Progress | None) -> Iterator[types.Progress]:
+    """Yield what was handed in, else what shows bars on a terminal and nothing elsewhere."""
+    if progress is not None:
+        yield progress
+        return
+    with display(quiet=not sys.stderr.isatty()) as bars:
+        yield bars
 
 
 class Silence:

@@ -41,6 +41,43 @@ SetOption = Annotated[
 TruncateOption = Annotated[
     bool, typer.Option("--truncate", help="Cut what the context cannot hold; flagged.")
 ]
+TargetOption = Annotated[
+    str,
+    typer.Option(
+        "--target",
+        "--model",
+        help="The model that is unlearned: hub id (`owner/name`, `@revision` pins) or folder.",
+    ),
+]
+EngineOption = Annotated[str, typer.Option(help="`auto` or one of `muse-eval list engines`.")]
+DtypeOption = Annotated[str, typer.Option(help="Precision of scoring: auto, float32, bfloat16 or float16.")]
+TrainingDtypeOption = Annotated[
+    str, typer.Option("--training-dtype", help="Precision of training: auto, float32, mixed or bfloat16.")
+]
+UnlearnDtypeOption = Annotated[
+    str,
+    typer.Option(
+        "--training-dtype", "--dtype", help="Precision of training: auto, float32, mixed or bfloat16."
+    ),
+]
+LimitOption = Annotated[int | None, typer.Option(help="Only the first N examples; flagged.")]
+SeedOption = Annotated[int, typer.Option(help="Seed of the intervals.")]
+RowSeedOption = Annotated[int, typer.Option(help="Seed of the row order.")]
+MetricsOption = Annotated[
+    str | None, typer.Option(help="Columns, comma-separated (`verbmem_f,privleak`); else all.")
+]
+MaxLenOption = Annotated[int | None, typer.Option(help="Tokens of a row; else the task's.")]
+LambdaOption = Annotated[float | None, typer.Option("--lambda", help="λ, weight of the retain term.")]
+PresetOption = Annotated[
+    str | None, typer.Option(help="One of `muse-eval list presets`; over the task's values.")
+]
+LoraOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Train low-rank adapters alone: `r=16`, and if you like `alpha=32`, `dropout=0.0`, "
+        "`targets=q_proj+v_proj` (else every linear layer)."
+    ),
+]
 MicroBatchOption = Annotated[int | None, typer.Option(help="Rows in memory at a time.")]
 CheckpointingOption = Annotated[
     bool, typer.Option("--gradient-checkpointing", help="Less memory for more time.")

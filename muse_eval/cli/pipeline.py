@@ -1,5 +1,6 @@
 """The verb ``pipeline``: from a target to the table of its unlearned models."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,13 +10,23 @@ from muse_eval.cli.options import (
     CheckpointingOption,
     CodeOption,
     DataOption,
+    DtypeOption,
+    EngineOption,
+    JsonOption,
+    LambdaOption,
+    LimitOption,
+    LoraOption,
+    MaxLenOption,
     MicroBatchOption,
     OptimOption,
     OverwriteOption,
     PickleOption,
+    PresetOption,
     QuietOption,
     ResultsOption,
+    SeedOption,
     TokenizerOption,
+    TrainingDtypeOption,
     TruncateOption,
     note,
     split,
@@ -45,19 +56,18 @@ def pipeline(
     data_dir: DataOption = None,
     tokenizer: TokenizerOption = None,
     results: ResultsOption = Path("results"),
-    engine: Annotated[str, typer.Option(help="`auto` or one of `muse-eval list engines`.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    preset: Annotated[
-        str | None,
-        typer.Option(help="One of `muse-eval list presets`, for all methods; over the task's values."),
-    ] = None,
+    engine: EngineOption = "auto",
+    dtype: DtypeOption = "auto",
+    training_dtype: TrainingDtypeOption = "auto",
+    preset: PresetOption = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate of unlearning.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs of unlearning.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Forget rows a step.")] = None,
-    lambda_: Annotated[float | None, typer.Option("--lambda", help="λ, weight of the retain term.")] = None,
+    lambda_: LambdaOption = None,
     micro_batch_size: MicroBatchOption = None,
     gradient_checkpointing: CheckpointingOption = False,
-    lora: Annotated[str | None, typer.Option(help="Low-rank adapters, as for `unlearn`: `r=16`.")] = None,
+    lora: LoraOption = None,
+    max_len: MaxLenOption = None,
     optim: OptimOption = None,
     select: Annotated[
         str,
@@ -86,10 +96,13 @@ def pipeline(
             "(all of its columns) or `METHOD.PARAMETER=VALUE`; repeatable.",
         ),
     ] = None,
+    seed: SeedOption = 0,
+    limit: LimitOption = None,
     truncate: TruncateOption = False,
     overwrite: OverwriteOption = False,
     allow_pickle: PickleOption = False,
     trust_remote_code: CodeOption = False,
+    as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Target → unlearn with each method → score all → table; what is there is not done again.
@@ -109,7 +122,7 @@ def pipeline(
             PipelineConfig,
             "pipeline",
             task=name,
-            training_seed=seed,
+            training_seed=training_seed,
             methods=tuple(dict.fromkeys(split(methods, "--methods"))) or METHODS,
             target=target,
             retrain=retrain,
@@ -118,6 +131,10 @@ def pipeline(
             results=results,
             engine=engine,
             dtype=dtype,
+            training_dtype=training_dtype,
+            max_len=max_len,
+            seed=seed,
+            limit=limit,
             lr=lr,
             epochs=epochs,
             batch_size=batch_size,
@@ -137,7 +154,7 @@ def pipeline(
             allow_pickle=allow_pickle,
             trust_remote_code=trust_remote_code,
         )
-        for name, seed in _seeds(task, seeds)
+        for name, training_seed in _seeds(task, seeds)
     ]
     for config in configs:
         check_pipeline(config)
@@ -155,7 +172,14 @@ def pipeline(
                     tell=progress.tell,
                 )
             )
-        _print(config, folders[-1])
+        if not as_json:
+            _print(config, folders[-1])
+    if as_json:
+        done = {folder.name: str(folder) for one in folders for folder in one}
+        if len({config.task for config in configs}) > 1:
+            done = {f"{folder.parent.name}/{folder.name}": str(folder) for one in folders for folder in one}
+        print(json.dumps({"done": done, "failed": {}}, indent=2, ensure_ascii=False))
+        return
     if len(configs) > 1:
         _print_over_seeds(configs, folders)
     home = folders[0][0].parent

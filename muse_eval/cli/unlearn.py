@@ -14,14 +14,20 @@ from muse_eval.cli.options import (
     CodeOption,
     DataOption,
     KeepOption,
+    LambdaOption,
+    LoraOption,
+    MaxLenOption,
     MicroBatchOption,
-    ModelOption,
     OptimOption,
     OverwriteOption,
     PickleOption,
+    PresetOption,
     QuietOption,
     ReportOption,
+    RowSeedOption,
+    TargetOption,
     TokenizerOption,
+    UnlearnDtypeOption,
     note,
 )
 from muse_eval.errors import LocalError, UserError
@@ -32,36 +38,28 @@ GRACE = 30.0
 
 def unlearn(
     method: Annotated[str, typer.Option(help="One of `muse-eval list methods`.")],
-    model: ModelOption,
+    target: TargetOption,
     task: Annotated[str, typer.Option(help="Task name or YAML file, whose forget set goes.")],
     out: Annotated[Path, typer.Option(help="Folder to make for the unlearned model.")],
     data_dir: DataOption = None,
     tokenizer: TokenizerOption = None,
-    preset: Annotated[
-        str | None, typer.Option(help="One of `muse-eval list presets`; over the task's.")
-    ] = None,
+    preset: PresetOption = None,
     lr: Annotated[float | None, typer.Option(help="Constant learning rate; else the task's.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the forget set; else the task's.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Forget rows a step; else the task's.")] = None,
     micro_batch_size: MicroBatchOption = None,
-    max_len: Annotated[int | None, typer.Option(help="Tokens of a row; else the task's.")] = None,
+    max_len: MaxLenOption = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="A parameter of the method: `beta=0.7`; repeatable (docs/methods.md)."),
     ] = None,
     beta: Annotated[float | None, typer.Option(help="Short for `--set beta=…`.")] = None,
     gamma: Annotated[float | None, typer.Option(help="Short for `--set gamma=…`.")] = None,
-    lambda_: Annotated[float | None, typer.Option("--lambda", help="λ, weight of the retain term.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the row order.")] = 0,
-    dtype: Annotated[str, typer.Option(help="auto, float32, mixed or bfloat16.")] = "auto",
+    lambda_: LambdaOption = None,
+    seed: RowSeedOption = 0,
+    dtype: UnlearnDtypeOption = "auto",
     gradient_checkpointing: CheckpointingOption = False,
-    lora: Annotated[
-        str | None,
-        typer.Option(
-            help="Train low-rank adapters alone: `r=16`, and if you like `alpha=32`, `dropout=0.0`, "
-            "`targets=q_proj+v_proj` (else every linear layer)."
-        ),
-    ] = None,
+    lora: LoraOption = None,
     optim: OptimOption = "adamw",
     report_to: ReportOption = None,
     keep_checkpoints: KeepOption = False,
@@ -72,7 +70,7 @@ def unlearn(
 ) -> None:
     """Make an unlearned model from a target.
 
-    Example: `muse-eval unlearn --method simnpo_gdr --model muse-bench/MUSE-Books_target --task muse_books
+    Example: `muse-eval unlearn --method simnpo_gdr --target muse-bench/MUSE-Books_target --task muse_books
     --out simnpo-books`
     """
     from muse_eval.api import unlearn as make
@@ -86,7 +84,7 @@ def unlearn(
         raise UserError(f"--set {min(twice)} is given twice; leave --{min(twice)} out")
     with one_voice(), display(quiet or rank() > 0) as progress:
         made = make(
-            model,
+            target,
             task,
             method,
             out,
