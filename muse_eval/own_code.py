@@ -19,9 +19,10 @@ _UNLEARNING = (
     "unlearning/**/*.py",
     # Which texts and target: a recipe has their digests.
     "!unlearning/on_task.py",
-    # Where a model lies, what is told of it.
+    # Where a model lies, what is told of it, what is refused.
     "!unlearning/cards.py",
     "!unlearning/changes.py",
+    "!unlearning/training/feasible.py",
     "!unlearning/training/output.py",
     "!unlearning/training/reports.py",
 )
