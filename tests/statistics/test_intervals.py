@@ -183,3 +183,10 @@ def test_relative_interval_covers_the_truth_about_as_often_as_it_says() -> None:
         assert found is not None
         hits += found[0] <= truth <= found[1]
     assert 0.88 <= hits / 200 <= 0.99
+
+
+def test_a_metric_written_for_0_1_still_finds_them() -> None:
+    from muse_eval import statistics, stats
+
+    for name in stats.__all__:
+        assert getattr(stats, name) is getattr(statistics, name)
