@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -27,46 +26,6 @@ PROSE = (
     "The keeper of the lighthouse wrote a letter every evening, and the harbour answered in the morning. "
     "Nobody knew where the seven ships had gone, but the bay of Oru was never empty again."
 )
-
-WHOLE = Path(__file__).parent / "e2e"
-"""Where tests train, score and start processes as a user does; all of them are slow."""
-TRAINS = "target"
-"""The fixture that tests of unlearning take; where they do, they are slow."""
-under_test: list[pytest.Item] = []
-"""The test that runs now, if any."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what trains or starts a process as slow."""
-    for item in items:
-        if WHOLE in item.path.parents or TRAINS in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.slow)
-
-
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    under_test[:] = [item]
-
-
-def _no_process(event: str, arguments: tuple[Any, ...]) -> None:
-    """Fail a test that starts Python and is not marked for it."""
-    if event == "subprocess.Popen" and under_test and under_test[0].get_closest_marker("slow") is None:
-        with open("/tmp/fasttests/procs.txt", "a") as f:
-            print(under_test[0].nodeid, arguments[0], file=f)
-
-
-sys.addaudithook(_no_process)
-
-
-@pytest.fixture(autouse=True)
-def _frozen() -> Iterator[None]:
-    """Keep what a test has imported from the collector.
-
-    An engine collects garbage when it lets its model go, and with torch and all tests in memory each time
-    takes half a second.
-    """
-    yield
-    gc.collect()
-    gc.freeze()
 
 
 def pytest_configure() -> None:

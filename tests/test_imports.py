@@ -64,6 +64,7 @@ def test_the_built_in_corpus_needs_no_torch() -> None:
         assert not imported(ast.walk(MODULES[name])) & HEAVY
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [["--help"], ["list", "tasks"], ["leaderboard", "--results", "none"], ["check", "--results", "none"]],

@@ -94,6 +94,7 @@ def test_versions_agree() -> None:
     assert PYPROJECT["project"]["version"] == muse_eval.__version__
 
 
+@pytest.mark.slow
 def test_what_is_found_late_is_offered_by_completion() -> None:
     # Offering it loads nothing: completion answers at once.
     code = "import sys, muse_eval as m; print({*m.__all__} <= {*dir(m)}, 'muse_eval.api' in sys.modules)"

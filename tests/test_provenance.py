@@ -76,11 +76,13 @@ def test_a_package_that_is_not_there_has_no_version(monkeypatch: pytest.MonkeyPa
     assert provenance.versions.__wrapped__().keys() == {"python", "numpy"}
 
 
+@pytest.mark.slow
 def test_the_commit_is_one_or_none() -> None:
     commit = provenance.git_commit()
     assert commit is None or re.fullmatch(r"[0-9a-f]{40}\+?", commit)
 
 
+@pytest.mark.slow
 def test_without_a_checkout_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(provenance, "__file__", str(tmp_path / "muse_eval" / "provenance.py"))
     assert provenance.git_commit.__wrapped__() is None

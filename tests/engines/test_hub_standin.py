@@ -17,6 +17,8 @@ import pytest
 
 from tests.support.hub import HubServer, write_dataset
 
+pytestmark = pytest.mark.slow
+
 MODEL, DATA, GATED, PRIVATE = (
     "OPTML-Group/SimNPO-MUSE-Books-iclm-7b",
     "muse-bench/MUSE-Books",

@@ -59,6 +59,7 @@ def test_columns_of_the_task_name_splits_that_exist(splits: corpus.Corpus) -> No
     assert list(spec.columns) == ["verbmem_f", "knowmem_f", "privleak", "knowmem_r"]
 
 
+@pytest.mark.slow
 def test_same_seed_same_world_in_another_process(splits: corpus.Corpus) -> None:
     code = (
         "from muse_eval.config.task import fingerprint; from muse_eval.mini import corpus;"
@@ -131,6 +132,7 @@ def test_privleak_scores_chapters_only(splits: corpus.Corpus) -> None:
         assert not any(corpus.is_page(text) for text in texts(splits, name))
 
 
+@pytest.mark.slow
 def test_needs_no_torch() -> None:
     code = (
         "import sys; from muse_eval.mini.recipe import recipe_fingerprint; recipe_fingerprint(0);"

@@ -182,6 +182,7 @@ def save_big(folder: Path, limit: str, *before: str) -> subprocess.CompletedProc
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_a_write_that_breaks_off_leaves_the_old_result_whole(tmp_path: Path) -> None:
     folder = saved(tmp_path, "simnpo")
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
@@ -194,6 +195,7 @@ def test_a_write_that_breaks_off_leaves_the_old_result_whole(tmp_path: Path) -> 
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
     # A disk of 8 KiB, seen by that process only.
     mount = f'mount -t tmpfs -o size=8k tmpfs {tmp_path} && exec "$@"'
@@ -221,6 +223,7 @@ def test_what_a_killed_process_left_is_ignored(tmp_path: Path) -> None:
     assert load(unfinished) is None
 
 
+@pytest.mark.slow
 def test_a_process_killed_while_writing_leaves_the_old_result_whole(tmp_path: Path) -> None:
     folder = saved(tmp_path, "simnpo")
     writer = multiprocessing.get_context("spawn").Process(target=_save_for_ever, args=(folder, 3_000))
@@ -278,6 +281,7 @@ def _save_often(folder: Path, records: int) -> None:
         save(result(records=records), folder)
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_do_not_mix_their_bytes(tmp_path: Path) -> None:
     folder = run_folder(tmp_path, "muse_mini", "simnpo")
     spawn = multiprocessing.get_context("spawn")
@@ -401,6 +405,7 @@ def test_missing_records_are_one_line(tmp_path: Path) -> None:
         list(load_records(tmp_path))
 
 
+@pytest.mark.slow
 def test_reading_does_not_import_heavy_libraries() -> None:
     code = (
         "import sys; import muse_eval.results.runs, muse_eval.results.tables, muse_eval.results.gate; "

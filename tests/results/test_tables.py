@@ -167,6 +167,7 @@ def test_the_order_of_files_does_not_matter(runs: list[Any], seed: int) -> None:
     assert to_markdown(rows(shuffled)) == to_markdown(rows(results))
 
 
+@pytest.mark.slow
 def test_bytes_do_not_depend_on_the_environment(tmp_path: Path) -> None:
     for result in CARD:
         folder = tmp_path / "runs" / result.task / result.name

@@ -287,6 +287,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, byte
     return outputs(root)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_killed_at_random_moments_it_finishes_with_the_same_bytes(
     tmp_path: Path, uninterrupted: tuple[bytes, bytes], seed: int
@@ -310,6 +311,7 @@ def test_killed_at_random_moments_it_finishes_with_the_same_bytes(
     assert without_seconds(first[0]) == without_seconds(uninterrupted[0])
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_do_not_harm_each_other(
     tmp_path: Path, uninterrupted: tuple[bytes, bytes]
 ) -> None:
@@ -428,6 +430,7 @@ except UserError as error:
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_a_user_error_and_can_be_resumed(tmp_path: Path, warnings: list[str]) -> None:
     home = Path(__file__).parents[2]
     command = [sys.executable, "-c", FULL, str(tmp_path / "cache"), "1500"]

@@ -1,4 +1,4 @@
-"""Which tests are slow, told by what they are, in what order they run, and a guard that no other test starts a process."""
+"""Which tests are slow and in what order tests run; and what tells that a test started a process."""
 
 import sys
 from collections.abc import Sequence
@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import pytest
 
 SLOW_ROOMS = ("tests/e2e/", "tests/vllm/")
+SLOW_FIXTURES = {"tests/unlearning/": "target", "tests/mini/": "made"}
+"""In which room the use of which fixture means that a test trains."""
 SLOW_MARKS = ("mini", "launch", "vllm", "ray", "gpu")
 LONG_MARKS = ("mini", "shared")
 STARTS = ("subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec")
@@ -15,10 +17,14 @@ _watched = False
 
 
 def mark_slow(items: Sequence[pytest.Item]) -> None:
-    """Mark the whole runs and what has a marker of something slow; other tests say ``slow`` themselves."""
+    """Mark whole runs, what trains and what has a slow marker; other tests say ``slow`` themselves."""
     for item in items:
         whole_run = item.nodeid.startswith(SLOW_ROOMS)
-        if whole_run or any(item.get_closest_marker(name) for name in SLOW_MARKS):
+        trains = any(
+            item.nodeid.startswith(room) and name in getattr(item, "fixturenames", ())
+            for room, name in SLOW_FIXTURES.items()
+        )
+        if whole_run or trains or any(item.get_closest_marker(name) for name in SLOW_MARKS):
             item.add_marker(pytest.mark.slow)
 
 

@@ -263,6 +263,7 @@ def test_a_database_that_is_none_is_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_without_optuna_one_line_says_what_to_install() -> None:
     code = (
         "import sys; sys.modules['optuna'] = None\n"

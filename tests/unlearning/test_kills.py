@@ -11,6 +11,8 @@ import pytest
 from muse_eval.unlearning.training import output
 from tests.unlearning.test_unlearn import same, weights
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 KILLS = 10
 

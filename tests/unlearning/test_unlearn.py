@@ -290,6 +290,7 @@ def run_elsewhere(target: Path, out: Path, method: str, kill: bool) -> int:
     return subprocess.run(command, env=environment, check=False, timeout=120).returncode
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["npo_klr"])
 def test_killed_run_resumes_to_the_same_weights(target: Path, tmp_path: Path, method: str) -> None:
     """kill -9, then the same call: equal to the bit, NPO's reference and KL's target being the start's."""
