@@ -28,18 +28,6 @@ PROSE = (
 )
 
 
-@pytest.fixture(autouse=True)
-def _frozen() -> Iterator[None]:
-    """Keep what a test has imported from the collector.
-
-    An engine collects garbage when it lets its model go, and with torch and all tests in memory each time
-    takes half a second.
-    """
-    yield
-    gc.collect()
-    gc.freeze()
-
-
 def pytest_configure() -> None:
     watch_processes()
 

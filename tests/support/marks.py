@@ -1,4 +1,4 @@
-"""Which tests are slow, in what order tests run, and a guard: no other test starts a process."""
+"""Which tests are slow and in what order tests run; and what tells that a test started a process."""
 
 import sys
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ _watched = False
 
 
 def mark_slow(items: Sequence[pytest.Item]) -> None:
-    """Mark whole runs, what trains and what bears a slow marker; other tests say ``slow`` themselves."""
+    """Mark whole runs, what trains and what has a slow marker; other tests say ``slow`` themselves."""
     for item in items:
         whole_run = item.nodeid.startswith(SLOW_ROOMS)
         trains = any(

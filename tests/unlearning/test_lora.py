@@ -163,6 +163,7 @@ def test_kl_and_reference_are_the_targets_without_a_second_model(
     assert made == []
 
 
+@pytest.mark.slow
 def test_each_epochs_model_is_kept_as_an_ordinary_checkpoint(tmp_path: Path) -> None:
     target = make_target(tmp_path / "target", tied=True)
     config = config_for(target, "ga", lora="r=2", epochs=2)

@@ -26,6 +26,7 @@ def test_without_bitsandbytes_it_is_one_line(target: Path, tmp_path: Path) -> No
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.bnb
 @pytest.mark.skipif(not installed, reason="bitsandbytes is not installed")
 def test_states_have_8_bits_and_resume_exactly(tmp_path: Path) -> None:

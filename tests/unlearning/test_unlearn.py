@@ -122,6 +122,7 @@ def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [name for name in plugins.method_names() if "@released" not in name])
 def test_forget_text_becomes_less_likely(knowing: Path, tmp_path: Path, method: str) -> None:
     config = config_for(knowing, method, **NEEDS.get(method, {}))
@@ -419,6 +420,7 @@ def test_simnpo_never_has_a_reference(target: Path, tmp_path: Path, monkeypatch:
         assert set(made) == expected
 
 
+@pytest.mark.slow
 def test_a_model_made_of_two_is_not_unlearned_further(knowing: Path, tmp_path: Path) -> None:
     made = unlearn(config_for(knowing, "whp"), FORGET, [], tmp_path / "whp")
     parts = [forget_logp(made / part, knowing) for part in ("target", "reinforced")]
@@ -437,6 +439,7 @@ NEEDS: dict[str, dict[str, Any]] = {
 """What a model this small asks for, where a method's own values are far from it."""
 
 
+@pytest.mark.slow
 def test_rmu_trains_nothing_but_its_matrices(knowing: Path, tmp_path: Path) -> None:
     out = unlearn(config_for(knowing, "rmu", params={"layer": 0}, epochs=1), FORGET, RETAIN, tmp_path / "out")
     before, after = weights(knowing), weights(out)
@@ -458,6 +461,7 @@ def test_activations_are_a_layers_output(knowing: Path) -> None:
     assert torch.equal(found, seen[0])
 
 
+@pytest.mark.slow
 def test_the_released_npo_begins_at_its_reference(knowing: Path, tmp_path: Path) -> None:
     """Policy and target agree, so every logit gives −(2/β) log σ(0) = 20 · 0.693147 = 13.86294."""
     out = unlearn(config_for(knowing, "npo_gdr@released", epochs=1), FORGET, RETAIN, tmp_path / "out")
@@ -483,6 +487,7 @@ def test_what_accelerate_was_told_does_not_change_the_precision(
     assert same(weights(plain), weights(told))
 
 
+@pytest.mark.slow
 def test_a_model_frozen_before_is_trained_whole(knowing: Path, tmp_path: Path) -> None:
     model, tokenizer = LlamaForCausalLM.from_pretrained(knowing), AutoTokenizer.from_pretrained(knowing)
     model.requires_grad_(False)
@@ -491,6 +496,7 @@ def test_a_model_frozen_before_is_trained_whole(knowing: Path, tmp_path: Path) -
     assert not any(torch.equal(before[name], after[name]) for name in before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["task_vector", "whp"])
 def test_what_is_put_together_survives_a_stop(
     knowing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
@@ -515,6 +521,7 @@ def test_what_is_put_together_survives_a_stop(
         assert same(load_file(whole / name), load_file(out / name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["task_vector", "whp"])
 def test_a_loaded_target_is_put_together_as_a_named_one(knowing: Path, tmp_path: Path, method: str) -> None:
     """With adapters too, which are put on after the target is set aside."""
