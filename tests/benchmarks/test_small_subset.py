@@ -127,6 +127,7 @@ def test_the_first_epoch_down_to_retrain_s_is_chosen_else_the_lowest() -> None:
 
 @pytest.mark.shared
 @pytest.mark.skipif(not NEWS.is_dir(), reason="MUSE-News is not here")
+@pytest.mark.slow
 def test_the_subset_of_muse_news() -> None:
     made = subset.make(LocalFolder(NEWS), subset.Size())
     assert made.stand_ins == ("sust/forget_4", "sust/forget_3")

@@ -226,6 +226,7 @@ def test_a_study_goes_on_with_the_trial_that_was_running(tmp_path: Path) -> None
         assert list(take(study, None)) == []
 
 
+@pytest.mark.slow
 def test_sampled_trials_are_the_same_whether_or_not_they_were_interrupted(tmp_path: Path) -> None:
     """Twelve: after ten random ones TPE draws on what the others came to."""
     with open_study(tmp_path / "whole.db", "s", RANGES, 3) as study:
