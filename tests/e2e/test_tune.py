@@ -8,7 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -226,26 +227,52 @@ DYING = """
 import os, signal, sys
 from muse_eval.tuning import trials as tune
 from muse_eval.cli.app import main
+from muse_eval.engines.hf import engine
 from muse_eval.tuning.study import Study
-from muse_eval.unlearning.training import output
-name, count = sys.argv.pop(1), int(sys.argv.pop(1))
-room = {"complete": output, "run": tune, "tell": Study, "_ask": Study}[name]
-real, calls = getattr(room, name), []
-def dying(*given, **named):
-    calls.append(name)
-    if len(calls) == count:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return real(*given, **named)
-setattr(room, name, dying)
-main()
+from muse_eval.unlearning.training import output, train
+command = sys.argv[1:]
+rooms = {"complete": output, "run": tune, "tell": Study, "_ask": Study}
+def die_at(name, count):
+    real, calls = getattr(rooms[name], name), []
+    def dying(*given, **named):
+        calls.append(name)
+        if len(calls) == count:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*given, **named)
+    setattr(rooms[name], name, dying)
+    sys.argv[1:] = command
+    main()
+for line in sys.stdin:
+    name, count = line.split()
+    if (child := os.fork()) == 0:
+        try:
+            die_at(name, int(count))
+        finally:
+            os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
-def killed(name: str, count: int, *more: object) -> None:
-    """Tune in another process that dies, by kill -9, at the call of that number to a function."""
-    command = [sys.executable, "-c", DYING, name, str(count), *TUNE, *map(str, more)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+@contextmanager
+def dying(*more: object) -> Iterator[Callable[[str, int], None]]:
+    """Yield what tunes in a process that dies, by kill -9, at the call of that number to a function.
+
+    The processes are forked from one that has imported all they need.
+    """
+    command = [sys.executable, "-c", DYING, *TUNE, *map(str, more)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
+        asked, told = parent.stdin, parent.stdout
+        assert asked is not None
+        assert told is not None
+
+        def killed(name: str, count: int) -> None:
+            asked.write(f"{name} {count}\n")
+            asked.flush()
+            assert told.readline() == f"{-signal.SIGKILL}\n"
+
+        yield killed
+        asked.close()
+    assert parent.returncode == 0
 
 
 def log(folder: Path) -> list[dict[str, Any]]:
@@ -257,22 +284,23 @@ def test_killed_at_every_turn_it_comes_to_the_same_and_does_nothing_twice(
     whole: tuple[Path, Result], made: list[dict[str, Any]]
 ) -> None:
     args = ("--grid", GRID, "--epochs", 2)
-    # In the first trial, its second checkpoint written but not marked as complete.
-    killed("complete", 2, *args)
-    (partial,) = MODELS.glob("*.partial")
-    first = partial.name.removesuffix(".partial")
-    begun = log(partial)[:2]
-    # The second trial is unlearned and not yet scored.
-    killed("run", 2, *args)
-    assert log(HOME / first)[:2] == begun
-    assert states() == ["COMPLETE", "RUNNING"]
-    # It is scored, and the study was not told.
-    killed("tell", 1, *args)
-    assert len(list(HOME.glob("*/result.json"))) == 2
-    scored = {path: path.read_bytes() for path in HOME.glob("*/result.json")}
-    # The third one stands in the study and was not begun.
-    killed("_ask", 1, *args)
-    assert states() == ["COMPLETE", "COMPLETE", "WAITING"]
+    with dying(*args) as killed:
+        # In the first trial, its second checkpoint written but not marked as complete.
+        killed("complete", 2)
+        (partial,) = MODELS.glob("*.partial")
+        first = partial.name.removesuffix(".partial")
+        begun = log(partial)[:2]
+        # The second trial is unlearned and not yet scored.
+        killed("run", 2)
+        assert log(HOME / first)[:2] == begun
+        assert states() == ["COMPLETE", "RUNNING"]
+        # It is scored, and the study was not told.
+        killed("tell", 1)
+        assert len(list(HOME.glob("*/result.json"))) == 2
+        scored = {path: path.read_bytes() for path in HOME.glob("*/result.json")}
+        # The third one stands in the study and was not begun.
+        killed("_ask", 1)
+        assert states() == ["COMPLETE", "COMPLETE", "WAITING"]
 
     done = tune(*args)
     assert (done.exit_code, done.stdout) == (0, whole[1].stdout)
