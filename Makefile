@@ -62,7 +62,7 @@ fresh:
 	@rm -rf results/models/muse_mini* results/runs/muse_mini* results/tune/muse_mini*
 	@find results/cache -type d -empty -delete 2>/dev/null || true
 
-test: .venv/.dev ## Run the tests; coverage below 90 % fails (TESTS=tests/unit for some, without that bar; WORKERS=2)
+test: .venv/.dev ## Run the tests; coverage below 90 % fails (TESTS=tests/results for some, without that bar; WORKERS=2)
 	@.venv/bin/python -m pytest $(TESTS) -q -n $(WORKERS) --dist worksteal -m 'not gpu and not vllm and not ray' --cov --cov-report=term:skip-covered $(if $(filter tests,$(TESTS)),--cov-fail-under=90)
 
 test-fast: .venv/.dev ## Run the tests that neither train nor start a process, without coverage (under a minute)
