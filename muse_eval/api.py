@@ -20,8 +20,9 @@ from muse_eval.results.gate import Report
 from muse_eval.results.rows import rows
 from muse_eval.results.tables import to_csv
 from muse_eval.scoring.run import run
-from muse_eval.sweeps import Outcome, read_models
+from muse_eval.sweeps import read_models
 from muse_eval.sweeps.sweep import sweep as _sweep
+from muse_eval.sweeps.worker import Outcome
 from muse_eval.tuning import TuneConfig, Tuned
 from muse_eval.tuning import tune as _tune
 from muse_eval.types import Log, Note, Progress, Result, Stage, Warn, ignore

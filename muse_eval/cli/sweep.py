@@ -33,7 +33,7 @@ from muse_eval.cli.options import (
 from muse_eval.cli.table import print_table
 
 if TYPE_CHECKING:
-    from muse_eval.sweeps import Outcome
+    from muse_eval.sweeps.worker import Outcome
 
 
 def sweep(

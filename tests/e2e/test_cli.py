@@ -230,7 +230,7 @@ def test_a_seed_given_twice_is_one_seed(here: Path, monkeypatch: pytest.MonkeyPa
         save(Result(config.task, "ga", {}, {"verbmem_f": Score(1.0, None, 3)}, {}, {}, {}, 1.0), folder)
         return [folder]
 
-    monkeypatch.setattr("muse_eval.pipelines.stages.pipeline", scored_at_once)
+    monkeypatch.setattr("muse_eval.pipelines.pipeline", scored_at_once)
     done = muse("pipeline", "--task", "muse_mini", "--seeds", "2,0,1,01,2", "-q")
     assert done.exit_code == 0, done.output
     assert asked == ["muse_mini-seed2", "muse_mini", "muse_mini-seed1"]

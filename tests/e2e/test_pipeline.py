@@ -564,7 +564,7 @@ BAD: dict[str, tuple[list[object], str]] = {
     "idle composite": (["--composite", "harmonic"], "--composite ranks epochs; it goes with --select best"),
     "method's parameter": (["--set", "simnpo.bta=1"], "method simnpo_gdr: no parameter 'bta'; did you mean"),
     "method's value": (["--set", "simnpo_gdr.beta=-1"], "method simnpo_gdr: beta: input should be greater"),
-    "method left out": (["--set", "npo.beta=1"], "--set npo.…: --methods leaves npo out"),
+    "method left out": (["--set", "npo.beta=1"], "--set npo.beta: --methods leaves npo out"),
     "group": (["--set", "simnpo_gdt.beta=1"], "no group 'simnpo_gdt'; did you mean 'simnpo_gdr'?"),
 }
 

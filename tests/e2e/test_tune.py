@@ -429,7 +429,7 @@ def test_a_mistake_is_one_line_and_nothing_is_made(here: Path, args: list[str], 
 
 
 def test_a_task_of_several_forget_sets_is_refused(here: Path) -> None:
-    write_task(here / "village.yaml", forget_sets={"mode": "nested", "forget": ["raw/forget"]})
+    write_task(here / "village.yaml", folds={"mode": "nested", "forget": ["raw/forget"]})
     done = tune("--grid", "beta=1")
     assert done.exit_code == 2
     assert "task village has several forget sets, and tune unlearns one" in done.stderr

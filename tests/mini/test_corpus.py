@@ -62,7 +62,7 @@ def test_columns_of_the_task_name_splits_that_exist(splits: corpus.Corpus) -> No
 @pytest.mark.slow
 def test_same_seed_same_world_in_another_process(splits: corpus.Corpus) -> None:
     code = (
-        "from muse_eval.config.task import fingerprint; from muse_eval.mini import corpus;"
+        "from muse_eval.config import fingerprint; from muse_eval.mini import corpus;"
         "print(fingerprint(corpus.splits(0)))"
     )
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
