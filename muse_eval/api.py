@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from muse_eval.config import RunConfig, build
-from muse_eval.errors import UserError, unknown_name
+from muse_eval.errors import UserError
 from muse_eval.pipelines import METHODS, PipelineConfig
 from muse_eval.pipelines import pipeline as _pipeline
 from muse_eval.progress import shown
-from muse_eval.results import StoredResult, find_run, gate, load, load_all, load_published, to_markdown
+from muse_eval.results import StoredResult, find_run, gate, load, load_all, load_published
 from muse_eval.results.gate import Report
-from muse_eval.results.rows import rows
-from muse_eval.results.tables import to_csv
+from muse_eval.results.rows import all_rows
+from muse_eval.results.tables import writer
 from muse_eval.scoring.run import run
 from muse_eval.sweeps import read_models
 from muse_eval.sweeps.sweep import sweep as _sweep
@@ -232,13 +232,9 @@ def leaderboard(
     Example:
         ``pandas.read_csv(io.StringIO(leaderboard("results")))``
     """
-    if form not in ("csv", "md"):
-        raise unknown_name("format", form, ("csv", "md"))
-    found = rows(load_all(Path(results), warn))
-    if not found:
-        raise UserError(f"{results} holds no run; score a model first: muse-eval run --model …")
-    elsewhere = load_published(Path(published)) if published else []
-    return to_csv(found, elsewhere) if form == "csv" else to_markdown(found, elsewhere)
+    write = writer(form)
+    found = all_rows(Path(results), warn)
+    return write(found, load_published(Path(published)) if published else [])
 
 
 def check(
@@ -265,10 +261,7 @@ def check(
         ``check("results/project/baseline.json", only=["muse_mini/target"]).exit_code``
     """
     found, expected = load_all(Path(results), warn), gate.load_baseline(Path(baseline))
-    if only:
-        expected = gate.only(expected, only)
-        found = [result for result in found if result.key in expected.runs]
-    return gate.compare(found, expected, whole=whole or bool(only))
+    return gate.check(found, expected, only, whole)
 
 
 def load_run(run: str | Path, results: str | Path = "results") -> StoredResult:

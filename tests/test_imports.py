@@ -82,3 +82,10 @@ def test_what_needs_no_model_loads_none(arguments: list[str], tmp_path: Path) ->
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=tmp_path, check=True
     )
     assert done.stdout.splitlines()[-1] == "loaded: []"
+
+
+@pytest.mark.slow
+def test_the_python_face_loads_no_model_before_a_verb_needs_one() -> None:
+    code = f"import sys, muse_eval.api; print(sorted({HEAVY!r} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

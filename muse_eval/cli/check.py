@@ -6,14 +6,7 @@ from typing import Annotated
 
 import typer
 
-from muse_eval.cli.options import (
-    JsonOption,
-    ResultsOption,
-    located,
-    note,
-    split,
-    warn,
-)
+from muse_eval.cli.options import JsonOption, ResultsOption, located, note, split, warn
 from muse_eval.errors import UserError
 
 
@@ -55,10 +48,7 @@ def check(
             note(f"from now on that is what is compared with, not the project's own, {theirs}")
         return
     expected = checking.load_baseline(located(baseline))
-    if only is not None:
-        expected = checking.only(expected, split(only, "--only"))
-        found = [result for result in found if result.key in expected.runs]
-    report = checking.compare(found, expected, whole=whole or only is not None)
+    report = checking.check(found, expected, split(only, "--only"), whole)
     if as_json:
         print(json.dumps(reading.to_json(report), indent=2, ensure_ascii=False))
     else:

@@ -5,12 +5,8 @@ from typing import Annotated
 
 import typer
 
-from muse_eval.cli.options import (
-    ResultsOption,
-    located,
-    warn,
-)
-from muse_eval.errors import UserError, unknown_name
+from muse_eval.cli.options import ResultsOption, located, warn
+from muse_eval.errors import UserError
 
 
 def leaderboard(
@@ -29,21 +25,17 @@ def leaderboard(
 
     Example: `muse-eval leaderboard --format md --published results/project/published.csv --out -`
     """
-    from muse_eval.results import load_all, load_published, to_markdown, write_files
+    from muse_eval.results import load_published, write_files
     from muse_eval.results.replaced import replaced
-    from muse_eval.results.rows import rows
-    from muse_eval.results.tables import to_csv
+    from muse_eval.results.rows import all_rows
+    from muse_eval.results.tables import writer
 
-    if form not in ("csv", "md"):
-        raise unknown_name("format", form, ("csv", "md"))
+    write = writer(form)
     target = out or results / f"leaderboard.{form}"
     if target.is_dir():
         raise UserError(f"{target} is a folder; --out must name a file")
-    found = rows(load_all(results, warn))
-    if not found:
-        raise UserError(f"{results} holds no run; score a model first: muse-eval run --model …")
-    elsewhere = load_published(located(published)) if published else []
-    text = to_csv(found, elsewhere) if form == "csv" else to_markdown(found, elsewhere)
+    found = all_rows(results, warn)
+    text = write(found, load_published(located(published)) if published else [])
     if str(target) == "-":
         print(text, end="")
     else:

@@ -62,6 +62,12 @@ class ComparisonConfig(Spec):
     allow_pickle: bool = False
     trust_remote_code: bool = False
 
+    @property
+    def means(self) -> dict[str, Any]:
+        """How every model is unlearned, beyond what shapes its weights."""
+        names = ("micro_batch_size", "gradient_checkpointing", "lora", "allow_pickle", "trust_remote_code")
+        return {**{name: getattr(self, name) for name in names}, "dtype": self.training_dtype}
+
     def scoring(self, task: TaskSpec, model: str, retrain: str, name: str, **more: Any) -> RunConfig:
         """Return what it takes to score one of the models."""
         kept = {key: value for key, value in self.settings.items() if is_scored(key, task)}
@@ -96,10 +102,8 @@ class PipelineConfig(ComparisonConfig):
     @property
     def training(self) -> dict[str, Any]:
         """What every unlearning is given that is no method's own; what is None is left to preset or task."""
-        names = ("lr", "epochs", "batch_size", "preset", "micro_batch_size", "max_len", "lora", "optim")
-        given = {name: getattr(self, name) for name in names}
-        flags = {name: getattr(self, name) for name in ("gradient_checkpointing", "trust_remote_code")}
-        return {**given, **flags, "dtype": self.training_dtype}
+        names = ("lr", "epochs", "batch_size", "preset", "max_len", "optim")
+        return {**self.means, **{name: getattr(self, name) for name in names}}
 
     def weight(self, method: str) -> float | None:
         """Return λ for a method: None where none was given, or where the method has nothing to weigh."""

@@ -111,7 +111,6 @@ class _Pipeline:
             seed=self.task.data.seed if seed is None else seed,
             params=method_params(config, method),
             **config.training,
-            allow_pickle=config.allow_pickle,
         )
 
     def finish(self, out: Path, name: str, lineage: Lineage, start: Path) -> tuple[Path, Path]:

@@ -189,6 +189,21 @@ def compare(results: Iterable[StoredResult], baseline: Baseline, whole: bool = T
     return Report(rows, tuple(sorted(found.keys() - baseline.runs.keys())), whole)
 
 
+def check(
+    results: Iterable[StoredResult], baseline: Baseline, patterns: Iterable[str] = (), whole: bool = False
+) -> Report:
+    """Compare with a baseline, or with those of its runs that match a pattern, which must then be there.
+
+    Raises:
+        UserError: a pattern matches none, or a result does not say which way is better.
+    """
+    chosen = tuple(patterns)
+    if not chosen:
+        return compare(results, baseline, whole=whole)
+    part_of_it = only(baseline, chosen)
+    return compare((result for result in results if result.key in part_of_it.runs), part_of_it)
+
+
 def _compare(result: StoredResult | None, run: str, name: str, expected: Expected) -> Comparison:
     then, tolerance = expected.value, expected.tolerance
     column = result.columns.get(name) if result else None

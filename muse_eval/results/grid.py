@@ -2,14 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from muse_eval.results.comparable import is_best, misfits
-from muse_eval.results.runs import StoredColumn
-
-if TYPE_CHECKING:
-    pass
 from muse_eval.results.rows import ARROWS, FLAGS, Heading, RunRow
+from muse_eval.results.runs import StoredColumn
 
 
 def _number(value: float | None, places: int = 2) -> str:

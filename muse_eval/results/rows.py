@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Literal, Protocol, TypedDict
+from pathlib import Path
+from typing import Literal, Protocol, TypedDict
 
 from muse_eval import plugins
 from muse_eval.config import TaskSpec
@@ -11,10 +12,8 @@ from muse_eval.errors import UserError
 from muse_eval.printable import one_line
 from muse_eval.results.comparable import asked
 from muse_eval.results.lineage import part
-from muse_eval.results.runs import REFERENCES, StoredColumn, StoredResult
-
-if TYPE_CHECKING:
-    pass
+from muse_eval.results.runs import REFERENCES, StoredColumn, StoredResult, load_all
+from muse_eval.types import Warn
 
 Goal = Literal["lower", "higher", "zero"]
 ARROWS: dict[Goal | None, str] = {"lower": " ↓", "higher": " ↑", "zero": " → 0", None: ""}
@@ -87,6 +86,18 @@ class RunRow(TypedDict):
 def rows(results: Iterable[StoredResult]) -> list[RunRow]:
     """Return one row per run, by task; in each the target, the retrain model, then the others by name."""
     return sorted((_row(result) for result in results), key=_order)
+
+
+def all_rows(results: Path, warn: Warn) -> list[RunRow]:
+    """Return a row for each run of a results folder; one that cannot be read is told.
+
+    Raises:
+        UserError: it holds no run.
+    """
+    found = rows(load_all(results, warn))
+    if not found:
+        raise UserError(f"{results} holds no run; score a model first: muse-eval run --model …")
+    return found
 
 
 def _short(digest: str) -> str:

@@ -1,9 +1,10 @@
 """Tables of stored results: CSV, Markdown and for the terminal, in the shape of the published table."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from muse_eval.errors import unknown_name
 from muse_eval.results.grid import Cell, Grid, _number, grid
 from muse_eval.results.rows import RunRow, _order, headings, title
 
@@ -127,3 +128,20 @@ def draw(laid: Grid) -> "Table":
     for line in laid.lines:
         result.add_row(*(Text.assemble((c.value, "bold" if c.best else ""), c.spread) for c in line))
     return result
+
+
+# ── which of them ────────────────────────────────────────────────────────────────────────────────
+Writer = Callable[[Iterable[RunRow], Iterable[Mapping[str, str]]], str]
+"""Writes rows, and published numbers beside them, as text."""
+FORMS: dict[str, Writer] = {"csv": to_csv, "md": to_markdown}
+
+
+def writer(form: str) -> Writer:
+    """Return what writes a form.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    if form not in FORMS:
+        raise unknown_name("format", form, FORMS)
+    return FORMS[form]

@@ -13,7 +13,7 @@ from muse_eval.pipelines import ComparisonConfig
 from muse_eval.results import composite, run_folder
 from muse_eval.scoring import UNSCORED, Plan, check_writable
 from muse_eval.scoring.plan import plan
-from muse_eval.tuning.grid import OPTIONS, Axis, read_axes, recipe
+from muse_eval.tuning.grid import OPTIONS, Axis, read_axes, recipe, resolve
 from muse_eval.types import Progress
 from muse_eval.unlearning.recipe import parse_lora
 
@@ -29,12 +29,6 @@ class TuneConfig(ComparisonConfig):
     """How many settings to sample; None: the whole grid, which then has no ranges."""
     keep_models: bool = False
     """Keep every trial's weights, not the best one's alone."""
-
-    @property
-    def means(self) -> dict[str, Any]:
-        """How every trial is unlearned, beyond what can be tuned."""
-        names = ("micro_batch_size", "gradient_checkpointing", "lora", "allow_pickle", "trust_remote_code")
-        return {**{name: getattr(self, name) for name in names}, "dtype": self.training_dtype}
 
     @property
     def fixed(self) -> dict[str, Any]:
@@ -69,7 +63,10 @@ def check(config: TuneConfig) -> tuple[Plan, tuple[Axis, ...]]:
             raise UserError(f"{axis.name} is given both by --grid and by its own option; keep one of them")
         if axis.span and config.trials is None:
             raise UserError(f"--grid {axis.name} is a range: say how many settings to sample with --trials")
-    check_feasible(recipe(task, config.method, {}, **config.fixed, **config.means))
+    resolve(task, config.method, {}, **config.fixed)
+    # Where batch sizes are tried, a trial whose rows do not divide fails alone and the others go on.
+    tried = {"micro_batch_size": None} if any(axis.name == "batch_size" for axis in axes) else {}
+    check_feasible(recipe(task, config.method, {}, **config.fixed, **{**config.means, **tried}))
     composite(config.composite, dict.fromkeys(task.columns))
     planned = plan(config.scoring(task, "target", "retrain", "target"))
     check_writable(config.results)

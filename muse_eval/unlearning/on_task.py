@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,8 +12,9 @@ from muse_eval import plugins
 from muse_eval.config import TaskSpec, Workload, columns_of, fitting_batch, learned
 from muse_eval.data import Data, MissingSplit, open_data
 from muse_eval.errors import UserError, unknown_name
+from muse_eval.progress import shown
 from muse_eval.results import part
-from muse_eval.types import Note, Progress, Warn, ignore
+from muse_eval.types import Log, Note, Progress, Warn, ignore
 
 if TYPE_CHECKING:
     from muse_eval.unlearning.recipe import UnlearnConfig
@@ -29,8 +30,8 @@ def unlearn(
     data_dir: str | Path | None = None,
     overwrite: bool = False,
     keep_checkpoints: bool = False,
-    progress: Progress = ignore,
-    log: Callable[[Mapping[str, Any]], None] = ignore,
+    progress: Progress | None = None,
+    log: Log = ignore,
     note: Note = ignore,
     tell: Note = ignore,
     **options: Any,
@@ -46,7 +47,7 @@ def unlearn(
         data_dir: the task's data in the layout of MUSE's own loader.
         overwrite: replace what another recipe left in ``out``.
         keep_checkpoints: leave each epoch's model in ``out/checkpoints``.
-        progress: told of every optimiser step.
+        progress: told of every optimiser step; None: bars on a terminal.
         log: told of every step's line of ``log.jsonl``.
         note: told, in one line, of what in the data contributes nothing, and where a stopped run goes on.
         tell: told, in one line, what is about to be done: rows, tokens, steps, device.
@@ -55,6 +56,9 @@ def unlearn(
 
     Raises:
         UserError: something that the caller can mend, in one line.
+
+    Example:
+        ``unlearn("muse-bench/MUSE-Books_target", "muse_books", "simnpo_gdr", "simnpo-books")``
     """
     from muse_eval.unlearning.objectives import uses_retain
     from muse_eval.unlearning.recipe import configure
@@ -71,19 +75,20 @@ def unlearn(
     data = open_data(spec, None if data_dir is None else Path(data_dir))
     _, form, term = plugins.method(method)
 
-    return train(
-        config,
-        _texts(data, forget or spec.unlearn.forget, note),
-        _texts(data, spec.unlearn.retain, note) if uses_retain(form, term) else [],
-        Path(out),
-        fallbacks=spec.tokenizers,
-        overwrite=overwrite,
-        keep_checkpoints=keep_checkpoints,
-        progress=progress,
-        log=log,
-        note=note,
-        begin_with=lambda work: tell(f"unlearn, {method}: {work}"),
-    )
+    with shown(progress) as told:
+        return train(
+            config,
+            _texts(data, forget or spec.unlearn.forget, note),
+            _texts(data, spec.unlearn.retain, note) if uses_retain(form, term) else [],
+            Path(out),
+            fallbacks=spec.tokenizers,
+            overwrite=overwrite,
+            keep_checkpoints=keep_checkpoints,
+            progress=told,
+            log=log,
+            note=note,
+            begin_with=lambda work: tell(f"unlearn, {method}: {work}"),
+        )
 
 
 def finetune(
@@ -96,8 +101,8 @@ def finetune(
     data_dir: str | Path | None = None,
     overwrite: bool = False,
     keep_checkpoints: bool = False,
-    progress: Progress = ignore,
-    log: Callable[[Mapping[str, Any]], None] = ignore,
+    progress: Progress | None = None,
+    log: Log = ignore,
     warn: Warn = ignore,
     note: Note = ignore,
     tell: Note = ignore,
@@ -114,7 +119,7 @@ def finetune(
         data_dir: the task's data in the layout of MUSE's own loader.
         overwrite: replace what was made otherwise in ``out``.
         keep_checkpoints: leave each epoch's model in ``out/checkpoints``.
-        progress: told of every optimiser step.
+        progress: told of every optimiser step; None: bars on a terminal.
         log: told of every step's line of ``log.jsonl``.
         warn: told, in one line, where there are few steps, or hardly anything was learned.
         note: told, in one line each, of what in the data contributes nothing, what was chosen, and where a
@@ -124,6 +129,9 @@ def finetune(
 
     Raises:
         UserError: something that the caller can mend, in one line.
+
+    Example:
+        ``finetune("meta-llama/Llama-2-7b-hf", "muse_news", "target", "news-target")``
     """
     from muse_eval.unlearning.training.train import unlearn as train
 
@@ -135,20 +143,21 @@ def finetune(
     # Both models are made alike: the target reads all that retrain does, so its rows count for both.
     whole = texts if reads or role == "target" else _whole(data, spec, texts)
     former = None if overwrite else _former_batch(Path(out))
-    config, chosen = _finetuning(spec, str(model), whole, former, options, progress)
-    folder = train(
-        config,
-        texts,
-        [],
-        Path(out),
-        fallbacks=spec.tokenizers,
-        overwrite=overwrite,
-        keep_checkpoints=keep_checkpoints,
-        progress=progress,
-        log=log,
-        note=note,
-        begin_with=partial(_announce, role, chosen, warn, note, tell),
-    )
+    with shown(progress) as told:
+        config, chosen = _finetuning(spec, str(model), whole, former, options, told)
+        folder = train(
+            config,
+            texts,
+            [],
+            Path(out),
+            fallbacks=spec.tokenizers,
+            overwrite=overwrite,
+            keep_checkpoints=keep_checkpoints,
+            progress=told,
+            log=log,
+            note=note,
+            begin_with=partial(_announce, role, chosen, warn, note, tell),
+        )
     _tell_what_was_learned(folder, role, warn, tell)
     return folder
 

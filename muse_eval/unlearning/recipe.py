@@ -11,7 +11,6 @@ from muse_eval import plugins
 from muse_eval.config import Positive, PositiveInt, Spec, UnlearnSpec, explain, fingerprint, parse_params
 from muse_eval.errors import UserError, unknown_name
 from muse_eval.own_code import code_digest
-from muse_eval.unlearning.objectives import uses_retain
 
 
 class LoraSpec(Spec):
@@ -180,6 +179,8 @@ def write_recipe(
     Raises:
         UserError: the method or one of its parameters is unknown or out of bounds.
     """
+    from muse_eval.unlearning.objectives import uses_retain
+
     loss, method, term = plugins.method(config.method)
     params = parse_params(method.params, config.params, f"method {config.method}")
     retains = uses_retain(method, term)

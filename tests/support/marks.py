@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from functools import cache
 
 import pytest
 
@@ -13,7 +14,6 @@ LONG_MARKS = ("mini", "shared")
 STARTS = ("subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec")
 
 _started: list[str] = []
-_watched = False
 
 
 def mark_slow(items: Sequence[pytest.Item]) -> None:
@@ -33,12 +33,10 @@ def longest_first(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in LONG_MARKS))
 
 
+@cache
 def watch_processes() -> None:
-    """Begin to note every process that this one starts; an audit hook stays until the end."""
-    global _watched
-    if not _watched:
-        _watched = True
-        sys.addaudithook(lambda event, _: _started.append(event) if event in STARTS else None)
+    """Begin to note every process that this one starts, once: an audit hook stays until the end."""
+    sys.addaudithook(lambda event, _: _started.append(event) if event in STARTS else None)
 
 
 def started_processes() -> list[str]:
