@@ -6,7 +6,7 @@ import gc
 import random
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -42,7 +42,7 @@ from tests.support.server import ModelServer
 class Opener(Protocol):
     """Opens an engine on a checkpoint's folder, with ``--set engine.…`` values."""
 
-    def __call__(self, folder: Path, **settings: Any) -> Engine: ...
+    def __call__(self, folder: Path, **settings: Any) -> AbstractContextManager[Engine]: ...
 
 
 def open_engine(name: str, source: ModelSource, settings: dict[str, Any], *, loaded: Any = None) -> Engine:
@@ -54,8 +54,23 @@ def hf(folder: Path, **settings: Any) -> Engine:
     return open_engine("hf", ModelSource(str(folder), dtype="float32"), settings)
 
 
-def vllm(folder: Path, **settings: Any) -> Engine:
-    return open_engine("vllm", ModelSource(str(folder), dtype="float32"), settings)
+HELD: dict[tuple[Path, str], Engine] = {}
+"""The vLLM engine opened last: a start takes many seconds, a process holds one at a time."""
+
+
+def let_go() -> None:
+    """Close the vLLM engine that is held, if there is one."""
+    while HELD:
+        HELD.popitem()[1].__exit__(None, None, None)
+
+
+def vllm(folder: Path, **settings: Any) -> AbstractContextManager[Engine]:
+    """Open a model in vLLM, or hand out the one that is open; it is closed when another is asked for."""
+    key = (folder, repr(settings))
+    if key not in HELD:
+        let_go()
+        HELD[key] = open_engine("vllm", ModelSource(str(folder), dtype="float32"), settings)
+    return nullcontext(HELD[key])
 
 
 def scripted(folder: Path, **settings: Any) -> Engine:
@@ -91,7 +106,7 @@ class Kind:
     """Tokens of the context that must stay free when a text is scored."""
     marks: tuple[pytest.MarkDecorator, ...] = ()
 
-    def __call__(self, folder: Path, **settings: Any) -> Engine:
+    def __call__(self, folder: Path, **settings: Any) -> AbstractContextManager[Engine]:
         return self.open(folder, **settings)
 
 
@@ -185,6 +200,7 @@ def _servers_stop() -> Iterator[None]:
     with RUNNING:
         yield
     SERVERS.clear()
+    let_go()
 
 
 @pytest.fixture(scope="module", autouse=True)
