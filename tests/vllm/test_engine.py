@@ -163,19 +163,20 @@ def test_where_memory_runs_out_it_is_tried_once_more_with_half(
             raise torch.OutOfMemoryError("CUDA out of memory")
         return step(self)
 
-    with opened(tiny_model) as engine:
-        expected = scores(engine, [Logprobs(text) for text in TEXTS])
+    asks = tuple(Logprobs(text) for text in TEXTS)
+    with opened(tiny_model, asks=asks) as engine:
+        expected = scores(engine, list(asks))
     monkeypatch.setattr(LLMEngine, "step", scarce)
-    with opened(tiny_model, batch_tokens=128) as engine:
-        found = scores(engine, [Logprobs(text) for text in TEXTS])
+    with opened(tiny_model, asks=asks, batch_tokens=128) as engine:
+        found = scores(engine, list(asks))
     assert set(sizes) == {128, 64}
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one.logprobs, other.logprobs, rtol=0, atol=1e-5)
     with (
-        opened(tiny_model, batch_tokens=512) as engine,
+        opened(tiny_model, asks=asks, batch_tokens=512) as engine,
         pytest.raises(UserError, match="does not fit in memory"),
     ):
-        scores(engine, [Logprobs(text) for text in TEXTS])
+        scores(engine, list(asks))
 
 
 # ── the cache of prefixes ────────────────────────────────────────────────────────────────────────

@@ -8,12 +8,13 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from benchmarks.parity import compare
-from benchmarks.serve import Server, free_port, serve
-from tests.e2e import SCRIPT, process
+from benchmarks.serve import Server, serve
+from tests.e2e import SCRIPT, muse, process
 
 CONTEXT = 1_024
 
@@ -39,7 +40,7 @@ def test_the_row_of_an_unpinned_model_says_so(
 ) -> None:
     flags = {}
     for revision in ([], ["--model-revision", "r1"]):
-        done = process(
+        done = muse(
             *("run", "--engine", "auto", "--base-url", server.base_url, "--model", "target"),
             *(
                 "--tokenizer",
@@ -53,7 +54,7 @@ def test_the_row_of_an_unpinned_model_says_so(
             ),
             *("--results", tmp_path, "--name", f"run{len(revision)}", *revision),
         )
-        assert done.returncode == 0, done.stderr
+        assert done.exit_code == 0, done.output
         assert "engine: server (--base-url is given)" in done.stdout
         result = json.loads((tmp_path / f"runs/muse_mini/run{len(revision)}/result.json").read_text())
         flags[len(revision)] = result["columns"]["verbmem_f"]["flags"]
@@ -66,8 +67,11 @@ def answers(cache: Path) -> list[str]:
     return [key for line in lines for key in json.loads(line.partition(" ")[2])["answers"]]
 
 
-def test_a_server_that_dies_costs_nothing_that_was_answered(models: dict[str, Path], tmp_path: Path) -> None:
-    port, results = free_port(), tmp_path / "results"
+def test_a_server_that_dies_costs_nothing_that_was_answered(
+    models: dict[str, Path], server: Server, tmp_path: Path
+) -> None:
+    """The last test of this file: it kills the server that the others share."""
+    port, results = urlsplit(server.base_url).port, tmp_path / "results"
     command = [str(SCRIPT), "run", "--engine", "server", "--base-url", f"http://127.0.0.1:{port}"]
     command += ["--model", "target", "--tokenizer", str(models["target"]), "--model-revision", "r1"]
     command += ["--task", "muse_mini", "--metrics", "privleak", "--results", str(results)]
@@ -79,17 +83,16 @@ def test_a_server_that_dies_costs_nothing_that_was_answered(models: dict[str, Pa
         "--set",
         "privleak.moments=false",
     ]
-    with serve(models["target"], tmp_path / "log1", name="target", context=CONTEXT, port=port) as server:
-        running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ})
-        while len(answers(results / "cache")) < 20 and running.poll() is None:
-            time.sleep(0.1)
-        server.kill()
-        _, said = running.communicate(timeout=120)
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ})
+    while len(answers(results / "cache")) < 20 and running.poll() is None:
+        time.sleep(0.1)
+    server.kill()
+    _, said = running.communicate(timeout=120)
     assert running.returncode == 2, said
     assert "went away" in said.splitlines()[-1]
     kept = answers(results / "cache")
     assert len(kept) >= 20
-    with serve(models["target"], tmp_path / "log2", name="target", context=CONTEXT, port=port):
+    with serve(models["target"], tmp_path / "log", name="target", context=CONTEXT, port=port):
         done = process(*command[1:])
     assert done.returncode == 0, done.stderr
     whole = answers(results / "cache")
