@@ -41,6 +41,8 @@ def evaluate(
     metrics: Sequence[str] = (),
     progress: Progress | None = None,
     warn: Warn = ignore,
+    note: Note = ignore,
+    tell: Note = ignore,
     **options: Any,
 ) -> Result:
     """Score a model on a task and return the result, which is also written to the results folder.
@@ -56,6 +58,8 @@ def evaluate(
         metrics: columns to score; empty: all.
         progress: told of every finished batch; None: bars on a terminal.
         warn: told, in one line, of what is odd but not fatal.
+        note: told, in one line, what was decided.
+        tell: told, in one line, what is about to be done.
         options: any other field of ``config.RunConfig``: ``data_dir``, ``dtype``, ``limit``, ``results`` …
 
     Raises:
@@ -87,9 +91,9 @@ def evaluate(
         **options,
     )
     with shown(progress) as told:
-        result = run(config, loaded=loaded, progress=told, warn=warn).result
-    assert result is not None
-    return result
+        outcome = run(config, loaded=loaded, progress=told, warn=warn, note=note, tell=tell)
+    assert outcome.result is not None
+    return outcome.result
 
 
 def pipeline(

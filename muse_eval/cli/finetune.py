@@ -22,6 +22,7 @@ from muse_eval.cli.options import (
     RowSeedOption,
     TokenizerOption,
     UnlearnDtypeOption,
+    given,
     note,
     split,
     warn,
@@ -60,39 +61,20 @@ def finetune(
 
     Example: `muse-eval finetune --role target --model meta-llama/Llama-2-7b-hf --task muse_news --out target`
     """
-    from muse_eval.api import finetune as make
+    options = given(locals(), "reads", "quiet")
+    from muse_eval import api
     from muse_eval.progress import display, in_order
     from muse_eval.types import ignore
 
     with one_voice(), display(quiet or rank() > 0) as progress:
-        made = make(
-            model,
-            task,
-            role,  # type: ignore[arg-type]  # checked there
-            out,
+        made = api.finetune(
+            **options,
             reads=split(reads, "--reads"),
-            data_dir=data_dir,
-            overwrite=overwrite,
-            keep_checkpoints=keep_checkpoints,
             progress=progress,
             log=progress.losses,
             warn=ignore if rank() else in_order(progress, warn),
             note=ignore if rank() else in_order(progress, note),
             tell=progress.tell,
-            tokenizer=tokenizer,
-            lr=lr,
-            epochs=epochs,
-            batch_size=batch_size,
-            micro_batch_size=micro_batch_size,
-            max_len=max_len,
-            seed=seed,
-            dtype=dtype,
-            gradient_checkpointing=gradient_checkpointing,
-            lora=lora,
-            optim=optim,
-            report_to=report_to,
-            allow_pickle=allow_pickle,
-            trust_remote_code=trust_remote_code,
         )
     if not rank():
         print(f"{role} model: {made} (its recipe: {made}/finetune.json)")

@@ -1,8 +1,9 @@
 """Options that several verbs share, how they are split, and how a verb warns."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -51,15 +52,9 @@ TargetOption = Annotated[
 ]
 EngineOption = Annotated[str, typer.Option(help="`auto` or one of `muse-eval list engines`.")]
 DtypeOption = Annotated[str, typer.Option(help="Precision of scoring: auto, float32, bfloat16 or float16.")]
-TrainingDtypeOption = Annotated[
-    str, typer.Option("--training-dtype", help="Precision of training: auto, float32, mixed or bfloat16.")
-]
-UnlearnDtypeOption = Annotated[
-    str,
-    typer.Option(
-        "--training-dtype", "--dtype", help="Precision of training: auto, float32, mixed or bfloat16."
-    ),
-]
+_TRAINING_DTYPE = "Precision of training: auto, float32, mixed or bfloat16."
+TrainingDtypeOption = Annotated[str, typer.Option("--training-dtype", help=_TRAINING_DTYPE)]
+UnlearnDtypeOption = Annotated[str, typer.Option("--training-dtype", "--dtype", help=_TRAINING_DTYPE)]
 LimitOption = Annotated[int | None, typer.Option(help="Only the first N examples; flagged.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of the intervals.")]
 RowSeedOption = Annotated[int, typer.Option(help="Seed of the row order.")]
@@ -94,6 +89,24 @@ PickleOption = Annotated[
 CodeOption = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run the code that a model repository carries.")
 ]
+
+
+def given(options: Mapping[str, Any], *own: str) -> dict[str, Any]:
+    """Return a verb's options by name as the Python face takes them, without what is the verb's own.
+
+    Columns and ``--set`` are read.
+
+    Raises:
+        UserError: one of them is not written as it should be.
+    """
+    from muse_eval.config import parse_settings
+
+    kept = {name: value for name, value in options.items() if name not in own}
+    if "metrics" in kept:
+        kept["metrics"] = split(kept["metrics"], "--metrics")
+    if "settings" in kept:
+        kept["settings"] = parse_settings(kept["settings"] or [])
+    return kept
 
 
 def split(names: str | None, option: str) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,6 +28,7 @@ from muse_eval.cli.options import (
     TokenizerOption,
     TrainingDtypeOption,
     TruncateOption,
+    given,
     note,
     split,
     warn,
@@ -111,59 +112,24 @@ def pipeline(
 
     Example: `muse-eval pipeline --task muse_mini --methods simnpo_gdr,npo_gdr --select paper`
     """
-    from muse_eval.config import build, parse_settings
+    options = given(locals(), "task", "methods", "seeds", "as_json", "quiet")
+    from muse_eval import api
+    from muse_eval.config import build
     from muse_eval.pipelines import METHODS, PipelineConfig
     from muse_eval.pipelines import check as check_pipeline
-    from muse_eval.pipelines import pipeline as whole
     from muse_eval.progress import display
 
-    configs = [
-        build(
-            PipelineConfig,
-            "pipeline",
-            task=name,
-            training_seed=training_seed,
-            methods=tuple(dict.fromkeys(split(methods, "--methods"))) or METHODS,
-            target=target,
-            retrain=retrain,
-            data_dir=data_dir,
-            tokenizer=tokenizer,
-            results=results,
-            engine=engine,
-            dtype=dtype,
-            training_dtype=training_dtype,
-            max_len=max_len,
-            seed=seed,
-            limit=limit,
-            lr=lr,
-            epochs=epochs,
-            batch_size=batch_size,
-            lambda_=lambda_,
-            preset=preset,
-            micro_batch_size=micro_batch_size,
-            gradient_checkpointing=gradient_checkpointing,
-            lora=lora,
-            optim=optim,
-            select=select,
-            composite=composite,
-            trajectory=trajectory,
-            keep_checkpoints=keep_checkpoints,
-            settings=parse_settings(settings or []),
-            truncate=truncate,
-            overwrite=overwrite,
-            allow_pickle=allow_pickle,
-            trust_remote_code=trust_remote_code,
-        )
-        for name, training_seed in _seeds(task, seeds)
-    ]
+    options["methods"] = tuple(dict.fromkeys(split(methods, "--methods"))) or METHODS
+    asked = [options | one for one in _seeds(task, seeds)]
+    configs = [build(PipelineConfig, "pipeline", **one) for one in asked]
     for config in configs:
         check_pipeline(config)
     folders: list[list[Path]] = []
-    for config in configs:
+    for one, config in zip(asked, configs, strict=True):
         with display(quiet) as progress:
             folders.append(
-                whole(
-                    config,
+                api.pipeline(
+                    **one,
                     stage=progress.stage,
                     progress=progress,
                     log=progress.losses,
@@ -175,9 +141,9 @@ def pipeline(
         if not as_json:
             _print(config, folders[-1])
     if as_json:
-        done = {folder.name: str(folder) for one in folders for folder in one}
-        if len({config.task for config in configs}) > 1:
-            done = {f"{folder.parent.name}/{folder.name}": str(folder) for one in folders for folder in one}
+        made = [folder for one in folders for folder in one]
+        several = len({folder.parent for folder in made}) > 1
+        done = {f"{f.parent.name}/{f.name}" if several else f.name: str(f) for f in made}
         print(json.dumps({"done": done, "failed": {}}, indent=2, ensure_ascii=False))
         return
     if len(configs) > 1:
@@ -187,8 +153,8 @@ def pipeline(
     print(f"what a model says, the worst first: muse-eval show {folders[0][-1]}")
 
 
-def _seeds(task: str, seeds: str | None) -> list[tuple[str, int | None]]:
-    """Return the task and the training seed for each seed, once.
+def _seeds(task: str, seeds: str | None) -> list[dict[str, Any]]:
+    """Return the task and the training seed of each seed, once, as options.
 
     A seed of the built-in world makes another task, whose unlearning has that seed too.
     """
@@ -199,11 +165,11 @@ def _seeds(task: str, seeds: str | None) -> list[tuple[str, int | None]]:
         raise UserError(f"--seeds {seeds}: give whole numbers below 2**32, comma-separated")
     chosen = dict.fromkeys(int(number) for number in numbers)
     if not chosen:
-        return [(task, None)]
+        return [{"task": task}]
     data = plugins.task(task).data
     if data.source != "builtin":
-        return [(task, seed) for seed in chosen]
-    return [(task if seed == data.seed else f"{task}-seed{seed}", None) for seed in chosen]
+        return [{"task": task, "training_seed": seed} for seed in chosen]
+    return [{"task": task if seed == data.seed else f"{task}-seed{seed}"} for seed in chosen]
 
 
 def _print_over_seeds(configs: list["PipelineConfig"], folders: list[list[Path]]) -> None:

@@ -26,8 +26,8 @@ from muse_eval.cli.options import (
     TaskOption,
     TokenizerOption,
     TruncateOption,
+    given,
     note,
-    split,
     warn,
 )
 from muse_eval.cli.table import print_table
@@ -68,46 +68,25 @@ def run(
 
     Example: `muse-eval run --model OPTML-Group/SimNPO-MUSE-Books-iclm-7b`
     """
-    from muse_eval.config import RunConfig, build, parse_settings
+    options = given(locals(), "no_cache", "as_json", "quiet")
+    from muse_eval import api
     from muse_eval.progress import display
-    from muse_eval.scoring.run import run as score
     from muse_eval.types import ignore
 
-    config = build(
-        RunConfig,
-        "run",
-        model=model,
-        task=task,
-        engine=engine,
-        retrain=retrain,
-        data_dir=data_dir,
-        tokenizer=tokenizer,
-        base_url=base_url,
-        api_key_env=api_key_env,
-        model_revision=model_revision,
-        retrain_base_url=retrain_base_url,
-        retrain_revision=retrain_revision,
-        metrics=split(metrics, "--metrics"),
-        name=name,
-        results=results,
-        dtype=dtype,
-        limit=limit,
-        seed=seed,
-        truncate=truncate,
-        settings=parse_settings(settings or []),
-        cache=not no_cache,
-        overwrite=overwrite,
-        allow_pickle=allow_pickle,
-        trust_remote_code=trust_remote_code,
-    )
     with display(quiet) as progress:
-        outcome = score(
-            config, progress=progress, warn=warn, note=ignore if quiet else note, tell=progress.tell
+        result = api.evaluate(
+            **options,
+            cache=not no_cache,
+            progress=progress,
+            warn=warn,
+            note=ignore if quiet else note,
+            tell=progress.tell,
         )
-    folder = outcome.folder
+    folder = result.folder
+    assert folder is not None
     if as_json:
         print((folder / "result.json").read_text(encoding="utf-8"), end="")
     else:
         print_table([folder])
-        print(f"engine: {outcome.engine}")
+        print(f"engine: {result.engine}")
         print(f"evidence: {folder}/result.json and records.jsonl")

@@ -26,8 +26,8 @@ from muse_eval.cli.options import (
     TaskOption,
     TokenizerOption,
     TruncateOption,
+    given,
     note,
-    split,
     warn,
 )
 from muse_eval.cli.table import print_table
@@ -76,44 +76,16 @@ def sweep(
 
     Example: `muse-eval sweep 'checkpoints/*' best=owner/name@revision --task muse_books --jobs 2`
     """
-    from muse_eval.config import RunConfig, build, parse_settings
+    options = given(locals(), "as_json", "quiet")
+    from muse_eval import api
     from muse_eval.progress import display
-    from muse_eval.sweeps import read_models
-    from muse_eval.sweeps.sweep import sweep as score
     from muse_eval.types import ignore
 
-    configs = [
-        build(
-            RunConfig,
-            "sweep",
-            model=model,
-            name=name,
-            task=task,
-            engine=engine,
-            retrain=retrain,
-            data_dir=data_dir,
-            tokenizer=tokenizer,
-            metrics=split(metrics, "--metrics"),
-            results=results,
-            dtype=dtype,
-            limit=limit,
-            seed=seed,
-            truncate=truncate,
-            settings=parse_settings(settings or []),
-            overwrite=overwrite,
-            allow_pickle=allow_pickle,
-            trust_remote_code=trust_remote_code,
-        )
-        for name, model in read_models(models).items()
-    ]
-    with display(quiet) as shown:
-        outcomes = score(
-            configs,
-            jobs=jobs,
-            on=on,
-            gpus_per_model=gpus_per_model,
-            stage=shown.stage,
-            progress=shown,
+    with display(quiet) as progress:
+        outcomes = api.sweep(
+            **options,
+            stage=progress.stage,
+            progress=progress,
             warn=warn,
             note=ignore if quiet else note,
         )

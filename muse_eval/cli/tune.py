@@ -23,6 +23,7 @@ from muse_eval.cli.options import (
     TokenizerOption,
     TrainingDtypeOption,
     TruncateOption,
+    given,
     note,
     warn,
 )
@@ -78,44 +79,12 @@ def tune(
 
     Example: `muse-eval tune --method simnpo_gdr --task muse_mini --grid beta=0.1:0.7,lr=2e-4:5e-4`
     """
-    from muse_eval.config import build, parse_settings
+    options = given(locals(), "quiet")
+    from muse_eval import api
     from muse_eval.progress import display
-    from muse_eval.tuning import TuneConfig
-    from muse_eval.tuning import tune as search
 
-    config = build(
-        TuneConfig,
-        "tune",
-        method=method,
-        task=task,
-        grid=tuple(grid),
-        target=target,
-        retrain=retrain,
-        composite=composite,
-        trials=trials,
-        data_dir=data_dir,
-        tokenizer=tokenizer,
-        results=results,
-        engine=engine,
-        dtype=dtype,
-        training_dtype=training_dtype,
-        preset=preset,
-        lora=lora,
-        lr=lr,
-        epochs=epochs,
-        batch_size=batch_size,
-        lambda_=lambda_,
-        micro_batch_size=micro_batch_size,
-        gradient_checkpointing=gradient_checkpointing,
-        seed=seed,
-        settings=parse_settings(settings or []),
-        truncate=truncate,
-        keep_models=keep_models,
-        allow_pickle=allow_pickle,
-        trust_remote_code=trust_remote_code,
-    )
     with display(quiet) as progress:
-        tuned = search(config, stage=progress.stage, progress=progress, warn=warn)
+        tuned = api.tune(**options, stage=progress.stage, progress=progress, warn=warn)
     _print(tuned)
 
 

@@ -28,6 +28,7 @@ from muse_eval.cli.options import (
     TargetOption,
     TokenizerOption,
     UnlearnDtypeOption,
+    given,
     note,
 )
 from muse_eval.errors import LocalError, UserError
@@ -73,7 +74,8 @@ def unlearn(
     Example: `muse-eval unlearn --method simnpo_gdr --target muse-bench/MUSE-Books_target --task muse_books
     --out simnpo-books`
     """
-    from muse_eval.api import unlearn as make
+    options = given(locals(), "target", "settings", "beta", "gamma", "quiet")
+    from muse_eval import api
     from muse_eval.config import parse_pairs
     from muse_eval.progress import display
     from muse_eval.types import ignore
@@ -83,35 +85,14 @@ def unlearn(
     if twice := short.keys() & params.keys():
         raise UserError(f"--set {min(twice)} is given twice; leave --{min(twice)} out")
     with one_voice(), display(quiet or rank() > 0) as progress:
-        made = make(
+        made = api.unlearn(
             target,
-            task,
-            method,
-            out,
-            data_dir=data_dir,
-            overwrite=overwrite,
-            keep_checkpoints=keep_checkpoints,
+            **options,
+            params=params | short,
             progress=progress,
             log=progress.losses,
             note=ignore if rank() else note,
             tell=progress.tell,
-            tokenizer=tokenizer,
-            preset=preset,
-            lr=lr,
-            epochs=epochs,
-            batch_size=batch_size,
-            micro_batch_size=micro_batch_size,
-            max_len=max_len,
-            lambda_=lambda_,
-            seed=seed,
-            dtype=dtype,
-            gradient_checkpointing=gradient_checkpointing,
-            lora=lora,
-            optim=optim,
-            report_to=report_to,
-            allow_pickle=allow_pickle,
-            trust_remote_code=trust_remote_code,
-            params=params | short,
         )
     if not rank():
         print(f"unlearned model: {made} (its recipe: {made}/unlearn.json)")

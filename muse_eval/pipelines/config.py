@@ -174,7 +174,7 @@ def check(config: PipelineConfig) -> None:
     if task.forget_sets:
         for split in task.forget_sets.forget:
             if columns_of(split) != ("text",):
-                raise UserError(f"task {task.name}: the fold {split} is no split of texts")
+                raise UserError(f"task {task.name}: the forget set {split} is no split of texts")
             planned.data.split(split)
     check_writable(config.results)
     for name in ("retrain", "target", *run_names(config, task)):

@@ -31,8 +31,6 @@ class Outcome:
 
     folder: Path
     result: Result | None
-    engine: str = ""
-    """Which engine, and why this one."""
 
 
 def run(
@@ -83,7 +81,7 @@ def run(
     settings, notes = identity.settle(folder, there, asked, lineage, config.overwrite)
     origin = identity.origin(engine, retrain)
     if reuse and not config.overwrite and there and identity.holds(there, settings, origin):
-        return Outcome(folder, None, _chosen(planned, engine))
+        return Outcome(folder, None)
     store = Store(config.results / "cache" if config.cache else None, warn)
     _tell_outset(name, planned, engine, store, tell, note)
     # One after the other, so that two models are never in memory together.
@@ -106,7 +104,7 @@ def run(
         provenance=origin,
     )
     runs.save(result, folder)
-    return Outcome(folder, result, _chosen(planned, engine))
+    return Outcome(folder, replace(result, folder=folder, engine=_chosen(planned, engine)))
 
 
 def check_writable(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from muse_eval.types.metrics import Score
@@ -23,6 +24,10 @@ class Result:
     provenance: Mapping[str, Any]
     seconds: float
     """Engine seconds spent on the answers, whichever run asked for them."""
+    folder: Path | None = None
+    """Where it is stored: ``result.json`` and ``records.jsonl``."""
+    engine: str = ""
+    """Which engine answered, and why this one."""
 
     def __repr__(self) -> str:
         """Return one line: the run and its values, in percent; the records behind them are not shown."""

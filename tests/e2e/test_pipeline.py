@@ -605,7 +605,7 @@ def test_folds_must_be_there_and_be_texts(fresh: Path, tiny_model: Path) -> None
     (fresh / "scal.yaml").write_text(json.dumps(spec), encoding="utf-8")
     done = muse(*call(tiny_model, task="scal"))
     assert done.exit_code == 2
-    assert "the fold knowmem/forget_qa is no split of texts" in done.stderr
+    assert "the forget set knowmem/forget_qa is no split of texts" in done.stderr
     assert not (fresh / "results").exists()
 
 
