@@ -17,7 +17,6 @@ from typer.main import get_command
 from muse_eval import __version__, evaluate
 from muse_eval.cli.app import app
 from muse_eval.errors import UserError
-from muse_eval.pipelines.config import PipelineConfig
 from muse_eval.results.runs import save
 from muse_eval.types import Result, Score
 from tests.e2e import COLUMNS, SCRIPT, files, muse, other_model, process, write_data, write_task
@@ -224,13 +223,13 @@ def test_pipeline_makes_scores_and_does_nothing_twice(here: Path, tiny_model: Pa
 def test_a_seed_given_twice_is_one_seed(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def scored_at_once(config: PipelineConfig, **_: object) -> list[Path]:
-        asked.append(config.task)
-        folder = here / "results" / "runs" / config.task / "ga"
-        save(Result(config.task, "ga", {}, {"verbmem_f": Score(1.0, None, 3)}, {}, {}, {}, 1.0), folder)
+    def scored_at_once(task: str, **_: object) -> list[Path]:
+        asked.append(task)
+        folder = here / "results" / "runs" / task / "ga"
+        save(Result(task, "ga", {}, {"verbmem_f": Score(1.0, None, 3)}, {}, {}, {}, 1.0), folder)
         return [folder]
 
-    monkeypatch.setattr("muse_eval.pipelines.pipeline", scored_at_once)
+    monkeypatch.setattr("muse_eval.api.pipeline", scored_at_once)
     done = muse("pipeline", "--task", "muse_mini", "--seeds", "2,0,1,01,2", "-q")
     assert done.exit_code == 0, done.output
     assert asked == ["muse_mini-seed2", "muse_mini", "muse_mini-seed1"]
