@@ -61,7 +61,7 @@ def show(
                 "rows": f"{len(found.rows)} rows",
                 "bytes": f"{found.fingerprint.num_bytes} bytes",
                 "sha256": found.sha256[:12],
-                "use": "scored" if name in scored else "fold" if name in forget_sets else "",
+                "use": "scored" if name in scored else "forget set" if name in forget_sets else "",
                 "blank": f"{len(found.blank)} blank" if found.blank else "",
             }
         )

@@ -158,7 +158,7 @@ def open_engine(
     progress: Callable[[str, int, int], None] | None = None,
     note: Callable[[str], None] | None = None,
 ) -> Engine:
-    """Open an engine; its weights load at the first question that the store cannot answer.
+    """Open an engine; its weights load at the first question that the cache cannot answer.
 
     Args:
         choice: of ``choose_engine``.

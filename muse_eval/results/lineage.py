@@ -18,7 +18,7 @@ class ForgetSet:
     """Counted from 1."""
     of: int
     mode: str
-    """``nested`` or ``sequential``, as in ``config.FoldsSpec``."""
+    """``nested`` or ``sequential``, as in ``config.ForgetSetsSpec``."""
     texts: int
     """Rows of the split."""
     tokens: int | None

@@ -63,7 +63,7 @@ class Store:
         self._root, self._warn = root, warn
 
     def ask(self, engine: Engine, requests: Sequence[Request], progress: Progress | None = None) -> Answers:
-        """Answer requests from the store, asking the engine only for what is missing.
+        """Answer requests from the cache, asking the engine only for what is missing.
 
         Each finished batch is written before the next begins. Equal requests are asked once.
         """

@@ -1,4 +1,4 @@
-"""Scores a model on a task: requests from the metrics, answers from the store, scores with evidence."""
+"""Scores a model on a task: requests from the metrics, answers from cache or engine, scores with evidence."""
 
 import os
 from collections.abc import Mapping

@@ -19,7 +19,7 @@ def assemble(method: AnyMethod, name: str, params: Any, folder: Path, target: Pr
     """Turn the reinforced model that was saved in ``folder`` into the unlearned one, in place.
 
     Args:
-        method: whose model it is, of a form that ``plugins.MADE_LAST`` names.
+        method: whose model it is, of a form that ``plugins.ASSEMBLED_LAST`` names.
         name: the method's file.
         params: the method's parameters.
         folder: a saved model.
