@@ -206,7 +206,7 @@ class Tuner:
         config = self._config
         given: dict[str, object] = {
             "method": config.method,
-            "model": self._models["target"],
+            "target": self._models["target"],
             "task": config.task,
             "out": config.results / "models" / self._task.name / f"{config.method}-{trial.name}",
             "data-dir": config.data_dir,

@@ -162,7 +162,7 @@ def test_the_printed_command_is_the_best_ones_recipe(whole: tuple[Path, Result],
     assert told.pop("--out") == f"results/models/village/simnpo_gdr-{best['trial']}"
     assert told == {
         "--method": "simnpo_gdr",
-        "--model": "target",
+        "--target": "target",
         "--task": "village.yaml",
         "--data-dir": "data",
         "--epochs": "2",
