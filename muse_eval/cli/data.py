@@ -9,14 +9,12 @@ import typer
 
 from muse_eval.cli.data_init import init
 from muse_eval.cli.lists import print_columns
-from muse_eval.cli.options import DataOption, JsonOption, warn
+from muse_eval.cli.options import DataOption, JsonOption, TaskNameOption, warn
 from muse_eval.config import Spec
 from muse_eval.errors import UserError
 
 data_app = typer.Typer(no_args_is_help=True, help="Look at a task's data, check it, copy it, make it.")
 data_app.command()(init)
-
-TaskName = Annotated[str, typer.Option(help="Task name or YAML file.")]
 
 
 def _open(task: str, data_dir: Path | None) -> Any:
@@ -37,7 +35,7 @@ def _names(data: Any, data_dir: Path | None) -> list[str]:
 
 @data_app.command()
 def show(
-    task: TaskName,
+    task: TaskNameOption,
     data_dir: DataOption = None,
     split: Annotated[str | None, typer.Option(help="Print this split's rows as JSON lines.")] = None,
 ) -> None:
@@ -70,7 +68,7 @@ def show(
 
 @data_app.command()
 def verify(
-    task: TaskName,
+    task: TaskNameOption,
     data_dir: DataOption = None,
     tokenizer: Annotated[
         str | None,
@@ -138,7 +136,7 @@ def _plain(found: Any) -> dict[str, Any]:
 
 @data_app.command()
 def export(
-    task: TaskName,
+    task: TaskNameOption,
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     data_dir: DataOption = None,
 ) -> None:

@@ -6,11 +6,14 @@ from typing import Annotated
 import typer
 
 from muse_eval.cli.options import (
+    BatchOption,
     CheckpointingOption,
     CodeOption,
     DataOption,
+    EpochsOption,
     KeepOption,
     LoraOption,
+    LrOption,
     MaxLenOption,
     MicroBatchOption,
     ModelOption,
@@ -20,6 +23,7 @@ from muse_eval.cli.options import (
     QuietOption,
     ReportOption,
     RowSeedOption,
+    TaskNameOption,
     TokenizerOption,
     UnlearnDtypeOption,
     given,
@@ -33,16 +37,16 @@ from muse_eval.cli.unlearn import leave, one_voice, rank
 def finetune(
     role: Annotated[str, typer.Option(help="target (forget and retain texts) or retrain (retain texts).")],
     model: ModelOption,
-    task: Annotated[str, typer.Option(help="Task name or YAML file.")],
+    task: TaskNameOption,
     out: Annotated[Path, typer.Option(help="Folder to make for the model.")],
     reads: Annotated[
         str | None, typer.Option(help="Splits to read, comma-separated (`raw/forget`); else the task's.")
     ] = None,
     data_dir: DataOption = None,
     tokenizer: TokenizerOption = None,
-    lr: Annotated[float | None, typer.Option(help="Constant learning rate; else the task's.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the texts; else the task's.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Rows a step; else the task's.")] = None,
+    lr: LrOption = None,
+    epochs: EpochsOption = None,
+    batch_size: BatchOption = None,
     micro_batch_size: MicroBatchOption = None,
     max_len: MaxLenOption = None,
     seed: RowSeedOption = 0,

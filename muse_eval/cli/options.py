@@ -11,6 +11,8 @@ from muse_eval.errors import UserError
 
 ModelOption = Annotated[str, typer.Option(help="Hub id (`owner/name`, `@revision` pins) or folder.")]
 TaskOption = Annotated[str | None, typer.Option(help="Task name or YAML file; else read off the model.")]
+TaskNameOption = Annotated[str, typer.Option(help="Task name or YAML file.")]
+MethodOption = Annotated[str, typer.Option(help="One of `muse-eval list methods`.")]
 DataOption = Annotated[Path | None, typer.Option(help="Data in the layout of MUSE's own loader.")]
 ResultsOption = Annotated[Path, typer.Option(help="Results folder.")]
 TokenizerOption = Annotated[
@@ -50,6 +52,8 @@ TargetOption = Annotated[
         help="The model that is unlearned: hub id (`owner/name`, `@revision` pins) or folder.",
     ),
 ]
+OwnTargetOption = Annotated[str | None, typer.Option(help="Target model; else the task's own.")]
+OwnRetrainOption = Annotated[str | None, typer.Option(help="Retrain model; else the task's own.")]
 EngineOption = Annotated[str, typer.Option(help="`auto` or one of `muse-eval list engines`.")]
 DtypeOption = Annotated[str, typer.Option(help="Precision of scoring: auto, float32, bfloat16 or float16.")]
 _TRAINING_DTYPE = "Precision of training: auto, float32, mixed or bfloat16."
@@ -61,8 +65,17 @@ RowSeedOption = Annotated[int, typer.Option(help="Seed of the row order.")]
 MetricsOption = Annotated[
     str | None, typer.Option(help="Columns, comma-separated (`verbmem_f,privleak`); else all.")
 ]
+LrOption = Annotated[float | None, typer.Option(help="Constant learning rate; else the task's.")]
+EpochsOption = Annotated[
+    int | None, typer.Option(help="Passes over the texts to learn or to forget; else the task's.")
+]
+BatchOption = Annotated[
+    int | None, typer.Option(help="Rows to learn or to forget in a step; else the task's.")
+]
 MaxLenOption = Annotated[int | None, typer.Option(help="Tokens of a row; else the task's.")]
-LambdaOption = Annotated[float | None, typer.Option("--lambda", help="λ, weight of the retain term.")]
+LambdaOption = Annotated[
+    float | None, typer.Option("--lambda", help="λ, weight of the retain term; else the task's.")
+]
 PresetOption = Annotated[
     str | None, typer.Option(help="One of `muse-eval list presets`; over the task's values.")
 ]

@@ -7,24 +7,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from muse_eval.cli.options import (
+    BatchOption,
     CheckpointingOption,
     CodeOption,
     DataOption,
     DtypeOption,
     EngineOption,
+    EpochsOption,
     JsonOption,
     LambdaOption,
     LimitOption,
     LoraOption,
+    LrOption,
     MaxLenOption,
     MicroBatchOption,
     OptimOption,
     OverwriteOption,
+    OwnRetrainOption,
+    OwnTargetOption,
     PickleOption,
     PresetOption,
     QuietOption,
     ResultsOption,
     SeedOption,
+    TaskNameOption,
     TokenizerOption,
     TrainingDtypeOption,
     TruncateOption,
@@ -41,12 +47,12 @@ if TYPE_CHECKING:
 
 
 def pipeline(
-    task: Annotated[str, typer.Option(help="Task name or YAML file.")] = "muse_mini",
+    task: TaskNameOption = "muse_mini",
     methods: Annotated[
         str | None, typer.Option(help="Comma-separated; else ga, npo, simnpo, each also _gdr.")
     ] = None,
-    target: Annotated[str | None, typer.Option(help="Target model; else the task's own.")] = None,
-    retrain: Annotated[str | None, typer.Option(help="Retrain model; else the task's own.")] = None,
+    target: OwnTargetOption = None,
+    retrain: OwnRetrainOption = None,
     seeds: Annotated[
         str | None,
         typer.Option(
@@ -61,9 +67,9 @@ def pipeline(
     dtype: DtypeOption = "auto",
     training_dtype: TrainingDtypeOption = "auto",
     preset: PresetOption = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate of unlearning.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Epochs of unlearning.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Forget rows a step.")] = None,
+    lr: LrOption = None,
+    epochs: EpochsOption = None,
+    batch_size: BatchOption = None,
     lambda_: LambdaOption = None,
     micro_batch_size: MicroBatchOption = None,
     gradient_checkpointing: CheckpointingOption = False,

@@ -7,19 +7,26 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from muse_eval.cli.options import (
+    BatchOption,
     CheckpointingOption,
     CodeOption,
     DataOption,
     DtypeOption,
     EngineOption,
+    EpochsOption,
     LambdaOption,
     LoraOption,
+    LrOption,
+    MethodOption,
     MicroBatchOption,
+    OwnRetrainOption,
+    OwnTargetOption,
     PickleOption,
     PresetOption,
     QuietOption,
     ResultsOption,
     SetOption,
+    TaskNameOption,
     TokenizerOption,
     TrainingDtypeOption,
     TruncateOption,
@@ -34,8 +41,8 @@ if TYPE_CHECKING:
 
 
 def tune(
-    method: Annotated[str, typer.Option(help="One of `muse-eval list methods`.")],
-    task: Annotated[str, typer.Option(help="Task name or YAML file.")],
+    method: MethodOption,
+    task: TaskNameOption,
     grid: Annotated[
         list[str],
         typer.Option(
@@ -43,8 +50,8 @@ def tune(
             "lr, epochs, batch_size or lambda; repeatable."
         ),
     ],
-    target: Annotated[str | None, typer.Option(help="Target model; else the task's own.")] = None,
-    retrain: Annotated[str | None, typer.Option(help="Retrain model; else the task's own.")] = None,
+    target: OwnTargetOption = None,
+    retrain: OwnRetrainOption = None,
     composite: Annotated[str, typer.Option(help="What ranks the trials: balance or harmonic.")] = "balance",
     trials: Annotated[
         int | None, typer.Option(help="Sample so many settings (TPE) instead of the whole grid.")
@@ -56,9 +63,9 @@ def tune(
     dtype: DtypeOption = "auto",
     training_dtype: TrainingDtypeOption = "auto",
     preset: PresetOption = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate of every trial.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Epochs of every trial.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Forget rows a step, in every trial.")] = None,
+    lr: LrOption = None,
+    epochs: EpochsOption = None,
+    batch_size: BatchOption = None,
     lambda_: LambdaOption = None,
     micro_batch_size: MicroBatchOption = None,
     gradient_checkpointing: CheckpointingOption = False,

@@ -10,13 +10,17 @@ from typing import Annotated
 import typer
 
 from muse_eval.cli.options import (
+    BatchOption,
     CheckpointingOption,
     CodeOption,
     DataOption,
+    EpochsOption,
     KeepOption,
     LambdaOption,
     LoraOption,
+    LrOption,
     MaxLenOption,
+    MethodOption,
     MicroBatchOption,
     OptimOption,
     OverwriteOption,
@@ -26,6 +30,7 @@ from muse_eval.cli.options import (
     ReportOption,
     RowSeedOption,
     TargetOption,
+    TaskNameOption,
     TokenizerOption,
     UnlearnDtypeOption,
     given,
@@ -38,16 +43,16 @@ GRACE = 30.0
 
 
 def unlearn(
-    method: Annotated[str, typer.Option(help="One of `muse-eval list methods`.")],
+    method: MethodOption,
     target: TargetOption,
-    task: Annotated[str, typer.Option(help="Task name or YAML file, whose forget set goes.")],
+    task: TaskNameOption,
     out: Annotated[Path, typer.Option(help="Folder to make for the unlearned model.")],
     data_dir: DataOption = None,
     tokenizer: TokenizerOption = None,
     preset: PresetOption = None,
-    lr: Annotated[float | None, typer.Option(help="Constant learning rate; else the task's.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the forget set; else the task's.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Forget rows a step; else the task's.")] = None,
+    lr: LrOption = None,
+    epochs: EpochsOption = None,
+    batch_size: BatchOption = None,
     micro_batch_size: MicroBatchOption = None,
     max_len: MaxLenOption = None,
     settings: Annotated[
