@@ -1,7 +1,8 @@
 """The Python interface: a function for each verb of the command line, and a door to stored runs.
 
 All are found on the package itself: ``muse_eval.evaluate(…)``. Each raises ``UserError``, in one line, for
-what the caller can mend; what is finished stays. Where no ``progress`` is handed in, a terminal shows bars.
+what the caller can mend; what is finished stays. Where no ``progress`` is handed in, a terminal and a
+notebook show bars.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def evaluate(
         retrain: the model whose AUC PrivLeak is relative to; None: the pipeline's where it belongs to the
             model, else the task's published AUC; ``none``: no model.
         metrics: columns to score; empty: all.
-        progress: told of every finished batch; None: bars on a terminal.
+        progress: told of every finished batch; None: bars on a terminal or in a notebook.
         warn: told, in one line, of what is odd but not fatal.
         note: told, in one line, what was decided.
         tell: told, in one line, what is about to be done.
@@ -113,7 +114,7 @@ def pipeline(
     Args:
         task: name of a task or a YAML file.
         methods: ``simnpo_gdr``, ``npo_klr`` … (``plugins.method_names()``).
-        progress: told of every step and batch; None: bars on a terminal.
+        progress: told of every step and batch; None: bars on a terminal or in a notebook.
         stage: told of each stage as it begins.
         log: told of every optimiser step's line of ``log.jsonl``.
         warn: told, in one line, of what is odd but not fatal.
@@ -149,7 +150,7 @@ def tune(
         method: one of ``plugins.method_names()``.
         task: name of a task or a YAML file.
         grid: as typed: ``beta=0.1:0.7,lr=2e-4:5e-4``, or ``lr=1e-5..1e-3`` with ``trials``.
-        progress: told of every step and batch; None: bars on a terminal.
+        progress: told of every step and batch; None: bars on a terminal or in a notebook.
         stage: told of each trial as it begins.
         warn: told, in one line, of what is odd but not fatal.
         options: any other field of ``tuning.TuneConfig``: ``trials``, ``composite``, ``preset`` …
@@ -186,7 +187,7 @@ def sweep(
         jobs: models under way at once.
         on: ``local``, or ``ray``: the nodes of a Ray cluster, which must share the folders.
         gpus_per_model: GPUs that each model sees; 0: all; None: all for one job, one each for several.
-        progress: told of every finished batch; None: bars on a terminal.
+        progress: told of every finished batch; None: bars on a terminal or in a notebook.
         stage: told of each stage as it begins.
         warn: told, in one line, of what is odd but not fatal.
         note: told, in one line, what was decided.

@@ -1,5 +1,6 @@
-"""Shows how far a command is: live bars on a terminal, plain lines elsewhere, nothing when quiet."""
+"""Shows how far a command is: live bars on a terminal or in a notebook, plain lines elsewhere."""
 
+import importlib.util
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -61,7 +62,7 @@ def display(quiet: bool = False) -> Iterator[Display]:
     """Show progress on standard error until the block ends."""
     if quiet:
         yield Silence()
-    elif sys.stderr.isatty():
+    elif has_widgets() if in_notebook() else sys.stderr.isatty():
         with Bars(Console(stderr=True)) as bars:
             yield bars
     else:
@@ -78,12 +79,22 @@ def display(quiet: bool = False) -> Iterator[Display]:
 
 @contextmanager
 def shown(progress: types.Progress | None) -> Iterator[types.Progress]:
-    """Yield what was handed in, else what shows bars on a terminal and nothing elsewhere."""
+    """Yield what was handed in, else what shows progress on a terminal or in a notebook, else nothing."""
     if progress is not None:
         yield progress
         return
-    with display(quiet=not sys.stderr.isatty()) as bars:
+    with display(quiet=not (in_notebook() or sys.stderr.isatty())) as bars:
         yield bars
+
+
+def in_notebook() -> bool:
+    """Tell whether a notebook's kernel runs this, whose streams are no terminal."""
+    return Console().is_jupyter
+
+
+def has_widgets() -> bool:
+    """Tell whether a notebook can redraw bars; where not, plain lines say how far it is."""
+    return importlib.util.find_spec("ipywidgets") is not None
 
 
 class Silence:

@@ -10,7 +10,7 @@ from rich.progress import Progress, TaskID
 
 from muse_eval import progress
 from muse_eval.errors import UserError
-from muse_eval.progress import Bars, Lines, Rate, Silence, display, rate_text
+from muse_eval.progress import Bars, Lines, Rate, Silence, display, rate_text, shown
 
 
 def test_without_a_terminal_stages_are_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,6 +108,27 @@ def test_quiet_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
         shown.stage("score target")
         shown("VerbMem Df", 1, 2)
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("notebook", "widgets", "kind"), [(False, True, Silence), (True, True, Bars), (True, False, Lines)]
+)
+def test_python_shows_progress_unasked_in_a_notebook_too(
+    notebook: bool, widgets: bool, kind: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A notebook is no terminal; ipywidgets redraw bars there, where they are installed."""
+    monkeypatch.setattr(progress, "in_notebook", lambda: notebook)
+    monkeypatch.setattr(progress, "has_widgets", lambda: widgets)
+    with shown(None) as told:
+        assert isinstance(told, kind)
+
+
+def test_what_a_caller_hands_in_is_told_instead() -> None:
+    def tell(step: str, done: int, total: int) -> None:
+        pass
+
+    with shown(tell) as told:
+        assert told is tell
 
 
 def test_a_terminal_gets_a_bar_a_step_and_a_line_a_stage() -> None:

@@ -47,7 +47,7 @@ def unlearn(
         data_dir: the task's data in the layout of MUSE's own loader.
         overwrite: replace what another recipe left in ``out``.
         keep_checkpoints: leave each epoch's model in ``out/checkpoints``.
-        progress: told of every optimiser step; None: bars on a terminal.
+        progress: told of every optimiser step; None: bars on a terminal or in a notebook.
         log: told of every step's line of ``log.jsonl``.
         note: told, in one line, of what in the data contributes nothing, and where a stopped run goes on.
         tell: told, in one line, what is about to be done: rows, tokens, steps, device.
@@ -119,7 +119,7 @@ def finetune(
         data_dir: the task's data in the layout of MUSE's own loader.
         overwrite: replace what was made otherwise in ``out``.
         keep_checkpoints: leave each epoch's model in ``out/checkpoints``.
-        progress: told of every optimiser step; None: bars on a terminal.
+        progress: told of every optimiser step; None: bars on a terminal or in a notebook.
         log: told of every step's line of ``log.jsonl``.
         warn: told, in one line, where there are few steps, or hardly anything was learned.
         note: told, in one line each, of what in the data contributes nothing, what was chosen, and where a
