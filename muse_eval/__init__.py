@@ -20,4 +20,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     # Else completion would not know of what is found late.
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__} - {"Any", "TYPE_CHECKING"})

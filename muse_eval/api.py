@@ -88,7 +88,7 @@ def evaluate(
         task=task,
         tokenizer=str(tokenizer) if isinstance(tokenizer, str | Path) else None,
         retrain=None if retrain is None else str(retrain),
-        metrics=tuple(metrics),
+        metrics=_several(metrics),
         **options,
     )
     with shown(progress) as told:
@@ -129,7 +129,7 @@ def pipeline(
     Example:
         ``[load_run(folder).key for folder in pipeline("muse_mini", ["simnpo_gdr"])]``
     """
-    config = build(PipelineConfig, "pipeline", task=task, methods=tuple(methods), **options)
+    config = build(PipelineConfig, "pipeline", task=task, methods=_several(methods), **options)
     with shown(progress) as told:
         return _pipeline(config, stage=stage, progress=told, log=log, warn=warn, note=note, tell=tell)
 
@@ -161,7 +161,7 @@ def tune(
     Example:
         ``tune("simnpo_gdr", "muse_mini", ["beta=0.1:0.7"]).best``
     """
-    config = build(TuneConfig, "tune", method=method, task=task, grid=tuple(grid), **options)
+    config = build(TuneConfig, "tune", method=method, task=task, grid=_several(grid), **options)
     with shown(progress) as told:
         return _tune(config, stage=stage, progress=told, warn=warn)
 
@@ -201,7 +201,7 @@ def sweep(
     """
     configs = [
         build(RunConfig, "sweep", model=model, name=name, task=task, **options)
-        for name, model in read_models(list(models)).items()
+        for name, model in read_models(list(_several(models))).items()
     ]
     with shown(progress) as told:
         return _sweep(
@@ -266,7 +266,7 @@ def check(
         ``check("results/project/baseline.json", only=["muse_mini/target"]).exit_code``
     """
     found, expected = load_all(Path(results), warn), gate.load_baseline(Path(baseline))
-    return gate.check(found, expected, only, whole)
+    return gate.check(found, expected, _several(only), whole)
 
 
 def load_run(run: str | Path, results: str | Path = "results") -> StoredResult:
@@ -285,6 +285,11 @@ def load_run(run: str | Path, results: str | Path = "results") -> StoredResult:
     found = load(find_run(Path(results), str(run)))
     assert found is not None
     return found
+
+
+def _several(names: Sequence[str]) -> tuple[str, ...]:
+    """Return names as a tuple; a text that stands alone is one name, not as many as it has letters."""
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 __all__ = ["check", "evaluate", "finetune", "leaderboard", "load_run", "pipeline", "sweep", "tune", "unlearn"]

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from muse_eval.config import read_text
 from muse_eval.errors import UserError
-from muse_eval.types import Record, Result, Score
+from muse_eval.types import Record, Result, Score, run_line
 
 SCHEMA_VERSION = 1
 RESULT = "result.json"
@@ -65,6 +65,8 @@ class StoredResult(BaseModel):
     def key(self) -> str:
         """What the run is called across tasks: ``<task>/<name>``."""
         return f"{self.task}/{self.name}"
+
+    __repr__ = __str__ = run_line
 
 
 # ── writing ──────────────────────────────────────────────────────────────────────────────────────

@@ -10,6 +10,16 @@ from typing import Any
 from muse_eval.types.metrics import Score
 
 
+def run_line(run: Any) -> str:
+    """Return a run as one line: its name and values, in percent; the records behind them are not shown."""
+    values = (f"{name} {_shown(column.value)}" for name, column in run.columns.items())
+    return f"{type(run).__name__}({run.task}/{run.name}: {', '.join(values)})"
+
+
+def _shown(value: float | None) -> str:
+    return "n/a" if value is None else f"{round(value, 2) + 0.0:.2f}"
+
+
 @dataclass(frozen=True)
 class Result:
     """One run: a model scored on a task."""
@@ -29,11 +39,4 @@ class Result:
     engine: str = ""
     """Which engine answered, and why this one."""
 
-    def __repr__(self) -> str:
-        """Return one line: the run and its values, in percent; the records behind them are not shown."""
-        values = (f"{name} {_shown(score)}" for name, score in self.columns.items())
-        return f"Result({self.task}/{self.name}: {', '.join(values)})"
-
-
-def _shown(score: Score) -> str:
-    return "n/a" if score.value is None else f"{round(score.value, 2) + 0.0:.2f}"
+    __repr__ = run_line

@@ -139,6 +139,8 @@ def finetune(
         raise unknown_name("role", role, ("target", "retrain"))
     spec = plugins.task(task)
     data = open_data(spec, None if data_dir is None else Path(data_dir))
+    # A text that stands alone is one split.
+    reads = (reads,) if isinstance(reads, str) else reads
     texts = _reading(data, reads or spec.reads(role), role, note)
     # Both models are made alike: the target reads all that retrain does, so its rows count for both.
     whole = texts if reads or role == "target" else _whole(data, spec, texts)

@@ -87,6 +87,14 @@ def test_json_has_the_shape_of_the_design() -> None:
     }
 
 
+def test_a_stored_run_is_a_line_like_the_result_it_was_stored_from(tmp_path: Path) -> None:
+    made = result()
+    save(made, tmp_path)
+    stored = load(tmp_path)
+    assert repr(stored) == str(stored) == f"Stored{made!r}"
+    assert "\n" not in repr(stored)
+
+
 def test_numpy_values_become_plain() -> None:
     score = Score(np.float64(3.25), (np.float64(1), np.float64(2)), int(np.int64(4)))
     extras = {"auc": {"a": np.float32(0.5)}, "counts": (np.int64(1), 2)}
