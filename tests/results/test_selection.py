@@ -140,6 +140,18 @@ def test_selectable_is_what_any_rule_selects() -> None:
     assert selectable([{"knowmem_f": 10.0}, {"knowmem_f": 5.0}], {"knowmem_f": 30.0}) == {1, 2}
 
 
+def test_selectable_holds_what_each_composite_selects() -> None:
+    """As where they disagree: balance takes epoch 2, harmonic 1; the last is 4, the other rules never fire.
+
+    Balance of 3 and 4 is (10 + (100 + 10 + 10)/3)/2 = 25, and their harmonic mean 3/(1/100 + 1/10 + 1/10).
+    """
+    went = [epoch(20.0, 60.0, -90.0), epoch(30.0, 50.0, 0.0), *[epoch(90.0, 10.0, 90.0)] * 2]
+    never = {"verbmem_f": 0.0, "knowmem_f": 0.0, "privleak": 0.0, "knowmem_r": 0.0}
+    assert selectable(went, never) == {1, 2, 4}
+    # A rule that cannot be put does not hide those after it.
+    assert selectable(went, dict.fromkeys(COLUMNS)) == {1, 2, 4}
+
+
 cell = st.none() | st.floats(0, 100)
 scored = st.fixed_dictionaries(dict.fromkeys(COLUMNS, cell))
 

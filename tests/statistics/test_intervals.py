@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from muse_eval.statistics.intervals import TwoClasses, auc, auc_interval, mean_interval, relative_auc_interval
+from muse_eval.statistics.intervals import (
+    TwoClasses,
+    _percentiles,
+    auc,
+    auc_interval,
+    mean_interval,
+    relative_auc_interval,
+)
 
 # Few distinct values, so that ties are common.
 scores = st.lists(st.sampled_from([-2.5, -1.0, 0.0, 0.25, 3.0]), min_size=1, max_size=12)
@@ -79,6 +86,18 @@ def test_mean_interval_leaves_out_two_and_a_half_percent_on_each_side() -> None:
     low, high = mean_interval([1.0] * 18 + [0.0] * 82, seed=0, resamples=20_000)
     assert low == pytest.approx(0.18 - 1.96 * 0.0384, abs=0.011)
     assert high == pytest.approx(0.18 + 1.96 * 0.0384, abs=0.011)
+
+
+def test_the_tails_are_two_and_a_half_percent_to_the_digit() -> None:
+    """Of 0 … 400 the ends are 2.5 % of the way from each: 10 and 390."""
+    assert _percentiles(np.arange(401.0)) == pytest.approx((10, 390), abs=1e-9)
+
+
+def test_intervals_keep_their_bytes() -> None:
+    """What earlier versions stored; another way to draw would make every stored interval another."""
+    scores = TwoClasses([n * n % 17 / 17 for n in range(20)], [(n * n + 5 * n) % 23 / 20 for n in range(15)])
+    assert mean_interval(VALUES, seed=3, resamples=500) == (0.20714285714285713, 0.7071428571428572)
+    assert auc_interval(scores, seed=3, resamples=500) == (0.41, 0.7833333333333333)
 
 
 def test_mean_interval_of_equal_values_is_that_value() -> None:
