@@ -52,8 +52,11 @@ def perfect_verbmem(corpus: Corpus, tokenizer: Any) -> list[float]:
         if start >= 0:
             following = corpus.articles[start : start + 20 * TOKENS]
             said = tokenizer(following, add_special_tokens=False).input_ids[:TOKENS]
-            texts = [tokenizer.decode(ids, skip_special_tokens=True) for ids in (said, cut(tokenizer, row))]
-            scores.append(rouge(*(clean_up(text) for text in texts))["rougeL"])
+            response, truth = (
+                clean_up(tokenizer.decode(ids, skip_special_tokens=True))
+                for ids in (said, cut(tokenizer, row))
+            )
+            scores.append(float(rouge(response, truth)["rougeL"] or 0.0))
     return scores
 
 

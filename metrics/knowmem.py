@@ -86,7 +86,7 @@ def score(splits: Splits, answers: Sequence[Answer], params: Params, context: Co
         assert isinstance(generation, Generation)
         response = cut_answer(clean_up(generation.text))
         truncated |= generation.truncated
-        scores = rouge(response, row["answer"])
+        scores = rouge(response, row["answer"], generation.defined)
         records.append(
             Record(
                 split="qa",
@@ -97,8 +97,10 @@ def score(splits: Splits, answers: Sequence[Answer], params: Params, context: Co
             )
         )
         if "source" in row:
-            by_source[row["source"]].append(scores["rougeL"])
+            by_source[row["source"]].append(float(scores["rougeL"] or 0.0))
     result = mean_rouge(records, truncated, context)
+    if result.value is None:
+        return result
     sources = {f"mean_rougeL_{name}": float(np.mean(values)) for name, values in by_source.items()}
     return replace(result, extras={**result.extras, **sources})
 

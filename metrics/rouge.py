@@ -42,25 +42,41 @@ def _scorer() -> Any:
     return RougeScorer(["rouge1", "rougeL"], use_stemmer=False)
 
 
-def rouge(response: str, truth: str) -> dict[str, float]:
-    """Score a response against the truth: F1 and recall of ROUGE-L and ROUGE-1, as fractions."""
+ROUGES = ("rougeL", "rougeL_recall", "rouge1", "rouge1_recall")
+
+
+def rouge(response: str, truth: str, defined: bool = True) -> dict[str, float | None]:
+    """Score a response against the truth: F1 and recall of ROUGE-L and ROUGE-1, as fractions.
+
+    Each is None where the model could not respond (``Generation.defined``).
+    """
+    if not defined:
+        return dict.fromkeys(ROUGES)
     scores = _scorer().score(truth, response)
-    return {
-        "rougeL": scores["rougeL"].fmeasure,
-        "rougeL_recall": scores["rougeL"].recall,
-        "rouge1": scores["rouge1"].fmeasure,
-        "rouge1_recall": scores["rouge1"].recall,
-    }
+    both = [(scores[name].fmeasure, scores[name].recall) for name in ("rougeL", "rouge1")]
+    return dict(zip(ROUGES, (value for pair in both for value in pair), strict=True))
 
 
 def mean_rouge(records: Sequence[Record], truncated: bool, context: Context) -> Score:
-    """Aggregate records to a column: 100 × mean ROUGE-L F1 with its interval, the rest as extras."""
-    values = [float(record.scores["rougeL"] or 0.0) for record in records]
+    """Aggregate records to a column: 100 × mean ROUGE-L F1 with its interval, the rest as extras.
+
+    Undefined where a record is: an answer that the model could not give counts neither as right nor as wrong.
+    """
+    undefined = [record for record in records if record.scores["rougeL"] is None]
+    if undefined:
+        where = f"{undefined[0].split}[{undefined[0].index}]"
+        return Score(
+            value=None,
+            ci=None,
+            n=len(records),
+            reason=f"the model's logits are not finite in {len(undefined)} of {len(records)} answers "
+            f"(first: {where})",
+            records=tuple(records),
+        )
+    columns = {name: [float(record.scores[name] or 0.0) for record in records] for name in records[0].scores}
+    values = columns["rougeL"]
     low, high = mean_interval(values, seed=context.seed, resamples=context.resamples)
-    means = {
-        f"mean_{name}": float(np.mean([record.scores[name] for record in records]))
-        for name in records[0].scores
-    }
+    means = {f"mean_{name}": float(np.mean(each)) for name, each in columns.items()}
     return Score(
         value=100 * float(np.mean(values)),
         ci=(100 * low, 100 * high),

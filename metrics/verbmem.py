@@ -65,7 +65,7 @@ def score(splits: Splits, answers: Sequence[Answer], _params: Params, context: C
                 index=index,
                 prompt_sha256=hashlib.sha256(row["prompt"].encode()).hexdigest(),
                 texts={"response": response, "truth": truth},
-                scores=rouge(response, truth),
+                scores=rouge(response, truth, generation.defined),
             )
         )
     return mean_rouge(records, truncated, context)

@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -10,7 +10,6 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -23,6 +22,7 @@ from transformers.utils import logging as transformers_logging
 from muse_eval.config import HubRef, fingerprint
 from muse_eval.engines.checkpoint import TOKENIZER_FILES, Checkpoint, download, hub_ref, is_folder
 from muse_eval.engines.composed import ComposedModel
+from muse_eval.engines.weights import require_finite, require_fitting
 from muse_eval.errors import UserError, first_line
 from muse_eval.provenance import joined_digest
 
@@ -139,7 +139,8 @@ def load_model(checkpoint: Checkpoint, options: LoadOptions) -> PreTrainedModel:
     """Load a checkpoint for causal language modelling, in evaluation mode, on its device.
 
     Raises:
-        UserError: the architecture is unknown, the weights do not fill the model, or memory runs out.
+        UserError: the architecture is unknown, the weights do not fit the model or are no numbers, or memory
+            runs out.
     """
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
@@ -169,43 +170,10 @@ def load_model(checkpoint: Checkpoint, options: LoadOptions) -> PreTrainedModel:
         ) from None
     except (ValueError, KeyError, OSError, EOFError, ImportError, RuntimeError, UnpicklingError) as error:
         raise UserError(f"cannot load {checkpoint.name}: {first_line(error)}") from None
-    _require_full(checkpoint, info)
+    require_fitting(checkpoint, info)
+    require_finite(checkpoint.name, model.named_parameters())
     ready: PreTrainedModel = model.eval()
     return ready
-
-
-def _require_full(checkpoint: Checkpoint, info: Mapping[str, Any]) -> None:
-    """Refuse weights that leave parameters at random, which transformers only warns about."""
-    for kind in ("missing_keys", "mismatched_keys"):
-        # A mismatched key comes with both shapes.
-        bad = sorted(key if isinstance(key, str) else key[0] for key in info.get(kind) or ())
-        if bad:
-            raise UserError(
-                f"{checkpoint.name}: the weights lack or misshape {len(bad)} parameters of its config.json "
-                f"(first: {bad[0]}); they would stay random. Save the checkpoint again"
-            )
-
-
-def check_shapes(checkpoint: Checkpoint, trust_remote_code: bool) -> None:
-    """Refuse weights of other shapes than the configuration says; vLLM would cut them to size and run.
-
-    Raises:
-        UserError: a parameter has another shape.
-    """
-    config = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=trust_remote_code)
-    try:
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
-    except (ValueError, ImportError, AttributeError):
-        return  # Not one of transformers' own; vLLM may know it all the same.
-    wanted = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
-    bad = []
-    for path in checkpoint.weights:
-        if path.suffix == ".safetensors":
-            with safe_open(path, framework="numpy") as file:
-                held = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-            bad += [name for name, shape in held.items() if wanted.get(name, shape) != shape]
-    _require_full(checkpoint, {"mismatched_keys": bad})
 
 
 def load_tokenizer(

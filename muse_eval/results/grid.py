@@ -7,6 +7,9 @@ from muse_eval.results.comparable import is_best, misfits
 from muse_eval.results.rows import ARROWS, FLAGS, Heading, RunRow
 from muse_eval.results.runs import StoredColumn
 
+SPREADLESS = "n = {n}, all equal: drawing them again tells nothing of how far the value can be trusted"
+"""Said of a cell instead of ± 0.00."""
+
 
 def _number(value: float | None, places: int = 2) -> str:
     if value is None:
@@ -53,7 +56,13 @@ def remarks(column: StoredColumn) -> list[str]:
     """Return what a cell has to be read with: why it is undefined, else what its flags mean."""
     if column.value is None:
         return [column.reason or "undefined"]
-    return [f"{flag}: {FLAGS[flag]}" if flag in FLAGS else flag for flag in column.flags]
+    flags = [f"{flag}: {FLAGS[flag]}" if flag in FLAGS else flag for flag in column.flags]
+    return [*flags, *([SPREADLESS.format(n=column.n)] if _is_spreadless(column) else [])]
+
+
+def _is_spreadless(column: StoredColumn) -> bool:
+    """Tell whether an interval has no width, as of examples that are all equal, however they are drawn."""
+    return column.ci is not None and column.ci[0] == column.ci[1]
 
 
 def mark(texts: Iterable[str], notes: dict[str, int]) -> str:
@@ -77,6 +86,6 @@ def _cell(column: StoredColumn | None, best: bool, more: Sequence[str], notes: d
 def plain_cell(column: StoredColumn, best: bool) -> Cell:
     """Return a column's value and half of its interval, without the numbers of notes."""
     spread = ""
-    if column.value is not None and column.ci is not None:
+    if column.value is not None and column.ci is not None and not _is_spreadless(column):
         spread = f" ± {_number((column.ci[1] - column.ci[0]) / 2)}"
     return Cell("n/a" if column.value is None else _number(column.value), spread, best)

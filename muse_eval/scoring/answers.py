@@ -197,7 +197,8 @@ def _encode(answer: Answer) -> dict[str, Any]:
     if isinstance(answer, str):
         return {"cut": answer}
     if isinstance(answer, Generation):
-        return {"text": answer.text, "truncated": answer.truncated}
+        undefined = {} if answer.defined else {"defined": False}
+        return {"text": answer.text, "truncated": answer.truncated, **undefined}
     arrays = {"logprobs": answer.logprobs, "mean": answer.mean, "std": answer.std}
     packed = {
         name: base64.b64encode(array.astype("<f4").tobytes()).decode()
@@ -211,7 +212,7 @@ def _decode(value: dict[str, Any]) -> Answer:
     if "cut" in value:
         return str(value["cut"])
     if "text" in value:
-        return Generation(str(value["text"]), bool(value["truncated"]))
+        return Generation(str(value["text"]), bool(value["truncated"]), bool(value.get("defined", True)))
 
     def array(name: str) -> Any:
         return np.frombuffer(base64.b64decode(value[name]), dtype="<f4") if name in value else None

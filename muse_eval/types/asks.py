@@ -66,6 +66,8 @@ class Generation:
     text: str
     truncated: bool = False
     """Whether the prompt was cut to fit the context."""
+    defined: bool = True
+    """Whether the model's logits were finite at every token; where they were not, there is no text."""
 
 
 @dataclass(frozen=True, eq=False)

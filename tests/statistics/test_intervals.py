@@ -90,7 +90,7 @@ def test_mean_interval_leaves_out_two_and_a_half_percent_on_each_side() -> None:
 
 def test_the_tails_are_two_and_a_half_percent_to_the_digit() -> None:
     """Of 0 … 400 the ends are 2.5 % of the way from each: 10 and 390."""
-    assert _percentiles(np.arange(401.0)) == pytest.approx((10, 390), abs=1e-9)
+    assert _percentiles(np.arange(401, dtype=np.float64)) == pytest.approx((10, 390), abs=1e-9)
 
 
 def test_intervals_keep_their_bytes() -> None:

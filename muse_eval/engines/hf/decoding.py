@@ -118,6 +118,10 @@ def compute_prefix(model: PreTrainedModel, ids: list[int]) -> Prefix:
     return Prefix(ids, cache)
 
 
+UNDEFINED = -1
+"""Ends the new ids of a row whose logits are not finite (NaN, or no token is possible)."""
+
+
 @torch.inference_mode()
 def greedy(
     model: PreTrainedModel,
@@ -127,7 +131,7 @@ def greedy(
     prefix: Prefix,
     pad: int,
 ) -> list[list[int]]:
-    """Continue each prompt by the likeliest token until ``done(row, ids)`` or its limit.
+    """Continue each prompt by the likeliest token until ``done(row, ids)``, its limit or ``UNDEFINED``.
 
     Args:
         model: a causal language model.
@@ -148,11 +152,11 @@ def greedy(
     rows = list(range(len(prompts)))
     new: list[list[int]] = [[] for _ in prompts]
     while True:
-        chosen = logits.argmax(-1).to(model.device)
+        chosen = _likeliest(logits).to(model.device)
         going = []
         for place, (row, token) in enumerate(zip(rows, chosen.tolist(), strict=True)):
             new[row].append(token)
-            if len(new[row]) < limits[row] and not done(row, new[row]):
+            if token != UNDEFINED and len(new[row]) < limits[row] and not done(row, new[row]):
                 going.append(place)
         if not going:
             return new
@@ -172,6 +176,15 @@ def greedy(
                 logits_to_keep=1,
             ).logits[:, -1]
         lengths = lengths + 1
+
+
+def _likeliest(logits: Tensor) -> Tensor:
+    """Return the likeliest token of each row of (rows, vocabulary); ``UNDEFINED`` where no logit is finite.
+
+    argmax takes NaN for the largest, so one among the logits is found in what it chose.
+    """
+    chosen = logits.argmax(-1, keepdim=True)
+    return chosen.masked_fill(~logits.gather(-1, chosen).isfinite(), UNDEFINED)[:, 0]
 
 
 def _prefill_joined(

@@ -26,6 +26,7 @@ from muse_eval.engines.loading import (
     tokenizer_digest,
 )
 from muse_eval.engines.tokens import Tokens, before_stop, has_stop
+from muse_eval.engines.weights import require_finite
 from muse_eval.errors import UserError
 from muse_eval.own_code import code_digest
 from muse_eval.types import Batches, Generate, Generation, Logprobs, TokenLogprobs, Truncate
@@ -123,6 +124,7 @@ class TransformersEngine:
             if isinstance(source, Checkpoint):
                 self._loaded = load_model(source, self._options)
             else:
+                require_finite("the loaded model", source.named_parameters())
                 self._loaded = source.eval()
         return self._loaded
 
@@ -159,7 +161,9 @@ class TransformersEngine:
             limits = [asks[index].max_tokens for index in batch]
             new = decoding.greedy(model, rows, limits, done, prefix, tokens.pad)
             return [
-                Generation(before_stop(tokens.decode(ids), asks[index].stop), fitted[index][1])
+                Generation("", fitted[index][1], defined=False)
+                if ids[-1] == decoding.UNDEFINED
+                else Generation(before_stop(tokens.decode(ids), asks[index].stop), fitted[index][1])
                 for index, ids in zip(batch, new, strict=True)
             ]
 

@@ -13,8 +13,9 @@ import psutil
 import torch
 
 from muse_eval.engines.checkpoint import Checkpoint
-from muse_eval.engines.loading import LoadOptions, cache_bytes, check_shapes, out_of_memory
+from muse_eval.engines.loading import LoadOptions, cache_bytes, out_of_memory
 from muse_eval.engines.settings import VllmSettings
+from muse_eval.engines.weights import check_files
 from muse_eval.errors import UserError, first_line
 
 TWO_MODELS = "combines two models, which vLLM cannot run"
@@ -96,7 +97,7 @@ class Starter:
         Raises:
             UserError: vLLM is broken, or does not take the model, or memory does not suffice.
         """
-        check_shapes(self.source, self.options.trust_remote_code)
+        check_files(self.source, self.options.trust_remote_code)
         vllm = import_vllm(self.device)
         try:
             with warnings.catch_warnings():
