@@ -91,7 +91,8 @@ class Verbs(TyperGroup):
 
     def main(self, *args: Any, **options: Any) -> Any:
         """Do a command line."""
-        run, alone = super().main, options.pop("standalone_mode", True)
+        run: Any = super().main
+        alone = options.pop("standalone_mode", True)
         code = exit_code(lambda: run(*args, **options, standalone_mode=False))
         if alone:
             sys.exit(code)
