@@ -56,6 +56,14 @@ class LoadOptions:
                 f"engine.device={self.device}: this machine has {torch.cuda.device_count()} GPUs "
                 "that torch can use; give another one, cpu or auto"
             )
+        if device.type not in ("cpu", "cuda"):
+            try:  # ``meta`` holds no numbers, others are not built in
+                torch.zeros(1, device=device).item()
+            except (RuntimeError, AssertionError, ImportError) as error:
+                raise UserError(
+                    f"engine.device={self.device} cannot be used here ({first_line(error)}); "
+                    "give cpu, cuda or auto"
+                ) from None
         return device
 
     @property

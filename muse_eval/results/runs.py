@@ -19,6 +19,8 @@ from muse_eval.types import Record, Result, Score, run_line
 SCHEMA_VERSION = 1
 RESULT = "result.json"
 RECORDS = "records.jsonl"
+MOST_BYTES = 240
+"""Of a run's name: file systems take 255, and files beside the folder have its name with an ending."""
 
 REFERENCES = ("target", "retrain")
 """Names of the runs that the others are compared with, in the order of the printed table."""
@@ -72,12 +74,32 @@ def run_folder(results_dir: Path, task: str, name: str) -> Path:
     """Return the folder of a run.
 
     Raises:
-        UserError: the task's or the run's name cannot be the name of one folder.
+        UserError: the task's or the run's name cannot be the name of one folder, or a file is in its way.
     """
-    for kind, part in (("task", task), ("run", name)):
-        if not part.isprintable() or part.strip(". ") == "" or any(sep in part for sep in "/\\"):
-            raise UserError(f"the {kind}'s name {part!r} cannot name a folder; use letters, digits, - and _")
-    return results_dir / "runs" / task / name
+    check_folder_name("task", task)
+    check_folder_name("run", name)
+    folder = results_dir / "runs" / task / name
+    for place in (folder, folder.parent, folder.parent.parent):
+        if place.exists() and not place.is_dir():
+            raise UserError(
+                f"{place} is a file where the run's folder belongs; move it, or give another --results"
+            )
+    return folder
+
+
+def check_folder_name(kind: str, name: str) -> None:
+    """Refuse a name that cannot be the name of one folder.
+
+    Raises:
+        UserError: it holds what no folder's name does, or is too long for one.
+    """
+    if not name.isprintable() or name.strip(". ") == "" or any(sep in name for sep in "/\\"):
+        raise UserError(f"the {kind}'s name {name!r} cannot name a folder; use letters, digits, - and _")
+    if len(name.encode()) > MOST_BYTES:
+        raise UserError(
+            f"the {kind}'s name has {len(name.encode())} bytes, and a folder's may have {MOST_BYTES}: "
+            f"{name[:20]}…; give a shorter one"
+        )
 
 
 def to_json(result: Result, records_sha256: str) -> dict[str, Any]:
