@@ -10,8 +10,8 @@ import pytest
 from typer.main import get_command
 
 from muse_eval.cli.app import app
-from tests.e2e import muse, write_data, write_task
-from tests.hostile.terminal import OBEYED, obeyed
+from tests.e2e import write_data, write_task
+from tests.hostile.terminal import OBEYED, obeyed, typed
 
 VALUES = (
     "",
@@ -140,14 +140,14 @@ def test_a_line_is_answered(
 ) -> None:
     for line in lines:
         written()
-        done = muse(*line)
+        done = typed(*line)
 
-        assert done.exit_code in VERDICTS.get(verb, {0, 2}), (line, done.stderr)
-        told = done.stderr.splitlines()
-        if done.exit_code == 2:
+        assert done.code in VERDICTS.get(verb, {0, 2}), (line, done.err)
+        told = done.err.splitlines()
+        if done.code == 2:
             assert len(told) == 1, (line, told)
             assert told[0].startswith("muse-eval: error: "), line
-        assert not obeyed(done.output), line
-        assert "Traceback" not in done.output, line
+        assert not obeyed(done.out + done.err), line
+        assert "Traceback" not in done.out + done.err, line
         outside = [path for path in written() if not Path(path).resolve().is_relative_to(world)]
         assert not outside, line
