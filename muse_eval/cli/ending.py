@@ -27,16 +27,21 @@ class Ended(Exception):  # noqa: N818 - it carries an error past Typer, which ha
 def exit_code(command: Callable[[], Any]) -> int:
     """Do a command and return its exit code; a line on standard error says why it is not 0."""
     with guarded():
-        try:
-            code = command()
-            sys.stdout.flush()
-        except Ended as ended:
-            return _told(ended.__cause__ or ended)
-        except SystemExit as left:
-            return left.code if isinstance(left.code, int) else CANNOT
-        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - told, with a code of its own
-            return _told(error)
-        return code if isinstance(code, int) else 0
+        code = _code_of(command)
+        # What waits to be written counts as well; where that was refused before, nothing waits.
+        return _code_of(sys.stdout.flush) or code
+
+
+def _code_of(command: Callable[[], Any]) -> int:
+    try:
+        code = command()
+    except Ended as ended:
+        return _told(ended.__cause__ or ended)
+    except SystemExit as left:
+        return _refused(left.code) if isinstance(left.code, str) else left.code or 0
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - told, with a code of its own
+        return _told(error)
+    return code if isinstance(code, int) else 0
 
 
 def _told(error: BaseException) -> int:

@@ -29,8 +29,9 @@ def write_files(folder: Path, files: Mapping[str, str | bytes]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
-            place = _place(folder / name)
+            place = folder / name
             is_stream = place.exists() and not place.is_file()
+            place = place if is_stream else _place(place)
             temporary = place if is_stream else place.with_name(f".{name}.{mark}.tmp")
             with temporary.open("wb" if is_stream else "xb") as file:
                 if not is_stream:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -332,6 +333,14 @@ def test_a_device_is_written_to_and_stays_one(tmp_path: Path) -> None:
     assert null.is_symlink()
     assert Path("/dev/null").is_char_device()
     assert [path.name for path in tmp_path.iterdir()] == ["null"]
+
+
+def test_a_pipe_gets_the_text_and_is_left() -> None:
+    reader, writer = os.pipe()
+    write_files(Path("/dev/fd"), {str(writer): "text"})
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        assert pipe.read() == b"text"
 
 
 @pytest.mark.parametrize("text", [ALL, BAD, "a\u200db é ☃ \U000e0041"])
