@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from threading import Timer
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -25,9 +26,6 @@ from rich.text import Text
 from muse_eval import types
 from muse_eval.errors import UserError
 from muse_eval.printable import console, one_line
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 TRAININGS = ("finetune", "unlearn")
 """What a training calls its progress: its units are optimiser steps."""
@@ -158,7 +156,7 @@ class Rate(ProgressColumn):
 class Bars:
     """A bar for each step of the stage under way, and a line for each stage that is over."""
 
-    def __init__(self, page: "Console") -> None:
+    def __init__(self, page: Console) -> None:
         self._console = page
         self._progress = Progress(
             SpinnerColumn(finished_text="✓"),
