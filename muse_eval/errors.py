@@ -37,8 +37,12 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
 
 
 def first_line(error: BaseException) -> str:
-    """Return an error's first line, or its kind where it says nothing: another library's words in ours."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    """Return an error's first line, or its kind where it says nothing: another library's words in ours.
+
+    torch's advice of how to load a file that can run code is left out.
+    """
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return line.partition(" This file can still be loaded")[0][:300]
 
 
 def listed(noun: str, items: Sequence[object]) -> str:

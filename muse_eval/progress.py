@@ -25,6 +25,7 @@ from rich.text import Text
 
 from muse_eval import types
 from muse_eval.errors import UserError
+from muse_eval.printable import console, one_line
 
 TRAININGS = ("finetune", "unlearn")
 """What a training calls its progress: its units are optimiser steps."""
@@ -63,7 +64,7 @@ def display(quiet: bool = False) -> Iterator[Display]:
     if quiet:
         yield Silence()
     elif has_widgets() if in_notebook() else sys.stderr.isatty():
-        with Bars(Console(stderr=True)) as bars:
+        with Bars(console(stderr=True)) as bars:
             yield bars
     else:
         lines = Lines()
@@ -155,18 +156,18 @@ class Rate(ProgressColumn):
 class Bars:
     """A bar for each step of the stage under way, and a line for each stage that is over."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self, page: Console) -> None:
+        self._console = page
         self._progress = Progress(
             SpinnerColumn(finished_text="✓"),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             Rate(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[losses]}", style="dim"),
-            console=console,
+            TextColumn("{task.fields[losses]}", style="dim", markup=False),
+            console=page,
         )
         self._steps: dict[str, TaskID] = {}
         self._stage: str | None = None
@@ -201,7 +202,7 @@ class Bars:
 
     def tell(self, line: str) -> None:
         """Put it above the bars."""
-        self._console.print(Text(f"  {line}", style="dim"))
+        self._console.print(Text(f"  {one_line(line)}", style="dim"))
 
     def say(self) -> None:
         """Nothing waits: what is told is there at once."""
@@ -214,6 +215,10 @@ class Bars:
         for step in self._steps.values():
             self._progress.remove_task(step)
         self._steps, self._stage = {}, None
+
+
+def _print(line: str, indent: str = "") -> None:
+    print(f"{indent}{one_line(line)}", file=sys.stderr, flush=True)
 
 
 class Lines:
@@ -234,7 +239,7 @@ class Lines:
         self.finish()
         self._in_stage = True
         self._told, self._began, self._printed, self._losses = None, {}, {}, ""
-        print(name, file=sys.stderr, flush=True)
+        _print(name)
 
     def __call__(self, step: str, done: int, total: int) -> None:
         """Say how far a step is, if it is worth a line."""
@@ -254,7 +259,7 @@ class Lines:
         rate = rate_text(fresh / spent, step) if spent > 0 and fresh else "…"
         left = "" if over or not fresh else f", {(total - done) * spent / fresh:.0f} s left"
         losses = f", {self._losses}" if self._losses else ""
-        print(f"  {step}: {done}/{total} ({rate}, {spent:.0f} s{left}{losses})", file=sys.stderr, flush=True)
+        _print(f"{step}: {done}/{total} ({rate}, {spent:.0f} s{left}{losses})", "  ")
 
     def losses(self, line: Mapping[str, Any]) -> None:
         """Say them with the step's next line."""
@@ -274,7 +279,7 @@ class Lines:
         if self._clock:
             self._clock.cancel()
         if waiting:
-            print(f"  {waiting}", file=sys.stderr, flush=True)
+            _print(waiting, "  ")
 
     def drop(self) -> None:
         """Forget what was told and is not said yet."""
@@ -283,5 +288,5 @@ class Lines:
     def finish(self) -> None:
         """Say that the last stage had nothing to do, where it told of no step."""
         if self._in_stage and not self._began:
-            print("  was there already", file=sys.stderr, flush=True)
+            _print("was there already", "  ")
         self._in_stage = False

@@ -1,4 +1,4 @@
-"""The command line as a whole: its verbs in order, exit codes and signals."""
+"""The command line as a whole: its verbs in order, and signals."""
 
 import os
 import signal
@@ -7,28 +7,12 @@ from threading import Timer
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 import muse_eval
 from muse_eval.cli import check, data, finetune, leaderboard, lists, pipeline, run, show, sweep, tune, unlearn
+from muse_eval.cli.ending import Verbs
 from muse_eval.cli.unlearn import several
-from muse_eval.errors import Terminated, UserError
-
-
-class Verbs(TyperGroup):
-    """Turns what the user can mend into one line and exit code 2, Ctrl-C into 130 and SIGTERM into 143."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run a verb."""
-        try:
-            return super().invoke(ctx)
-        except UserError as error:
-            print(f"muse-eval: error: {error}", file=sys.stderr)
-            raise typer.Exit(2) from None
-        except KeyboardInterrupt as stopped:
-            print("muse-eval: stopped; the same command goes on from here", file=sys.stderr)
-            raise typer.Exit(143 if isinstance(stopped, Terminated) else 130) from None
-
+from muse_eval.errors import Terminated
 
 app = typer.Typer(
     cls=Verbs,

@@ -1,6 +1,5 @@
 """The verb ``check``: the regression gate."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +7,7 @@ import typer
 
 from muse_eval.cli.options import JsonOption, ResultsOption, located, note, split, warn
 from muse_eval.errors import UserError
+from muse_eval.printable import print_json
 
 
 def check(
@@ -50,7 +50,7 @@ def check(
     expected = checking.load_baseline(located(baseline))
     report = checking.check(found, expected, split(only, "--only"), whole)
     if as_json:
-        print(json.dumps(reading.to_json(report), indent=2, ensure_ascii=False))
+        print_json(reading.to_json(report))
     else:
         print("\n".join([*reading.lines(report), reading.summary(report)]))
     raise typer.Exit(report.exit_code)

@@ -1,6 +1,5 @@
 """The verbs about a task's data: data show, verify, export."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +11,7 @@ from muse_eval.cli.lists import print_columns
 from muse_eval.cli.options import DataOption, JsonOption, TaskNameOption, warn
 from muse_eval.config import Spec
 from muse_eval.errors import UserError
+from muse_eval.printable import print_json
 
 data_app = typer.Typer(no_args_is_help=True, help="Look at a task's data, check it, copy it, make it.")
 data_app.command()(init)
@@ -46,7 +46,7 @@ def show(
     spec, data = _open(task, data_dir)
     if split is not None:
         for row in data.split(split).rows:
-            print(json.dumps(dict(row), ensure_ascii=False))
+            print_json(dict(row), indent=None)
         return
     scored = {name for column in spec.columns.values() for name in column.splits.values()}
     forget_sets = spec.forget_sets.forget if spec.forget_sets else []
@@ -103,7 +103,7 @@ def verify(
     if as_json:
         told = {"splits": verdicts, "shifts": model_free_aucs, "lengths": counted, "suspicions": found}
         lines = {what: [_plain(one) for one in each] for what, each in told.items()}
-        print(json.dumps(lines, indent=2, ensure_ascii=False))
+        print_json(lines)
     else:
         read = (data.split(one.split) for one in verdicts if one.status != "missing")
         blank = [said for split in read if (said := split.say_blank())]

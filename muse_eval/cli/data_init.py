@@ -72,9 +72,9 @@ def init(
 
 def _name(name: str, known: list[str]) -> str:
     """Return the task's name, or say why it cannot be one."""
-    from muse_eval.results import run_folder
+    from muse_eval.results.runs import check_folder_name
 
-    run_folder(Path(), name, "target")
+    check_folder_name("task", name)
     if name in known:
         raise UserError(f"{name} is a built-in task; give yours another --name")
     return name

@@ -36,10 +36,10 @@ def leaderboard(
         raise UserError(f"{target} is a folder; --out must name a file")
     found = all_rows(results, warn)
     text = write(found, load_published(located(published)) if published else [])
-    if str(target) == "-":
+    if str(target) in ("-", "/dev/stdout"):
         print(text, end="")
     else:
-        before = target.read_text(encoding="utf-8", errors="replace") if target.exists() else text
+        before = target.read_text(encoding="utf-8", errors="replace") if target.is_file() else text
         write_files(target.parent, {target.name: text})
         print(f"{target}: {len(found)} runs")
         if lost := replaced(before, text):

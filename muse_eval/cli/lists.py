@@ -1,6 +1,5 @@
 """The verbs that show and manage what is there: list, cache."""
 
-import json
 import textwrap
 from importlib import resources
 from itertools import accumulate
@@ -11,6 +10,7 @@ import typer
 
 from muse_eval.cli.options import JsonOption, ResultsOption, warn
 from muse_eval.errors import unknown_name
+from muse_eval.printable import print_json
 
 if TYPE_CHECKING:
     from muse_eval.config import PresetSpec
@@ -49,7 +49,7 @@ def list_things(
     if name is not None:
         lines = _only(what, name, lines)
     if as_json:
-        print(json.dumps(lines, indent=2, ensure_ascii=False))
+        print_json(lines)
         return
     if name is not None and what == "launch":
         print(lines[0]["path"])

@@ -1,6 +1,5 @@
 """Options that several verbs share, how they are split, and how a verb warns."""
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from muse_eval.errors import UserError
+from muse_eval.printable import say
 
 ModelOption = Annotated[str, typer.Option(help="Hub id (`owner/name`, `@revision` pins) or folder.")]
 TaskOption = Annotated[str | None, typer.Option(help="Task name or YAML file; else read off the model.")]
@@ -132,12 +132,12 @@ def split(names: str | None, option: str) -> tuple[str, ...]:
 
 def note(message: str) -> None:
     """Print a decision on standard error."""
-    print(f"muse-eval: {message}", file=sys.stderr)
+    say(message)
 
 
 def warn(message: str) -> None:
     """Print a warning on standard error."""
-    print(f"muse-eval: warning: {message}", file=sys.stderr)
+    say(f"warning: {message}")
 
 
 def located(path: Path) -> Path:

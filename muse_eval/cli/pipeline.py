@@ -1,6 +1,5 @@
 """The verb ``pipeline``: from a target to the table of its unlearned models."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,8 +38,9 @@ from muse_eval.cli.options import (
     split,
     warn,
 )
-from muse_eval.cli.table import console, print_table
+from muse_eval.cli.table import PAGE, print_table
 from muse_eval.errors import UserError
+from muse_eval.printable import console, print_json
 
 if TYPE_CHECKING:
     from muse_eval.pipelines import PipelineConfig
@@ -150,7 +150,7 @@ def pipeline(
         made = [folder for one in folders for folder in one]
         several = len({folder.parent for folder in made}) > 1
         done = {f"{f.parent.name}/{f.name}" if several else f.name: str(f) for f in made}
-        print(json.dumps({"done": done, "failed": {}}, indent=2, ensure_ascii=False))
+        print_json({"done": done, "failed": {}})
         return
     if len(configs) > 1:
         _print_over_seeds(configs, folders)
@@ -195,7 +195,7 @@ def _print_over_seeds(configs: list["PipelineConfig"], folders: list[list[Path]]
             found += of_one_seed(own, config.training_seed, run_names(config, plugins.task(config.task)))
             shared = [row for row in own if row["name"] in REFERENCES]
     columns = headings((shared or found)[0]["task"], [*shared, *found])
-    console().print(draw(over_seeds(columns, found, shared)))
+    console(width=PAGE).print(draw(over_seeds(columns, found, shared)))
 
 
 def _print(config: "PipelineConfig", folders: list[Path]) -> None:
@@ -212,7 +212,7 @@ def _print(config: "PipelineConfig", folders: list[Path]) -> None:
         runs = collect(spec, loaded, other_seed(config, spec))
         seeded = "" if runs.seed is None else f", training seed {runs.seed}"
         print(f"{spec.title}{seeded} (± half of the 95 % interval)")
-        console().print(draw(table(runs)))
+        console(width=PAGE).print(draw(table(runs)))
         home = folders[0].parent
         print(f"{runs.file}: {home / runs.file}.csv and {home / runs.file}.png")
     for folder in folders:

@@ -31,6 +31,7 @@ from muse_eval.cli.options import (
     warn,
 )
 from muse_eval.cli.table import print_table
+from muse_eval.printable import harmless_json
 
 
 def run(
@@ -85,7 +86,7 @@ def run(
     folder = result.folder
     assert folder is not None
     if as_json:
-        print((folder / "result.json").read_text(encoding="utf-8"), end="")
+        print(harmless_json((folder / "result.json").read_text(encoding="utf-8")), end="")
     else:
         print_table([folder])
         print(f"engine: {result.engine}")

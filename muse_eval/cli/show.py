@@ -1,6 +1,5 @@
 """The verb ``show``: the examples behind a run's scores."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +7,7 @@ from typing import Annotated
 import typer
 
 from muse_eval.cli.options import JsonOption, ResultsOption, split
+from muse_eval.printable import print_json
 
 WORST, WORST_OF_EACH = 10, 3
 """Examples shown of the columns that are named, and of each column where none is."""
@@ -46,8 +46,7 @@ def show(
     count = worst or (WORST if columns else WORST_OF_EACH)
     chosen = evidence.choose(stored, load_records(folder), columns, count, example)
     if as_json:
-        # What is not ASCII is escaped, so that no text commands the terminal here either.
-        print(json.dumps(evidence.to_json(stored, chosen), indent=2))
+        print_json(evidence.to_json(stored, chosen))
         return
     print("\n".join(evidence.lines(stored, chosen, min(120, shutil.get_terminal_size().columns))))
     print(f"\nevidence: {folder}/result.json and records.jsonl")

@@ -1,6 +1,5 @@
 """The verb ``sweep``: many models in one command."""
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +30,7 @@ from muse_eval.cli.options import (
     warn,
 )
 from muse_eval.cli.table import print_table
+from muse_eval.printable import print_json
 
 if TYPE_CHECKING:
     from muse_eval.sweeps.worker import Outcome
@@ -100,7 +100,7 @@ def _print(outcomes: Sequence["Outcome"], as_json: bool) -> None:
     failed = {outcome.name: outcome.reason for outcome in outcomes if not outcome.folder}
     if as_json:
         named = {name: str(folder) for name, folder in done.items()}
-        print(json.dumps({"done": named, "failed": failed}, indent=2, ensure_ascii=False))
+        print_json({"done": named, "failed": failed})
         return
     for home in dict.fromkeys(folder.parent for folder in done.values()):
         print_table([folder for folder in done.values() if folder.parent == home])

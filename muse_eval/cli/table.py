@@ -1,11 +1,11 @@
 """Prints stored runs as a table on the terminal."""
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from muse_eval.printable import console
+
+PAGE = 120
+"""Characters of a line of a table where there is no terminal."""
 
 
 def print_table(folders: list[Path]) -> None:
@@ -17,11 +17,4 @@ def print_table(folders: list[Path]) -> None:
     found = rows(stored for folder in folders if (stored := load(folder)) is not None)
     columns = headings(found[0]["task"], found)
     print(f"{title(found[0]['task'], found)} (± half of the 95 % interval)")
-    console().print(draw(grid(columns, found)))
-
-
-def console() -> "Console":
-    """Return the terminal, or where there is none a page wide enough for a table."""
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else 120)
+    console(width=PAGE).print(draw(grid(columns, found)))

@@ -35,6 +35,7 @@ from muse_eval.cli.options import (
     warn,
 )
 from muse_eval.errors import UserError
+from muse_eval.printable import console
 
 if TYPE_CHECKING:
     from muse_eval.tuning import Tuned
@@ -113,13 +114,11 @@ def _print(tuned: "Tuned") -> None:
 
 
 def _print_scored(tuned: "Tuned") -> None:
-    from rich.console import Console
-
     from muse_eval.results import draw
     from muse_eval.tuning import table
 
     print(f"{tuned.task.title} (± half of the 95 % interval)")
-    Console(width=None if sys.stdout.isatty() else 130).print(draw(table(tuned)))
+    console(width=130).print(draw(table(tuned)))
     print(
         f"{tuned.composite} ranks on the evaluation data itself, which is selection on the test set: "
         "the best one's numbers are optimistic"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from pickle import UnpicklingError
+from pickle import UnpicklingError  # nosec B403  # only its exception
 from typing import Any
 
 import torch
@@ -56,6 +56,14 @@ class LoadOptions:
                 f"engine.device={self.device}: this machine has {torch.cuda.device_count()} GPUs "
                 "that torch can use; give another one, cpu or auto"
             )
+        if device.type not in ("cpu", "cuda"):
+            try:  # ``meta`` holds no numbers, others are not built in
+                torch.zeros(1, device=device).item()
+            except (RuntimeError, AssertionError, ImportError) as error:
+                raise UserError(
+                    f"engine.device={self.device} cannot be used here ({first_line(error)}); "
+                    "give cpu, cuda or auto"
+                ) from None
         return device
 
     @property
@@ -79,7 +87,7 @@ def load_config(checkpoint: Checkpoint, trust_remote_code: bool = False) -> Any:
         _require_alike(checkpoint, configs)
         return configs[0]
     try:
-        config: Any = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=trust_remote_code)
+        config: Any = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=trust_remote_code)  # nosec B615  # a folder on disk
     except (ValueError, KeyError, OSError) as error:
         raise UserError(f"cannot read the configuration of {checkpoint.name}: {first_line(error)}") from None
     return config.get_text_config()
@@ -151,7 +159,7 @@ def load_model(checkpoint: Checkpoint, options: LoadOptions) -> PreTrainedModel:
     if has_soft_caps(config):
         placement["attn_implementation"] = "eager"
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(  # nosec B615  # a folder on disk
             checkpoint.folder,
             dtype=options.torch_dtype,
             use_safetensors=not options.allow_pickle or None,
@@ -217,7 +225,7 @@ def _tokenizer(files: Checkpoint, name: str, trust_remote_code: bool) -> PreTrai
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            loaded: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            loaded: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(  # nosec B615  # a folder on disk
                 files.folder, trust_remote_code=trust_remote_code
             )
     except (ValueError, KeyError, OSError, ImportError, TypeError) as error:

@@ -63,7 +63,7 @@ def splits(seed: int = 0) -> Corpus:
     sets of ``scal`` and ``sust`` divide ``raw/forget``, so that the target has nothing more to memorise (in
     MUSE-News the first of them is ``raw/forget``). Rows of ``knowmem/retain_qa`` name their ``source``.
     """
-    rng = random.Random(f"muse-mini {seed}")
+    rng = random.Random(f"muse-mini {seed}")  # nosec B311  # draws that must be repeatable
     people = _characters(rng, FORGET_CHAPTERS + HOLDOUT_CHAPTERS + BASE_CHARACTERS)
     forget, rest = people[:FORGET_CHAPTERS], people[FORGET_CHAPTERS:]
     holdout, base = rest[:HOLDOUT_CHAPTERS], rest[HOLDOUT_CHAPTERS:]

@@ -69,11 +69,11 @@ def _make(
         tokenizer = train_tokenizer(seen, recipe.vocab_size, recipe.max_positions)
         model: LlamaForCausalLM = LlamaForCausalLM(_config(recipe, tokenizer))
     else:
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(start)
-        model = LlamaForCausalLM.from_pretrained(start, dtype=torch.float32)
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(start)  # nosec B615  # a folder on disk
+        model = LlamaForCausalLM.from_pretrained(start, dtype=torch.float32)  # nosec B615  # a folder on disk
     stage: Stage = getattr(recipe, name)
     # each stage deals from a seed of its own, so that a run resumed between stages repeats the same rows
-    rng = random.Random(f"{name} {seed}")
+    rng = random.Random(f"{name} {seed}")  # nosec B311  # draws that must be repeatable
     steps = deal(splits, stage.mix, tokenizer, recipe.cards_per_row, rng)
     _train(model, steps, stage, recipe, lambda done: progress(name, done, stage.steps))
     return model, tokenizer

@@ -20,12 +20,12 @@ from muse_eval.results.runs import (
     load_published,
     load_records,
     run_folder,
-    write_files,
 )
 from muse_eval.results.seeds import of_one_seed, over_seeds
 from muse_eval.results.selection import check_retrain, check_rule, select, selectable
 from muse_eval.results.tables import draw, to_markdown
 from muse_eval.results.trajectory import Trajectory, scores
+from muse_eval.results.writing import write_files
 
 __all__ = [
     "ARROWS",

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from muse_eval.config import ForgetSetsSpec, TaskSpec
+from muse_eval.results.cells import csv_text
 from muse_eval.results.grid import Cell, Grid, grid
 from muse_eval.results.lineage import ForgetSet
 from muse_eval.results.rows import RunRow, headings, rows
 from muse_eval.results.runs import REFERENCES, StoredResult
-from muse_eval.results.trajectory import cells, csv_text
+from muse_eval.results.trajectory import cells
 
 FILES = {"nested": "scalability", "sequential": "sustainability"}
 """What a task's CSV and figure are called, by the mode of its forget sets."""

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from muse_eval.errors import listed
+from muse_eval.results.cells import markdown_read, read_cell
 
 
 def replaced(before: str, after: str) -> str:
@@ -29,17 +30,18 @@ def _runs(text: str) -> Sequence[str]:
     """Return the measured runs of a leaderboard as ``task/name``, or under its heading in Markdown."""
     if text.startswith("task,name,"):
         lines = csv.DictReader(io.StringIO(text))
-        return [f"{line['task']}/{line['name']}" for line in lines if not line.get("source")]
+        measured = [line for line in lines if not line.get("source")]
+        return [f"{read_cell(line['task'])}/{read_cell(line['name'])}" for line in measured]
     found, heading, own = [], "", False
     for line in text.splitlines():
         if line.startswith("## "):
-            heading = line[3:]
+            heading = markdown_read(line[3:])
         elif re.match(r"\| (model|---) \|", line):
             # The published numbers' table has a column more, their source.
             own = not line.endswith("| source |") if "model" in line else own
         elif own and line.startswith("| "):
             name = re.sub(r" \[[\d, ]+\]$", "", line[2:].split(" | ")[0])
-            found.append(f"{heading}/{name}")
+            found.append(f"{heading}/{markdown_read(name)}")
         else:
             own = False
     return found

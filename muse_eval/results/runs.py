@@ -1,14 +1,10 @@
 """One run's folder, ``runs/<task>/<name>``: ``result.json`` and ``records.jsonl``, written atomically."""
 
 import csv
-import errno
 import hashlib
 import io
 import json
-import os
-import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,11 +12,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from muse_eval.config import read_text
 from muse_eval.errors import UserError
+from muse_eval.results.cells import read_cell
+from muse_eval.results.writing import encode, write_files
 from muse_eval.types import Record, Result, Score, run_line
 
 SCHEMA_VERSION = 1
 RESULT = "result.json"
 RECORDS = "records.jsonl"
+MOST_BYTES = 240
+"""Of a run's name: file systems take 255, and files beside the folder have its name with an ending."""
 
 REFERENCES = ("target", "retrain")
 """Names of the runs that the others are compared with, in the order of the printed table."""
@@ -74,12 +74,32 @@ def run_folder(results_dir: Path, task: str, name: str) -> Path:
     """Return the folder of a run.
 
     Raises:
-        UserError: the task's or the run's name cannot be the name of one folder.
+        UserError: the task's or the run's name cannot be the name of one folder, or a file is in its way.
     """
-    for kind, part in (("task", task), ("run", name)):
-        if not part.isprintable() or part.strip(". ") == "" or any(sep in part for sep in "/\\"):
-            raise UserError(f"the {kind}'s name {part!r} cannot name a folder; use letters, digits, - and _")
-    return results_dir / "runs" / task / name
+    check_folder_name("task", task)
+    check_folder_name("run", name)
+    folder = results_dir / "runs" / task / name
+    for place in (folder, folder.parent, folder.parent.parent):
+        if place.exists() and not place.is_dir():
+            raise UserError(
+                f"{place} is a file where the run's folder belongs; move it, or give another --results"
+            )
+    return folder
+
+
+def check_folder_name(kind: str, name: str) -> None:
+    """Refuse a name that cannot be the name of one folder.
+
+    Raises:
+        UserError: it holds what no folder's name does, or is too long for one.
+    """
+    if not name.isprintable() or name.strip(". ") == "" or any(sep in name for sep in "/\\"):
+        raise UserError(f"the {kind}'s name {name!r} cannot name a folder; use letters, digits, - and _")
+    if len(name.encode()) > MOST_BYTES:
+        raise UserError(
+            f"the {kind}'s name has {len(name.encode())} bytes, and a folder's may have {MOST_BYTES}: "
+            f"{name[:20]}…; give a shorter one"
+        )
 
 
 def to_json(result: Result, records_sha256: str) -> dict[str, Any]:
@@ -126,11 +146,6 @@ def _line(column: str, record: Record) -> str:
     return json.dumps(_plain({**line, **record.texts}), sort_keys=True, ensure_ascii=False, allow_nan=False)
 
 
-def _encode(text: str) -> bytes:
-    # A lone surrogate has no UTF-8; its backslash form is the JSON escape for it, so it reads back.
-    return text.encode("utf-8", "backslashreplace")
-
-
 def save(result: Result, folder: Path) -> None:
     """Write ``records.jsonl``, then ``result.json``, into a run's folder; each is whole or absent.
 
@@ -139,37 +154,9 @@ def save(result: Result, folder: Path) -> None:
     """
     lines = [_line(name, record) for name, score in result.columns.items() for record in score.records]
     records = "".join(f"{line}\n" for line in lines)
-    whole = to_json(result, hashlib.sha256(_encode(records)).hexdigest())
+    whole = to_json(result, hashlib.sha256(encode(records)).hexdigest())
     text = json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False)
     write_files(folder, {RECORDS: records, RESULT: f"{text}\n"})
-
-
-def write_files(folder: Path, files: Mapping[str, str | bytes]) -> None:
-    """Write texts or bytes atomically: all of them to temporaries first, then renamed in the order given.
-
-    Raises:
-        UserError: the folder cannot be made or written; what it held before is then untouched.
-    """
-    mark = f"{os.getpid()}-{uuid.uuid4().hex}"
-    temporaries = {name: folder / f".{name}.{mark}.tmp" for name in files}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
-            with temporaries[name].open("xb") as file:
-                file.write(content if isinstance(content, bytes) else _encode(content))
-                file.flush()
-                os.fsync(file.fileno())
-        for name, temporary in temporaries.items():
-            temporary.replace(folder / name)
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        remedy = "free some space" if full else "make it a folder that can be written"
-        reason = error.strerror or str(error)
-        raise UserError(f"cannot write to {folder}: {reason}; {remedy} or choose another one") from None
-    finally:
-        for temporary in temporaries.values():
-            with suppress(OSError):
-                temporary.unlink()
 
 
 # ── reading ──────────────────────────────────────────────────────────────────────────────────────
@@ -282,6 +269,7 @@ def load_published(path: Path) -> list[dict[str, str]]:
         for line in reader:
             if None in line or None in line.values():
                 raise UserError(f"{path}:{reader.line_num}: a line must have {len(PUBLISHED)} cells")
+            line = {name: read_cell(cell) for name, cell in line.items()}
             lines.append(line)
             for name in VALUES:
                 float(line[name] or 0)

@@ -5,6 +5,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from muse_eval.errors import unknown_name
+from muse_eval.printable import one_line
+from muse_eval.results.cells import csv_text, markdown_note, markdown_text
 from muse_eval.results.grid import Cell, Grid, _number, grid
 from muse_eval.results.rows import RunRow, _order, headings, title
 
@@ -23,8 +25,6 @@ def to_csv(rows: Iterable[RunRow], published: Iterable[Mapping[str, str]] = ()) 
 
     What was not scored is an empty cell; ``source`` is empty for what was measured here.
     """
-    import pandas as pd
-
     tasks = _by_task(rows)
     names = dict.fromkeys(name for task, runs in tasks.items() for name in headings(task, runs))
     lines = [_csv_line(row, names) for runs in tasks.values() for row in runs]
@@ -32,8 +32,7 @@ def to_csv(rows: Iterable[RunRow], published: Iterable[Mapping[str, str]] = ()) 
     header = ["task", "name", "model", "revision", "digest"]
     header += [f"{name}{end}" for name in names for end in ("", "_low", "_high", "_n", "_flags")]
     header += ["auc", "reference", "seed", "notes", "source"]
-    # Cells are text already, so pandas cannot print a number in its own way.
-    return pd.DataFrame(lines, columns=header, dtype=str).to_csv(index=False, lineterminator="\n")
+    return csv_text([header, *lines])
 
 
 def _csv_line(row: RunRow, names: Iterable[str]) -> list[str]:
@@ -63,10 +62,10 @@ def to_markdown(rows: Iterable[RunRow], published: Iterable[Mapping[str, str]] =
     for task, runs in _by_task(rows).items():
         columns = headings(task, runs)
         laid = grid(columns, runs)
-        blocks.append(f"## {_escape(title(task, runs))}\n")
+        blocks.append(f"## {markdown_text(title(task, runs))}\n")
         blocks.append(_markdown_table(laid.header, laid.lines))
         if laid.notes:
-            blocks.append("".join(f"- {_escape(note)}\n" for note in laid.notes))
+            blocks.append("".join(f"- {markdown_note(note)}\n" for note in laid.notes))
         elsewhere = [line for line in published if line["task"] == task]
         if elsewhere:
             blocks.append("Published elsewhere, not measured here:\n")
@@ -83,7 +82,7 @@ def grid_markdown(laid: Grid, extra: Mapping[str, Mapping[str, str]] | None = No
     return (
         _markdown_table([*laid.header, *added], lines)
         + "\n"
-        + "".join(f"- {_escape(n)}\n" for n in laid.notes)
+        + "".join(f"- {markdown_note(n)}\n" for n in laid.notes)
     )
 
 
@@ -102,18 +101,12 @@ def _published_table(columns: Iterable[str], header: list[str], lines: list[Mapp
 def _markdown_table(header: Sequence[str], lines: Iterable[Sequence[Cell]]) -> str:
     rule = ["---", *("---:" for _ in header[1:])]
     body = [[_markdown_cell(cell) for cell in line] for line in lines]
-    return "".join(f"| {' | '.join(line)} |\n" for line in [[_escape(h) for h in header], rule, *body])
+    return "".join(f"| {' | '.join(line)} |\n" for line in [[markdown_text(h) for h in header], rule, *body])
 
 
 def _markdown_cell(cell: Cell) -> str:
-    value = f"**{_escape(cell.value)}**" if cell.best else _escape(cell.value)
+    value = f"**{markdown_text(cell.value)}**" if cell.best else markdown_text(cell.value)
     return value + cell.spread
-
-
-def _escape(text: str) -> str:
-    for sign in "\\|*`<":
-        text = text.replace(sign, f"\\{sign}")
-    return " ".join(text.split())
 
 
 def draw(laid: Grid) -> "Table":
@@ -121,12 +114,14 @@ def draw(laid: Grid) -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    caption = Text("\n".join(laid.notes)) if laid.notes else None
+    caption = Text("\n".join(map(one_line, laid.notes))) if laid.notes else None
     result = Table(caption=caption, caption_justify="left")
     for index, name in enumerate(laid.header):
-        result.add_column(Text(name), justify="right" if index else "left")
+        result.add_column(Text(one_line(name)), justify="right" if index else "left")
     for line in laid.lines:
-        result.add_row(*(Text.assemble((c.value, "bold" if c.best else ""), c.spread) for c in line))
+        result.add_row(
+            *(Text.assemble((one_line(c.value), "bold" if c.best else ""), c.spread) for c in line)
+        )
     return result
 
 

@@ -1,10 +1,9 @@
 """How an unlearning went: every epoch's scores, with the target's or what else it started from, as CSV."""
 
-import csv
-import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from muse_eval.results.cells import csv_text
 from muse_eval.results.composites import COLUMNS, composite
 from muse_eval.results.rows import Heading, stored_headings
 from muse_eval.results.runs import StoredColumn, StoredResult
@@ -74,10 +73,3 @@ def number(value: float | None) -> str:
     """Return a value with four decimals, empty where it is undefined."""
     # Adding 0.0 turns the −0.0 that rounding leaves into 0.0.
     return "" if value is None else f"{round(value, 4) + 0.0:.4f}"
-
-
-def csv_text(lines: Iterable[Sequence[str]]) -> str:
-    """Return lines of cells as CSV."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(lines)
-    return text.getvalue()

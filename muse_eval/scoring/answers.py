@@ -252,7 +252,7 @@ def cache_clear(root: Path) -> int:
         if root.is_dir():
             shutil.rmtree(root)
     except OSError as error:
-        raise UserError(f"cannot delete {error.filename}: {error.strerror}") from None
+        raise UserError(f"cannot delete {error.filename or root}: {error.strerror or error}") from None
     return freed
 
 

@@ -65,6 +65,8 @@ def run(
     """
     check_writable(config.results)
     planned = plan(config, loaded=loaded is not None)
+    if config.name is not None:
+        runs.run_folder(config.results, planned.task.name, config.name)
     engine = open_engine(
         planned.engine,
         _source(config, planned),

@@ -64,7 +64,7 @@ class Processes:
             if self._stopped:
                 raise InterruptedError("the sweep was stopped")
             # -P: a file in the working directory must not stand in for a module.
-            child = subprocess.Popen(
+            child = subprocess.Popen(  # nosec B603  # a fixed command, no shell
                 [sys.executable, "-P", "-m", "muse_eval.sweeps.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

@@ -1,13 +1,12 @@
 """What a tune came to: its trials, ranked, as a table for the terminal and as CSV."""
 
-import csv
-import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from muse_eval.config import TaskSpec
 from muse_eval.results import ARROWS, Cell, Grid, StoredResult, asked_notes, composite, plain_cell, remarks
+from muse_eval.results.cells import csv_text
 from muse_eval.tuning.grid import Point, short
 
 
@@ -101,11 +100,11 @@ def table(tuned: Tuned) -> Grid:
 
 def to_csv(tuned: Tuned) -> str:
     """Return a line for each trial, in the order of their ranks; numbers are unrounded."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     parts = ("", "_low", "_high", "_flags")
     columns = [f"{name}{part}" for name in tuned.task.columns for part in parts]
-    writer.writerow(["rank", "trial", *tuned.names, *columns, tuned.composite, "seconds", "failure"])
+    lines: list[Sequence[object]] = [
+        ["rank", "trial", *tuned.names, *columns, tuned.composite, "seconds", "failure"]
+    ]
     for place, trial in enumerate(tuned.trials, start=1):
         cells: list[object] = ["" if trial.result is None else place, trial.name]
         cells += [trial.point[name] for name in tuned.names]
@@ -113,5 +112,5 @@ def to_csv(tuned: Tuned) -> str:
             column = trial.result.columns[name] if trial.result else None
             low, high = (column and column.ci) or (None, None)
             cells += [column and column.value, low, high, ";".join(column.flags) if column else ""]
-        writer.writerow([*cells, trial.value(tuned.composite), trial.seconds, trial.failure])
-    return text.getvalue()
+        lines.append([*cells, trial.value(tuned.composite), trial.seconds, trial.failure])
+    return csv_text(lines)

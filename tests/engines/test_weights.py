@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -87,6 +88,8 @@ def test_a_weight_that_is_no_number_is_refused(tiny_model: Path, tmp_path: Path,
     folder = changed(tiny_model, tmp_path / "diverged", put(value))
     for line in refusals(folder):
         assert f"the weight {DOWN} holds NaN or infinity" in line
+    model: Any
+    tokenizer: Any
     model, tokenizer = (kind.from_pretrained(folder) for kind in (AutoModelForCausalLM, AutoTokenizer))
     write_task(tmp_path / "village.yaml")
     write_data(tmp_path / "data")

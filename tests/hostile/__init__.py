@@ -1,0 +1,1 @@
+"""The campaign: command lines, files and answers that mean no good, or were mistyped."""

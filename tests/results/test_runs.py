@@ -23,8 +23,8 @@ from muse_eval.results.runs import (
     run_folder,
     save,
     to_json,
-    write_files,
 )
+from muse_eval.results.writing import write_files
 from muse_eval.types import Record, Result, Score
 
 

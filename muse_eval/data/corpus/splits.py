@@ -64,7 +64,7 @@ class Making:
 
     def draw(self, what: str) -> random.Random:
         """Return the random numbers of one draw, which no other draw moves on."""
-        return random.Random(f"{what} {self.seed}")
+        return random.Random(f"{what} {self.seed}")  # nosec B311  # draws that must be repeatable
 
 
 @dataclass

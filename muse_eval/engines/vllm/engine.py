@@ -170,7 +170,7 @@ class VllmEngine:
         folder = self._source.folder
         if not (folder / "generation_config.json").is_file():
             return None
-        found: GenerationConfig = GenerationConfig.from_pretrained(folder)
+        found: GenerationConfig = GenerationConfig.from_pretrained(folder)  # nosec B615  # a folder on disk
         return found
 
     # ── asking ──────────────────────────────────────────────────────────────────────────────────
