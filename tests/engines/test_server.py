@@ -169,6 +169,34 @@ def test_a_model_that_is_not_served(vllm: ModelServer) -> None:
         engine_at(vllm.url, source={"model": "tinny"}).provenance  # noqa: B018
 
 
+def test_a_server_on_this_machine_is_asked_without_a_proxy(
+    tiny_model: Path, vllm: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ModelServer(tiny_model) as proxy:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, proxy.root)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+        with engine_at(vllm.url) as engine:
+            assert len(texts_of(engine, [Generate("The keeper", 4)])) == 1
+        assert not proxy.requests
+        with (
+            engine_at("http://a-host.example") as engine,
+            pytest.raises(UserError, match="OpenAI-compatible"),
+        ):
+            engine.id  # noqa: B018
+        assert proxy.requests
+
+
+@pytest.mark.parametrize("proxy", ["nonsense://host:1", "http://[::1", "http://ann:secret@host:port"])
+def test_a_proxy_that_will_not_do(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    monkeypatch.setenv("all_proxy", proxy)
+    with pytest.raises(UserError, match=r"proxy that cannot be used.*NO_PROXY") as caught:
+        engine_at("http://a-host.example")
+    assert "secret" not in str(caught.value)
+
+
 # ── the key ──────────────────────────────────────────────────────────────────────────────────────
 def test_the_key_comes_from_the_named_variable_alone(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
@@ -280,7 +308,7 @@ def test_vllm_s_answer_must_be_about_our_ids(entries: Any) -> None:
     ("spoiled", "complaint"),
     [
         (None, "gave no log-probs for its {words} tokens"),
-        ("x", r"token_logprobs\[{last}\] is 'x', not a number"),
+        ("x", r'token_logprobs\[{last}\] is "x", not a number'),
         (float("nan"), "NaN is no number"),
         (0.5, r"token_logprobs\[{last}\] is 0.5, which should be less than"),
     ],

@@ -28,13 +28,17 @@ Count = Annotated[int, Field(ge=0, le=MOST_TOKENS)]
 Logprob = Annotated[float, Field(ge=LOWEST, le=ROUNDING)]
 
 
+SHOWN = 1_000
+"""Characters that are shown of a part; whoever prints them takes out the key, and then cuts them shorter."""
+
+
 class UnfitError(ValueError):
     """An answer is not what was asked for; the message says what it is."""
 
     def __init__(self, why: str, place: str = "") -> None:
         super().__init__(why)
         self.place = place
-        """The part that is not as it must be; empty: the whole."""
+        """The part that is not as it must be, or the JSON; empty: the whole."""
 
 
 class Answer(BaseModel):
@@ -188,7 +192,7 @@ def read_answer(kind: type[A], content: bytes, content_type: str) -> A:
         UnfitError: it is not JSON, gives a key twice, or is not of this kind.
     """
     if not content_type.split(";")[0].strip().lower().endswith("json"):
-        raise UnfitError(f"its content type is {content_type[:60] or 'missing'}, not application/json")
+        raise UnfitError(f"its content type is {content_type[:SHOWN] or 'missing'}, not application/json")
     value = _parsed(content)
     try:
         return kind.model_validate(value)
@@ -200,21 +204,22 @@ def _parsed(content: bytes) -> Any:
     try:
         return json.loads(content.decode(), object_pairs_hook=_once, parse_constant=_no_constant)
     except UnicodeDecodeError:
-        raise UnfitError("it is not UTF-8") from None
+        why = "it is not UTF-8"
     except RecursionError:
-        raise UnfitError("it is nested too deep") from None
+        why = "it is nested too deep"
     except json.JSONDecodeError as error:
-        raise UnfitError(f"it is not valid JSON ({error.msg})") from None
+        why = f"it is not valid JSON ({error.msg})"
     except ValueError as error:
-        raise UnfitError(f"it is not valid JSON ({str(error)[:100]})") from None
+        why = f"it is not valid JSON ({str(error)[:SHOWN]})"
+    raise UnfitError(why, "JSON")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = iter([name for name, _ in pairs])
-        twice = next(name for name, known in zip(names, found, strict=False) if name != known)
-        raise ValueError(f"the key {twice[:40]!r} is given twice")
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"the key {name[:SHOWN]} is given twice")
+        found[name] = value
     return found
 
 
@@ -235,7 +240,9 @@ _KINDS = {
 def _unfit(error: ValidationError) -> UnfitError:
     """Say which part is not as it must be, and what came in its place."""
     first = error.errors(include_url=False)[0]
-    place = "".join(f"[{one}]" if isinstance(one, int) else f".{one:.40}" for one in first["loc"]).lstrip(".")
+    place = "".join(f"[{one}]" if isinstance(one, int) else f".{one[:SHOWN]}" for one in first["loc"]).lstrip(
+        "."
+    )
     shown, expected = _shown(first["input"]), _KINDS.get(first["type"])
     if first["type"] == "missing":
         said = "missing"
@@ -253,5 +260,5 @@ def _shown(value: Any) -> str:
     if isinstance(value, (int, float)):
         return str(value) if abs(value) < 1e12 else "a number without bounds"
     if isinstance(value, str):
-        return repr(one_line(value[:100])[:100])
+        return f'"{one_line(value[:SHOWN])}"'
     return "a list" if isinstance(value, list) else "an object"

@@ -21,7 +21,7 @@ from muse_eval.engines.server.answers import (
 )
 from muse_eval.engines.server.connection import ENCODINGS, ConductError, Connection
 from muse_eval.engines.settings import ServerSettings
-from muse_eval.errors import UserError, first_line
+from muse_eval.errors import UserError
 from muse_eval.printable import one_line
 
 CONNECT_SECONDS = 10.0
@@ -168,7 +168,8 @@ class Client:
                 "--set engine.timeout=SECONDS or a smaller engine.concurrency, then the same command"
             )
         if isinstance(error, openai.APIConnectionError):
-            why = self.scrubbed(first_line(error.__cause__ or error))
+            cause = error.__cause__ or error
+            why = self.scrubbed(str(cause).strip() or type(cause).__name__)
             if self._found:
                 return UserError(
                     f"the server at {self.url} went away ({why}); {KEPT}: "
@@ -179,7 +180,7 @@ class Client:
             return self._of_status(error.status_code, f"{error.status_code}{self._said(error.body)}")
         if isinstance(error, ConductError):
             return UserError(f"the server at {self.url} {self.scrubbed(str(error))}")
-        return self._foreign(first_line(error))
+        return self._foreign(str(error))
 
     def _said(self, body: object) -> str:
         said = (body.get("message") or body.get("detail")) if isinstance(body, Mapping) else None

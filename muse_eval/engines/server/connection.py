@@ -91,11 +91,11 @@ def _whole(response: httpx2.Response, late: Event) -> httpx2.Response:
 def _pieces(response: httpx2.Response, late: Event) -> Iterable[bytes]:
     size = 0
     for piece in response.iter_bytes():
-        size += len(piece)
         if late.is_set():
             return
-        if size > MOST_BYTES:
-            raise ConductError(f"sends more than {MOST_BYTES >> 20} MiB in answer to one question")
+        size += len(piece)
+        if size > MOST_BYTES and response.is_success:
+            raise ConductError(f"sends more than {MOST_BYTES:,} bytes in answer to one question")
         yield piece
         if size > MOST_ERROR_BYTES and not response.is_success:
             return
@@ -113,7 +113,7 @@ def _followed(request: httpx2.Request, response: httpx2.Response) -> httpx2.Requ
     if _origin(following.url) != _origin(request.url):
         scheme, host, port = _origin(following.url)
         raise ConductError(
-            f"sends on ({status}) to another, {scheme}://{host[:100]}:{port}; prompts are not given to it: "
+            f"sends on ({status}) to another, {scheme}://{host}:{port}; prompts are not given to it: "
             "if it is yours, give it as --base-url"
         )
     if following.method != request.method:
