@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 Count = Annotated[int, Field(gt=0)]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,6 @@ class ServerSettings:
     concurrency: Count = 16
     """Requests under way at once."""
     timeout: Seconds = 180.0
-    """Seconds to wait for one answer."""
+    """Seconds until the whole of one answer must be there."""
     retries: Annotated[int, Field(ge=0)] = 4
     """Tries after the first, with growing pauses, on 429, 5xx and lost connections."""

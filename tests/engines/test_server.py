@@ -18,9 +18,11 @@ from tokenizers import processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from muse_eval.engines import ModelSource
+from muse_eval.engines.server.answers import Choice
 from muse_eval.engines.server.client import api_url
-from muse_eval.engines.server.engine import WAYS, ServerEngine, open_server
+from muse_eval.engines.server.engine import ServerEngine, open_server
 from muse_eval.engines.server.threads import in_threads
+from muse_eval.engines.server.ways import WAYS
 from muse_eval.engines.settings import ServerSettings
 from muse_eval.errors import UserError
 from muse_eval.types import Generate, Generation, Logprobs, TokenLogprobs, Truncate
@@ -98,12 +100,24 @@ def test_an_address_with_or_without_its_version(given: str, url: str) -> None:
         ("http://ann:secret@host/v1", "--api-key-env"),
         ("ann:secret@host", "--api-key-env"),
         ("http://host/v1?key=secret", r"before any \?"),
+        ("[::1", "no http"),
+        ("http://[::1", "no http"),
+        ("http://host:99999", "no http"),
+        ("http://host:80:80", "no http"),
+        ("http://a..b", "no http"),
+        ("http://" + "a" * 70, "no http"),
+        ("http://ho st", "no http"),
+        ("http://host/\x1b[31m", "no http"),
+        ("http://\u202ehost", "no http"),
+        ("http://host/" + "a" * 5000, "no http"),
     ],
 )
 def test_an_address_that_will_not_do(given: str, complaint: str) -> None:
     with pytest.raises(UserError, match=complaint) as caught:
         engine_at(given)
     assert "secret" not in str(caught.value)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 400
 
 
 def test_a_server_that_is_down(free_port: int) -> None:
@@ -116,7 +130,9 @@ def test_another_kind_of_server(tiny_model: Path) -> None:
         with pytest.raises(UserError, match=r"no OpenAI-compatible server at .*\(404\); check --base-url"):
             engine_at(server.url).id  # noqa: B018
         server.html, server.cards = False, "<html>"  # type: ignore[assignment]
-        with pytest.raises(UserError, match="not as an OpenAI-compatible server does; check --base-url"):
+        with pytest.raises(
+            UserError, match=r"not as an OpenAI-compatible server does \(.*\); check --base-url"
+        ):
             engine_at(server.url).id  # noqa: B018
 
 
@@ -151,6 +167,34 @@ def test_a_server_that_hangs(tiny_model: Path, path: str) -> None:
 def test_a_model_that_is_not_served(vllm: ModelServer) -> None:
     with pytest.raises(UserError, match=r"127.0.0.1.*no model 'tinny'; did you mean 'tiny'\? models: tiny"):
         engine_at(vllm.url, source={"model": "tinny"}).provenance  # noqa: B018
+
+
+def test_a_server_on_this_machine_is_asked_without_a_proxy(
+    tiny_model: Path, vllm: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ModelServer(tiny_model) as proxy:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, proxy.root)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+        with engine_at(vllm.url) as engine:
+            assert len(texts_of(engine, [Generate("The keeper", 4)])) == 1
+        assert not proxy.requests
+        with (
+            engine_at("http://a-host.example") as engine,
+            pytest.raises(UserError, match="OpenAI-compatible"),
+        ):
+            engine.id  # noqa: B018
+        assert proxy.requests
+
+
+@pytest.mark.parametrize("proxy", ["nonsense://host:1", "http://[::1", "http://ann:secret@host:port"])
+def test_a_proxy_that_will_not_do(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    monkeypatch.setenv("all_proxy", proxy)
+    with pytest.raises(UserError, match=r"proxy that cannot be used.*NO_PROXY") as caught:
+        engine_at("http://a-host.example")
+    assert "secret" not in str(caught.value)
 
 
 # ── the key ──────────────────────────────────────────────────────────────────────────────────────
@@ -245,26 +289,32 @@ def test_log_probs_of_other_tokens_are_not_taken(tiny_model: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize(
-    "change",
+    "entries",
     [
-        {"prompt_token_ids": [1, 1, 5, 6]},
-        {"prompt_logprobs": [None, {"5": {"logprob": -1.0}}, {"7": {"logprob": -2.0}}]},
-        {"prompt_logprobs": [None, {"5": {"logprob": -1.0}}]},
-        {"prompt_logprobs": [None, {"5": {"logprob": -1.0}}, {"6": {"logprob": None}}]},
-        {"prompt_logprobs": [None, {"5": {"logprob": -1.0}}, None]},
-        {"prompt_logprobs": None},
+        [None, {"5": {"logprob": -1.0}}, {"7": {"logprob": -2.0}}],
+        [None, {"5": {"logprob": -1.0}}],
+        [None, {"5": {"logprob": -1.0}}, None],
+        None,
     ],
 )
-def test_vllm_s_answer_must_be_about_our_ids(change: dict[str, Any]) -> None:
-    entries = [None, {"5": {"logprob": -1.0}}, {"6": {"logprob": -2.0}}]
-    right = {"prompt_token_ids": [1, 5, 6], "prompt_logprobs": entries}
-    assert WAYS[0].read(right, [1, 5, 6], 1) == [-1.0, -2.0]
-    assert WAYS[0].read({**right, **change}, [1, 5, 6], 1) is None
+def test_vllm_s_answer_must_be_about_our_ids(entries: Any) -> None:
+    right = [None, {"5": {"logprob": -1.0}}, {"6": {"logprob": -2.0, "rank": 1}, "9": {"logprob": 0.0}}]
+    for given, values in ((right, [-1.0, -2.0]), (entries, None)):
+        choice = Choice.model_validate({"text": "", "prompt_logprobs": given})
+        assert WAYS[0].read(choice, [1, 5, 6], 1) == values
 
 
-@pytest.mark.parametrize("spoiled", [None, "x", float("nan")])
+@pytest.mark.parametrize(
+    ("spoiled", "complaint"),
+    [
+        (None, "gave no log-probs for its {words} tokens"),
+        ("x", r'token_logprobs\[{last}\] is "x", not a number'),
+        (float("nan"), "NaN is no number"),
+        (0.5, r"token_logprobs\[{last}\] is 0.5, which should be less than"),
+    ],
+)
 def test_an_answer_without_its_log_probs_is_named(
-    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, spoiled: Any
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, spoiled: Any, complaint: str
 ) -> None:
     source = {"tokenizer": str(tiny_model)}
     with ModelServer(tiny_model, kind="echo") as server, engine_at(server.url, source=source) as engine:
@@ -276,7 +326,8 @@ def test_an_answer_without_its_log_probs_is_named(
             return [*values[:-1], spoiled] if len(ids) == words else values
 
         monkeypatch.setattr(server.model, "logprobs", lossy)
-        with pytest.raises(UserError, match=rf"forget\[4\]: .* gave no log-probs for its {words} tokens"):
+        said = complaint.format(words=words, last=words - 1)
+        with pytest.raises(UserError, match=rf"forget\[4\]: .*{said}"):
             scores_of(engine, [Logprobs(TEXT, name="forget[4]"), Logprobs("short")])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import socket
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,9 @@ from typing import Any, Literal, Self
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+
+# The client tells each server which processor this is, and asks a process for it once.
+platform.processor()
 
 MODELS, COMPLETIONS = "/v1/models", "/v1/completions"
 Kind = Literal["vllm", "echo", "echo with a token", "text"]

@@ -1,8 +1,6 @@
 """The server engine: a model behind an OpenAI-compatible API, asked by token ids of this side's tokenizer."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -13,9 +11,18 @@ import transformers
 from muse_eval.config import fingerprint
 from muse_eval.engines import ModelSource
 from muse_eval.engines.loading import tokenizer_digest
-from muse_eval.engines.server.client import Client, RefusalError
-from muse_eval.engines.server.identity import Agreement, Served, ServedTokens, find_served, find_tokenizer
+from muse_eval.engines.server.answers import Choice
+from muse_eval.engines.server.client import Client, ForeignError, RefusalError
+from muse_eval.engines.server.identity import (
+    Agreement,
+    Served,
+    ServedTokens,
+    find_served,
+    find_tokenizer,
+    find_vocabulary,
+)
 from muse_eval.engines.server.threads import in_threads
+from muse_eval.engines.server.ways import WAYS, Way
 from muse_eval.engines.settings import ServerSettings
 from muse_eval.engines.tokens import before_stop
 from muse_eval.errors import UserError
@@ -23,54 +30,11 @@ from muse_eval.own_code import code_digest
 from muse_eval.types import Batches, Generate, Generation, Logprobs, Request, TokenLogprobs, Truncate
 
 T = TypeVar("T")
-Choice = Mapping[str, Any]
 PROBE = "The keeper's 7 ships:\n\nQuestion: Où? Ωμέγα, 漢字 and 🙂 (two  spaces)\tAnswer: 3.14"
 """Asked to learn how the server tokenizes, which log-probabilities it gives and what its model is like."""
 PROBE_TOKENS = 32
 PROBE_PROMPTS = 4
 """Of the task's own, which a model that has unlearned continues in another way than its target does."""
-
-
-# ── log-probabilities of a prompt ────────────────────────────────────────────────────────────────
-def _of_vllm(choice: Choice, ids: list[int], _spare: int) -> list[float] | None:
-    """Read vLLM's own field: each token's entry is under its id, so they are surely ours."""
-    if choice.get("prompt_token_ids") not in (None, ids):
-        return None
-    found = choice.get("prompt_logprobs")
-    if not isinstance(found, list) or len(found) != len(ids):
-        return None
-    try:
-        return [float(one[str(token)]["logprob"]) for one, token in zip(found[1:], ids[1:], strict=True)]
-    except (TypeError, KeyError, ValueError):
-        return None
-
-
-def _of_echo(choice: Choice, ids: list[int], spare: int) -> list[float] | None:
-    """Read what OpenAI's ``echo`` gives; a token too many in front (a second BOS) is none of ours."""
-    found = (choice.get("logprobs") or {}).get("token_logprobs")
-    if not isinstance(found, list) or not len(ids) <= len(found) <= len(ids) + spare:
-        return None
-    try:
-        return [float(one) for one in found[1 : len(ids)]]
-    except (TypeError, ValueError):
-        return None
-
-
-@dataclass(frozen=True)
-class Way:
-    """A way in which servers give the log-probabilities of a prompt."""
-
-    fields: Mapping[str, Any]
-    read: Callable[[Choice, list[int], int], list[float] | None]
-    spare: int
-    """Tokens that must be generated beside, for which the context must have room."""
-
-
-WAYS = (
-    Way({"prompt_logprobs": 0, "max_tokens": 1, "return_token_ids": True}, _of_vllm, 1),
-    Way({"echo": True, "logprobs": 1, "max_tokens": 0}, _of_echo, 0),
-    Way({"echo": True, "logprobs": 1, "max_tokens": 1}, _of_echo, 1),
-)
 
 
 # ── the engine ───────────────────────────────────────────────────────────────────────────────────
@@ -101,6 +65,7 @@ class ServerEngine:
         self._source, self._client, self._concurrency = source, client, concurrency
         self._asks = list(asks)
         self._compared = False
+        self._no_way = ""
 
     def __enter__(self) -> Self:
         return self
@@ -187,6 +152,10 @@ class ServerEngine:
         return found
 
     @cached_property
+    def _vocabulary(self) -> int:
+        return find_vocabulary(self._agreement.tokenizer, self._served)
+
+    @cached_property
     def _prompts(self) -> ServedTokens:
         return ServedTokens(self._agreement.tokenizer, self._served.limit)
 
@@ -250,10 +219,9 @@ class ServerEngine:
             # vLLM takes defaults from the model's generation_config.json, a penalty too.
             greedy |= {"repetition_penalty": 1.0, "skip_special_tokens": True, "return_token_ids": True}
         choice = self._choice(name, ids, greedy)
-        new = choice.get("token_ids")
+        new = choice.token_ids
         # Decoded here where it can be, as from every engine; a server may treat spaces in its own way.
-        text = self._prompts.decode(new) if isinstance(new, list) else str(choice.get("text") or "")
-        return before_stop(text, stop)
+        return before_stop(choice.text if new is None else self._prompts.decode(new), stop)
 
     @cached_property
     def _way(self) -> Way | None:
@@ -263,31 +231,38 @@ class ServerEngine:
                 answer = self._client.complete(self._source.model, self._probe, **way.fields)
             except RefusalError:
                 continue
-            if way.read(answer["choice"], self._probe, way.spare) is not None:
+            except ForeignError as foreign:
+                # Who asks for no log-probs need not know.
+                self._no_way = f" ({foreign})"
+                continue
+            if way.read(answer.choice, self._probe, way.spare) is not None:
                 return way
         return None
 
     def _require_way(self) -> Way:
         if self._way is None:
             raise UserError(
-                f"the server at {self._client.url} returns no prompt log-probs; PrivLeak needs them: "
-                "serve the model with vllm serve, or score it with --engine vllm or hf, or give --metrics "
-                "without privleak"
+                f"the server at {self._client.url} returns no prompt log-probs{self._no_way}; PrivLeak needs "
+                "them: serve the model with vllm serve, or score it with --engine vllm or hf, or give "
+                "--metrics without privleak"
             )
         return self._way
 
     def _scored(self, way: Way, name: str, ids: list[int]) -> np.ndarray:
         values = way.read(self._choice(name, ids, way.fields), ids, way.spare)
-        if values is None or any(map(math.isnan, values)):
+        if values is None:
             raise UserError(f"{name}: {self._client.url} gave no log-probs for its {len(ids)} tokens")
         return np.asarray(values, dtype=np.float32)
 
     def _choice(self, name: str, ids: list[int], fields: Mapping[str, Any]) -> Choice:
         try:
-            choice: Choice = self._client.complete(self._source.model, ids, **fields)["choice"]
+            return self._client.complete(
+                self._source.model, ids, vocabulary=self._vocabulary, **fields
+            ).choice
         except RefusalError as refusal:
             raise UserError(
                 f"{name}: the server at {self._client.url} refuses its {len(ids)} tokens ({refusal}); serve "
                 "the model with a larger context if they are too many, give the right --tokenizer if unknown"
             ) from None
-        return choice
+        except ForeignError as foreign:
+            raise UserError(f"{name}: {foreign}") from None

@@ -1,13 +1,17 @@
 """What a server says of a model, and the tokenizer on this side, which must agree with the server's."""
 
+import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from muse_eval.engines import ModelSource
 from muse_eval.engines.checkpoint import Checkpoint, is_folder
 from muse_eval.engines.loading import load_tokenizer
+from muse_eval.engines.server.answers import Card
 from muse_eval.engines.server.client import Client, RefusalError
 from muse_eval.engines.tokens import Tokens
 from muse_eval.errors import UserError, unknown_name
@@ -21,7 +25,7 @@ class Served:
     """Tokens that it reads at once."""
     vllm: bool
     folders: tuple[str, ...]
-    """Where its files may lie, if the server runs on this machine."""
+    """Here, where its files may lie if the server runs on this machine."""
 
 
 def find_served(client: Client, name: str) -> Served:
@@ -30,19 +34,31 @@ def find_served(client: Client, name: str) -> Served:
     Raises:
         UserError: the server cannot be reached or does not serve it.
     """
-    cards = {str(card["id"]): card for card in client.models()}
+    cards: dict[str, Card] = {}
+    for card in client.models():
+        if cards.setdefault(card.id, card) != card:
+            raise UserError(
+                client.scrubbed(f"{client.url} tells of {card.id} twice, and differently; mend it")
+            )
     if name not in cards:
         raise UserError(client.scrubbed(f"{client.url}: {unknown_name('model', name, cards)}"))
     # An adapter's card names its base model, and leaves the limit to that.
     card = cards[name]
-    base = cards.get(str(card.get("parent")), {})
-    limit = card.get("max_model_len") or base.get("max_model_len")
-    folders = (name, card.get("root"), base.get("root"))
+    base = cards.get(card.parent or "")
+    folders = (name, card.root, base.root if base else None)
     return Served(
-        int(limit) if limit else None,
-        card.get("owned_by") == "vllm",
-        tuple(str(folder) for folder in folders if folder),
+        card.max_model_len or (base.max_model_len if base else None),
+        card.owned_by == "vllm",
+        tuple(folder for folder in folders if folder and _is_folder(folder)),
     )
+
+
+def _is_folder(name: str) -> bool:
+    """Tell whether what a server names, which may be anything, is a folder here."""
+    try:
+        return name.isprintable() and Path(name).is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def find_tokenizer(source: ModelSource, served: Served) -> PreTrainedTokenizerBase:
@@ -53,7 +69,7 @@ def find_tokenizer(source: ModelSource, served: Served) -> PreTrainedTokenizerBa
     """
     trust = source.trust_remote_code
     here = [Checkpoint(Path(folder).name, Path(folder), None) for folder in served.folders]
-    own = next((found for found in here if found.folder.is_dir() and found.has_tokenizer), None)
+    own = next((found for found in here if found.has_tokenizer), None)
     try:
         return load_tokenizer(own, source.tokenizer, source.fallbacks, trust)
     except UserError:
@@ -64,6 +80,25 @@ def find_tokenizer(source: ModelSource, served: Served) -> PreTrainedTokenizerBa
         return load_tokenizer(None, source.model, (), trust)
     except UserError as error:
         raise UserError(f"no tokenizer for {source.model} ({error}); give --tokenizer") from None
+
+
+def find_vocabulary(tokenizer: PreTrainedTokenizerBase, served: Served) -> int:
+    """Return how many token ids there are, as far as it can be told on this side.
+
+    A model may know more than its tokenizer, which decodes the rest to nothing: the configuration beside the
+    tokenizer or the served files says so, if there is one.
+    """
+    sizes = [len(tokenizer)]
+    for folder in (str(tokenizer.name_or_path), *served.folders):
+        with suppress(OSError, ValueError, UserError):
+            sizes += _vocabularies(json.loads((Path(folder) / "config.json").read_text(encoding="utf-8")))
+    return max(sizes)
+
+
+def _vocabularies(config: Any) -> list[int]:
+    known = [config, config.get("text_config")] if isinstance(config, dict) else []
+    sizes = [one.get("vocab_size") for one in known if isinstance(one, dict)]
+    return [size for size in sizes if type(size) is int]
 
 
 class ServedTokens(Tokens):
@@ -99,7 +134,7 @@ class Agreement:
             answer = self._client.complete(self._source.model, text, max_tokens=1)
         except RefusalError:
             return
-        theirs = (answer.get("usage") or {}).get("prompt_tokens")
+        theirs = answer.usage.prompt_tokens if answer.usage else None
         ours = [len(self._ids(text, special)) for special in (True, False)]
         if theirs and theirs not in ours:
             raise self._differs(f"it counts {theirs} tokens where this counts {ours[0]} in {text!r}")
