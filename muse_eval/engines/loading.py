@@ -91,7 +91,7 @@ def load_config(checkpoint: Checkpoint, trust_remote_code: bool = False) -> Any:
 
 def _whole_config(checkpoint: Checkpoint, trust_remote_code: bool) -> Any:
     try:
-        return AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=trust_remote_code)
+        return AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=trust_remote_code)  # nosec B615  # a folder on disk
     except Exception as error:
         raise UserError(f"cannot read the configuration of {checkpoint.name}: {first_line(error)}") from error
 
