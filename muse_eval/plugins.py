@@ -10,10 +10,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import yaml
-
-from muse_eval.config import ColumnSpec, PresetSpec, TaskSpec, columns_of, parse_params, parse_task, read_text
+from muse_eval.config import ColumnSpec, PresetSpec, TaskSpec, columns_of, parse_params, parse_task
 from muse_eval.errors import UserError, first_line, unknown_name
+from muse_eval.reading import expect, parse_yaml, read_text, typed_path
 from muse_eval.types import AnyMethod, LogitMixture, Metric
 
 RETAIN_TERMS = {"gdr": "nll", "klr": "kl"}
@@ -178,7 +177,8 @@ def method_summary(name: str) -> str:
 def presets() -> dict[str, PresetSpec]:
     """Return the published hyper-parameters by name (``presets.yaml``)."""
     text = (resources.files("muse_eval") / "presets.yaml").read_text(encoding="utf-8")
-    return {name: PresetSpec.model_validate(values) for name, values in yaml.safe_load(text).items()}
+    parsed = expect(parse_yaml(text, "presets.yaml"), dict, "presets.yaml")
+    return {name: PresetSpec.model_validate(values) for name, values in parsed.items()}
 
 
 def preset(name: str, method_name: str) -> PresetSpec:
@@ -276,5 +276,5 @@ def _beside(task: TaskSpec, home: Path) -> TaskSpec:
         return task
     if task.data.source != "folder":
         raise UserError(f"task {task.name}: data.folder goes with source: folder, not {task.data.source}")
-    folder = home / task.data.folder.expanduser()
+    folder = home / typed_path(task.data.folder, f"task {task.name}: data.folder")
     return task.model_copy(update={"data": task.data.model_copy(update={"folder": folder})})

@@ -214,6 +214,7 @@ ELSEWHERE = {
     "plugins.py": "finds by name what is in a run's settings",
     "printable.py": "words alone",
     "provenance.py": "digests that stand in a run's settings",
+    "reading": "what is sound is read as it stands, all else refused",
     "results": "what is read and written",
     "scoring/identity.py": "compares settings",
     "scoring/retrain.py": "the retrain model's digests stand in a run's settings",

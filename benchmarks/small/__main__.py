@@ -24,6 +24,7 @@ from muse_eval import plugins
 from muse_eval.config import TaskSpec
 from muse_eval.data.sources import LocalFolder
 from muse_eval.errors import UserError
+from muse_eval.reading import expect, read_yaml
 
 SETTINGS = Path(__file__).with_name("settings.yaml")
 DATA = """\
@@ -92,7 +93,7 @@ def _run(given: argparse.Namespace) -> None:
         whole = work.Work(given.task, given.model, given.home, given.data_dir, "auto", {})
         settings, notes = dict[str, Any](), list[str]()
     else:
-        settings = yaml.safe_load(given.settings.read_text(encoding="utf-8"))
+        settings = expect(read_yaml(given.settings), dict, str(given.settings))
         whole, notes = prepare(task, given, settings)
     with open_pool(1 if on_gpu else given.jobs) as pool:
         _all(pool, [partial(work.make, whole, role) for role in ("target", "retrain")])

@@ -21,9 +21,8 @@ from muse_eval.config.spec import (
     explain,
     fingerprint,
     parse_params,
-    read_text,
 )
-from muse_eval.config.split_names import OLDER_NAMES, columns_of
+from muse_eval.config.split_names import OLDER_NAMES, check_split_name, columns_of
 from muse_eval.config.task import (
     ColumnSpec,
     DataSpec,
@@ -57,6 +56,7 @@ __all__ = [
     "build",
     "canonical_json",
     "check_groups",
+    "check_split_name",
     "column_changes",
     "columns_of",
     "deciding",
@@ -73,7 +73,6 @@ __all__ = [
     "parse_params",
     "parse_settings",
     "parse_task",
-    "read_text",
     "scored_groups",
     "sort_settings",
     "stated",

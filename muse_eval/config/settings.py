@@ -2,9 +2,8 @@
 
 from typing import Any
 
-import yaml
-
 from muse_eval.errors import UserError
+from muse_eval.reading import MalformedYaml, parse_yaml, shown
 
 
 def parse_settings(pairs: list[str]) -> dict[str, Any]:
@@ -24,7 +23,7 @@ def parse_pairs(pairs: list[str], form: str) -> dict[str, Any]:
     """Parse ``--set`` pairs; ``form`` is how the errors say they are written.
 
     Raises:
-        UserError: a pair has no ``=``, or a key is given twice.
+        UserError: a pair has no ``=``, a key is given twice, or a value is YAML that is refused.
     """
     found: dict[str, Any] = {}
     for pair in pairs:
@@ -34,7 +33,7 @@ def parse_pairs(pairs: list[str], form: str) -> dict[str, Any]:
         if key in found:
             raise UserError(f"--set {key} is given twice")
         try:
-            found[key] = yaml.safe_load(value)
-        except yaml.YAMLError:
+            found[key] = parse_yaml(value, f"--set {shown(key)}", typed=True)
+        except MalformedYaml:
             found[key] = value
     return found

@@ -3,13 +3,13 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from muse_eval.config.keys import Fields, unknown_key
 from muse_eval.errors import UserError, unknown_name
+from muse_eval.reading import shown
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -38,8 +38,9 @@ def explain(error: ValidationError, where: str, known: Fields | None = None) -> 
         return unknown
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
-    message = first["msg"][0].lower() + first["msg"][1:]
-    return UserError(f"{where}: {key or 'value'}: {message} (got {first['input']!r})")
+    message = first["msg"].removeprefix("Value error, ")
+    got = shown(repr(first["input"]))
+    return UserError(f"{where}: {shown(key) or 'value'}: {message[0].lower()}{message[1:]} (got {got})")
 
 
 def parse_params(kind: type, values: Mapping[str, Any], where: str) -> Any:
@@ -56,16 +57,6 @@ def parse_params(kind: type, values: Mapping[str, Any], where: str) -> Any:
         return TypeAdapter(kind).validate_python(dict(values))
     except ValidationError as error:
         raise explain(error, where) from None
-
-
-def read_text(path: Path, what: str) -> str:
-    """Read a UTF-8 file, or say in one line why that cannot be done."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"{what} {path} does not exist") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{what} {path} cannot be read: {error}") from None
 
 
 def build(kind: type[Any], where: str, **values: Any) -> Any:

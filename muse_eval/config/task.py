@@ -4,11 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError
 
 from muse_eval.config.spec import Fraction, Positive, PositiveInt, Spec, explain
+from muse_eval.config.split_names import SplitName
 from muse_eval.errors import UserError
+from muse_eval.reading import parse_yaml
 
 
 class HubRef(Spec):
@@ -50,7 +51,7 @@ class ColumnSpec(Spec):
     title: str
     metric: str
     goal: Literal["lower", "higher", "zero"]
-    splits: dict[str, str]
+    splits: dict[str, SplitName]
     """Role in the metric to split name, e.g. ``qa: knowmem/forget_qa``."""
     params: dict[str, Any] = Field(default_factory=dict)
 
@@ -58,8 +59,8 @@ class ColumnSpec(Spec):
 class UnlearnSpec(Spec):
     """How MUSE unlearns on this task; each value can be overridden by hand."""
 
-    forget: str = "raw/forget"
-    retain: str = "raw/retain1"
+    forget: SplitName = "raw/forget"
+    retain: SplitName = "raw/retain1"
     rows: Literal["chunk", "document"] = "chunk"
     """``chunk``: one long text cut into full windows; ``document``: a text a row, padded."""
     max_len: PositiveInt = 2048
@@ -74,9 +75,9 @@ class UnlearnSpec(Spec):
 class FinetuneSpec(Spec):
     """How target and retrain model are made from a base model (MUSE, appendix B)."""
 
-    target: list[str] = Field(default_factory=list)
+    target: list[SplitName] = Field(default_factory=list)
     """Splits that the target reads; empty: what is unlearned and what is retained."""
-    retrain: list[str] = Field(default_factory=list)
+    retrain: list[SplitName] = Field(default_factory=list)
     """Splits that the retrain model reads; empty: what is retained."""
     lr: Positive = 1e-5
     epochs: PositiveInt = 5
@@ -108,7 +109,7 @@ class ForgetSetsSpec(Spec):
     mode: Literal["nested", "sequential"]
     """``nested``: each is forgotten from the target, the next holding the one before (scalability).
     ``sequential``: one after the other, each from the model that forgot the one before (sustainability)."""
-    forget: Annotated[list[str], Field(min_length=1)]
+    forget: Annotated[list[SplitName], Field(min_length=1)]
     """The splits to forget, in order."""
     note: str = ""
     """How they relate to the splits that are scored; printed below the table."""
@@ -134,7 +135,7 @@ class TaskSpec(Spec):
     finetune: FinetuneSpec = Field(default_factory=FinetuneSpec)
     forget_sets: Annotated[ForgetSetsSpec | None, Field(alias="folds")] = None
     """Forget sets that the pipeline unlearns in the place of ``unlearn.forget``."""
-    fingerprints: dict[str, SplitFingerprint] = Field(default_factory=dict)
+    fingerprints: dict[SplitName, SplitFingerprint] = Field(default_factory=dict)
 
     @property
     def needed(self) -> set[str]:
@@ -175,14 +176,10 @@ def parse_task(text: str, where: str, find: Callable[[str], TaskSpec] | None = N
         find: looks up the task that ``base`` names; None: it may name none.
 
     Raises:
-        UserError: the YAML is broken (with its line), or a key is unknown, missing or of a wrong kind.
+        UserError: the YAML is broken (with its line), or a key is unknown, missing, given twice or of a
+            wrong kind.
     """
-    try:
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise UserError(f"{where}{line}: not valid YAML: {getattr(error, 'problem', error)}") from None
+    raw = parse_yaml(text, where)
     if not isinstance(raw, dict):
         raise UserError(f"{where}: a task must be a mapping of keys to values")
     if raw.get("base") is not None:

@@ -1,6 +1,5 @@
 """The three places splits come from: a local folder, the built-in world, the hub."""
 
-import json
 import logging
 import re
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from typing import Any, Protocol
 
 from muse_eval.config import OLDER_NAMES, DataSpec, columns_of
 from muse_eval.errors import UserError, first_line, unknown_name
+from muse_eval.reading import CORPUS_BYTES, expect, read_json, read_text
 
 
 class MissingSplit(UserError):  # noqa: N818 - it says what is wrong
@@ -42,7 +42,9 @@ class LocalFolder:
         if path is None:
             found = ", ".join(self.names()) or "no split at all"
             raise MissingSplit(f"{self.root / split}.json does not exist; the folder has {found}")
-        return self._json(path) if path.suffix == ".json" else [self._text(path)], str(path)
+        if path.suffix == ".txt":
+            return [read_text(path, most=CORPUS_BYTES)], str(path)
+        return expect(read_json(path, most=CORPUS_BYTES), list, str(path)), str(path)
 
     def file(self, split: str) -> Path | None:
         """Return the file that holds a split, under its older name where there is only that."""
@@ -63,25 +65,6 @@ class LocalFolder:
     def describe(self) -> dict[str, Any]:
         """Say that it was a folder; its splits' digests tell which data it was."""
         return {"source": "folder"}
-
-    @staticmethod
-    def _text(path: Path) -> str:
-        try:
-            return path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{path} cannot be read: {error}") from None
-
-    @classmethod
-    def _json(cls, path: Path) -> list[Any]:
-        try:
-            rows = json.loads(cls._text(path))
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}:{error.lineno}: not valid JSON: {error.msg}") from None
-        except (ValueError, RecursionError) as error:  # Python's own bounds on digits and nesting
-            raise UserError(f"{path}: not valid JSON: {first_line(error)}") from None
-        if not isinstance(rows, list):
-            raise UserError(f"{path} must hold a list of rows, got {type(rows).__name__}")
-        return rows
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from muse_eval.config import SplitFingerprint, TaskSpec, columns_of, fingerprint
+from muse_eval.config import SplitFingerprint, TaskSpec, check_split_name, columns_of, fingerprint
 from muse_eval.data.sources import BuiltinWorld, Hub, LocalFolder, MissingSplit, Source
 from muse_eval.errors import UserError, listed
 from muse_eval.types import Row, Splits
@@ -64,9 +64,14 @@ class Data:
         A row of training text may be blank (MUSE-News has one); no other cell may.
 
         Raises:
-            UserError: it is missing, empty, or a row is not of the right shape.
+            UserError: it is no name of a split, or the split is missing, empty, or a row is not of the right
+                shape.
         """
         if name not in self._splits:
+            try:
+                check_split_name(name)
+            except ValueError as error:
+                raise UserError(str(error)) from None
             raw, where = self._source.read(name)
             self._splits[name] = Split(name, _checked(name, raw, where))
         return self._splits[name]

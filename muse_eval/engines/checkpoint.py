@@ -1,7 +1,6 @@
 """Finds a checkpoint's files, on the hub or in a folder, and refuses what cannot or must not be loaded."""
 
 import io
-import json
 import logging
 import re
 from dataclasses import dataclass, replace
@@ -12,8 +11,10 @@ from tqdm.auto import tqdm
 
 from muse_eval.config import HubRef, canonical_json
 from muse_eval.engines.composition import COMPOSED, PARTS, Composition, read_composition
+from muse_eval.engines.described import CONFIG, GENERATION, check_generation, read_config, shards
 from muse_eval.errors import UserError, first_line
 from muse_eval.provenance import files_digest, joined_digest
+from muse_eval.reading import require_files, typed_path
 from muse_eval.types import Progress
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "vocab.txt")
@@ -57,12 +58,10 @@ class Checkpoint:
         if self.composition is not None:
             how = canonical_json(self.composition.identity)
             return joined_digest([how, *(part.digest for part in self.parts)])
-        generation = self.folder / "generation_config.json"
+        generation = self.folder / GENERATION
         optional = [generation] if generation.is_file() else []
         # Code that the repository carries runs only with --trust-remote-code, but then it shapes answers.
-        return files_digest(
-            [self.folder / "config.json", *optional, *self.folder.glob("*.py"), *self.weights]
-        )
+        return files_digest([self.folder / CONFIG, *optional, *self.folder.glob("*.py"), *self.weights])
 
     @property
     def has_tokenizer(self) -> bool:
@@ -74,7 +73,21 @@ def is_folder(model: str) -> bool:
     """Tell a path from a hub id: it exists, or is written like a path."""
     if not model:
         return False
-    return Path(model).expanduser().exists() or model.startswith((".", "/", "~")) or model.count("/") > 1
+    return typed_path(model, "model").exists() or model.startswith((".", "/", "~")) or model.count("/") > 1
+
+
+def model_folder(model: str) -> Path:
+    """Return the folder that a model's path names.
+
+    Raises:
+        UserError: there is none, or it is a file.
+    """
+    folder = typed_path(model, "model folder")
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise UserError(f"the model {model} is a file; give the checkpoint's folder, or a hub id")
+    raise UserError(f"model folder {model} does not exist; give a folder or a hub id")
 
 
 def hub_ref(model: str) -> HubRef:
@@ -107,9 +120,7 @@ def find_checkpoint(
             model will not do, lacks a part or does not say how to combine them.
     """
     if is_folder(model):
-        folder = Path(model).expanduser()
-        if not folder.is_dir():
-            raise UserError(f"model folder {model} does not exist; give a folder or a hub id")
+        folder = model_folder(model)
         found = _opened(Checkpoint(folder.resolve().name, folder, None), model)
     else:
         ref = hub_ref(model)
@@ -125,6 +136,7 @@ def find_checkpoint(
         )
     for part in found.parts:
         where = model if part is found else f"{model}/{part.folder.name}"
+        require_files(part.folder)
         _check_config(part, where, trust_remote_code)
         _check_weights(part, where, allow_pickle)
     return found
@@ -211,22 +223,11 @@ def _reporting(step: str, progress: Progress) -> type[Any]:
 
 
 def _check_config(found: Checkpoint, model: str, trust_remote_code: bool) -> None:
-    path = found.folder / "config.json"
-    if not path.is_file():
+    path = found.folder / CONFIG
+    if not path.exists():
         raise UserError(f"{model} has no config.json, so it is no transformers checkpoint; give its folder")
-    try:
-        config: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is not a valid model configuration: {error}") from None
-    if not isinstance(config, dict):
-        raise UserError(f"{path} is not a valid model configuration: it holds no keys")
-    generation = found.folder / "generation_config.json"
-    try:
-        valid = not generation.is_file() or isinstance(json.loads(generation.read_bytes()), dict)
-    except (OSError, ValueError):
-        valid = False
-    if not valid:
-        raise UserError(f"{generation} is not valid JSON, so where answers end is unknown; mend or remove it")
+    config = read_config(found.folder)
+    check_generation(found.folder, config)
     if "auto_map" in config and not trust_remote_code:
         raise UserError(f"{model} wants to run code of its own; read it, then give --trust-remote-code")
     if "auto_map" not in config:
@@ -235,7 +236,6 @@ def _check_config(found: Checkpoint, model: str, trust_remote_code: bool) -> Non
 
 def _check_architecture(path: Path, config: dict[str, Any]) -> None:
     import transformers
-    from huggingface_hub.errors import StrictDataclassError
 
     kind = str(config.get("model_type", ""))
     if kind not in transformers.CONFIG_MAPPING:
@@ -245,7 +245,7 @@ def _check_architecture(path: Path, config: dict[str, Any]) -> None:
         )
     try:
         transformers.CONFIG_MAPPING[kind].from_dict(config)
-    except (StrictDataclassError, ValueError, TypeError, ArithmeticError) as error:
+    except Exception as error:  # noqa: BLE001 - each architecture stumbles over a hostile value in its own way
         raise UserError(
             f"{path} is not a valid {kind} configuration ({' '.join(str(error).split())[:200]}); mend it"
         ) from None
@@ -270,11 +270,7 @@ def _check_weights(found: Checkpoint, model: str, allow_pickle: bool) -> None:
         except (SafetensorError, OSError) as error:
             raise UserError(f"{path} is truncated or corrupt ({error}); fetch or save it again") from None
     for index in found.folder.glob("*.safetensors.index.json"):
-        try:
-            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        except (OSError, ValueError, KeyError, AttributeError) as error:
-            raise UserError(f"{index} is not a valid weights index: {error}; fetch it again") from None
-        missing = sorted(name for name in shards if not (found.folder / name).is_file())
+        missing = sorted(name for name in shards(index) if not (found.folder / name).is_file())
         if missing:
             raise UserError(
                 f"{model} lacks the weights file {missing[0]} that its index names; fetch it again"

@@ -4,7 +4,6 @@ A composed checkpoint is a folder with ``composed.json``, an ordinary checkpoint
 ``reinforced``, and beside them the tokenizer and a copy of the target's configuration.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import ValidationError
 
 from muse_eval import plugins
-from muse_eval.config import Spec, explain, parse_params, read_text
+from muse_eval.config import Spec, explain, parse_params
 from muse_eval.errors import UserError
 from muse_eval.own_code import code_digest
+from muse_eval.reading import MissingFile, Unreadable, read_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,13 +57,13 @@ def read_composition(folder: Path, model: str) -> Composition | None:
             part is missing (``model`` is then what the folder is called).
     """
     path = folder / COMPOSED
-    if not path.is_file():
-        return None
     try:
-        spec = ComposedSpec.model_validate(json.loads(read_text(path, "file")))
+        spec = ComposedSpec.model_validate(read_json(path))
         mixture = plugins.mixture(spec.method)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} is not valid JSON ({error}); mend it, or make the model again") from None
+    except MissingFile:
+        return None
+    except Unreadable as error:
+        raise UserError(f"{error}; mend it, or make the model again") from None
     except ValidationError as error:
         raise explain(error, str(path), ComposedSpec.model_fields) from None
     except UserError as error:

@@ -5,8 +5,6 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
-from pickle import UnpicklingError  # nosec B403  # only its exception
 from typing import Any
 
 import torch
@@ -22,9 +20,11 @@ from transformers.utils import logging as transformers_logging
 from muse_eval.config import HubRef, fingerprint
 from muse_eval.engines.checkpoint import TOKENIZER_FILES, Checkpoint, download, hub_ref, is_folder
 from muse_eval.engines.composed import ComposedModel
+from muse_eval.engines.described import check_tokenizer, require_known_method
 from muse_eval.engines.weights import require_finite, require_fitting
 from muse_eval.errors import UserError, first_line
 from muse_eval.provenance import joined_digest
+from muse_eval.reading import require_files, typed_path
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -86,11 +86,14 @@ def load_config(checkpoint: Checkpoint, trust_remote_code: bool = False) -> Any:
         configs = [load_config(part, trust_remote_code) for part in checkpoint.parts]
         _require_alike(checkpoint, configs)
         return configs[0]
+    return _whole_config(checkpoint, trust_remote_code).get_text_config()
+
+
+def _whole_config(checkpoint: Checkpoint, trust_remote_code: bool) -> Any:
     try:
-        config: Any = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=trust_remote_code)  # nosec B615  # a folder on disk
-    except (ValueError, KeyError, OSError) as error:
-        raise UserError(f"cannot read the configuration of {checkpoint.name}: {first_line(error)}") from None
-    return config.get_text_config()
+        return AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=trust_remote_code)  # nosec B615  # a folder on disk
+    except Exception as error:
+        raise UserError(f"cannot read the configuration of {checkpoint.name}: {first_line(error)}") from error
 
 
 def _require_alike(checkpoint: Checkpoint, configs: Sequence[Any]) -> None:
@@ -155,6 +158,7 @@ def load_model(checkpoint: Checkpoint, options: LoadOptions) -> PreTrainedModel:
     config = load_config(checkpoint, options.trust_remote_code)
     if checkpoint.composition is not None:
         return ComposedModel([load_model(part, options) for part in checkpoint.parts], checkpoint.composition)
+    require_known_method(checkpoint.name, getattr(config, "quantization_config", None))
     placement = {"device_map": options.device_map} if options.device_map else {}
     if has_soft_caps(config):
         placement["attn_implementation"] = "eager"
@@ -176,8 +180,11 @@ def load_model(checkpoint: Checkpoint, options: LoadOptions) -> PreTrainedModel:
             f"{checkpoint.name} does not fit on {options.torch_device}; give --set engine.device_map=auto, "
             "--dtype bfloat16, or a larger device"
         ) from None
-    except (ValueError, KeyError, OSError, EOFError, ImportError, RuntimeError, UnpicklingError) as error:
-        raise UserError(f"cannot load {checkpoint.name}: {first_line(error)}") from None
+    except Exception as error:
+        # Where it did not foresee a value, transformers says no more than the value.
+        unforeseen = isinstance(error, (LookupError, TypeError, AttributeError, ArithmeticError))
+        told = f"{type(error).__name__}: {first_line(error)}; look at its config.json" if unforeseen else ""
+        raise UserError(f"cannot load {checkpoint.name}: {told or first_line(error)}") from error
     require_fitting(checkpoint, info)
     require_finite(checkpoint.name, model.named_parameters())
     ready: PreTrainedModel = model.eval()
@@ -210,7 +217,7 @@ def load_tokenizer(
 def _tokenizer_files(given: str) -> Checkpoint:
     if not is_folder(given):
         return _fetch_tokenizer(hub_ref(given))
-    folder = Path(given).expanduser()
+    folder = typed_path(given, "--tokenizer")
     found = Checkpoint(folder.name, folder, None)
     if not found.has_tokenizer:
         raise UserError(f"--tokenizer {given} holds no tokenizer ({', '.join(TOKENIZER_FILES)})")
@@ -222,13 +229,15 @@ def _fetch_tokenizer(ref: HubRef) -> Checkpoint:
 
 
 def _tokenizer(files: Checkpoint, name: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+    require_files(files.folder)
+    check_tokenizer(files.folder)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             loaded: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(  # nosec B615  # a folder on disk
                 files.folder, trust_remote_code=trust_remote_code
             )
-    except (ValueError, KeyError, OSError, ImportError, TypeError) as error:
+    except Exception as error:  # noqa: BLE001 - see _whole_config
         raise UserError(f"cannot load the tokenizer of {name}: {first_line(error)}") from None
     return loaded
 

@@ -87,6 +87,6 @@ def _check_keys(checkpoint: Checkpoint, trust_remote_code: bool) -> None:
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
-    except (ValueError, KeyError, OSError, ImportError, AttributeError, RuntimeError):
+    except Exception:  # noqa: BLE001
         return  # Not one of transformers' own, or not loaded by it so; vLLM may know it all the same.
     require_fitting(checkpoint, loaded[1])

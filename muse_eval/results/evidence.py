@@ -2,12 +2,14 @@
 
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from muse_eval.errors import UserError, unknown_name
 from muse_eval.printable import one_line, printable
+from muse_eval.reading import typed_path
 from muse_eval.results.lineage import part
 from muse_eval.results.rows import ARROWS, Goal, Heading, PlainHeading, stored_headings, task_spec
 from muse_eval.results.runs import RECORDS, RESULT, StoredColumn, StoredResult
@@ -46,7 +48,9 @@ def find_run(results: Path, name: str) -> Path:
     Raises:
         UserError: there is none, or several tasks have one of that name.
     """
-    path, home = Path(name).expanduser(), results / "runs"
+    path, home = Path(name), results / "runs"
+    with suppress(UserError):
+        path = typed_path(name)
     if path.name in (RESULT, RECORDS):
         path = path.parent
     for folder in (path, home / name):

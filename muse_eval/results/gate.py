@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, ValidationError
 
-from muse_eval.config import Spec, read_text
+from muse_eval.config import Spec
 from muse_eval.errors import UserError
+from muse_eval.reading import parse_json, read_text
 from muse_eval.results.comparable import MISFITS, departed
 from muse_eval.results.rows import Goal, stored_headings, task_spec
 from muse_eval.results.runs import REFERENCES, Number, StoredColumn, StoredResult, problem
@@ -97,9 +98,12 @@ def load_baseline(path: Path) -> Baseline:
     if not path.exists():
         raise UserError(f"baseline {path} does not exist; write one with: muse-eval check --update")
     try:
-        return Baseline.model_validate_json(read_text(path, "baseline"))
+        text = read_text(path, "baseline")
+        baseline = Baseline.model_validate_json(text)
     except ValidationError as error:
         raise UserError(f"baseline {path}: {problem(error)}") from None
+    parse_json(text, f"baseline {path}")
+    return baseline
 
 
 def make_baseline(

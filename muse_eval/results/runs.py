@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from muse_eval.config import read_text
+from muse_eval import reading
 from muse_eval.errors import UserError
 from muse_eval.results.cells import read_cell
 from muse_eval.results.writing import encode, write_files
@@ -171,11 +171,11 @@ def problem(error: ValidationError) -> str:
 
 def _read(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
-    except FileNotFoundError:
+        return reading.read_bytes(path, most=reading.CORPUS_BYTES)
+    except reading.MissingFile:
         return None
-    except OSError as error:
-        raise CorruptResult(f"{path} cannot be read: {error.strerror or error}") from None
+    except reading.Unreadable as error:
+        raise CorruptResult(str(error)) from None
 
 
 def load(path: Path) -> StoredResult | None:
@@ -190,7 +190,10 @@ def load(path: Path) -> StoredResult | None:
     if text is None:
         return None
     try:
-        return StoredResult.model_validate_json(text)
+        stored = StoredResult.model_validate_json(text)
+        reading.parse_json(text, str(path))
+    except reading.Unreadable as error:
+        raise CorruptResult(f"{error}; score the run again, or remove the file") from None
     except ValidationError as error:
         if any(part["loc"] == ("schema_version",) for part in error.errors(include_url=False)):
             raise CorruptResult(
@@ -200,6 +203,7 @@ def load(path: Path) -> StoredResult | None:
         raise CorruptResult(
             f"{path} is not a result ({problem(error)}); score the run again, or remove the file"
         ) from None
+    return stored
 
 
 def load_all(results_dir: Path, warn: Callable[[str], None]) -> list[StoredResult]:
@@ -236,17 +240,11 @@ def load_records(folder: Path) -> Iterator[dict[str, Any]]:
     stored = load(folder)
     if stored and stored.records_sha256 not in (None, hashlib.sha256(text).hexdigest()):
         raise CorruptResult(f"{path} does not belong to the {RESULT} beside it; score the run again")
-    # Not splitlines(): a response may hold U+2028 and the like, which JSON leaves as they are.
-    for number, line in enumerate(text.split(b"\n"), start=1):
-        if not line:
-            continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            record = None
-        if not isinstance(record, dict):
-            raise CorruptResult(f"{path}:{number} is not a record; score the run again")
-        yield record
+    try:
+        for number, record in reading.parse_jsonl(text, str(path)):
+            yield reading.expect(record, dict, f"{path}:{number}")
+    except reading.Unreadable as error:
+        raise CorruptResult(f"{error}; score the run again") from None
 
 
 # ── published numbers ────────────────────────────────────────────────────────────────────────────
@@ -261,7 +259,7 @@ def load_published(path: Path) -> list[dict[str, str]]:
     Raises:
         UserError: the file cannot be read, lacks a column, or has a line (named) that is not whole.
     """
-    reader = csv.DictReader(io.StringIO(read_text(path, "file of published numbers")), strict=True)
+    reader = csv.DictReader(io.StringIO(reading.read_text(path, "file of published numbers")), strict=True)
     if tuple(reader.fieldnames or ()) != PUBLISHED:
         raise UserError(f"{path}:1: the columns must be {','.join(PUBLISHED)}")
     lines = []

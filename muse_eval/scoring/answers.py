@@ -7,8 +7,8 @@ lock is needed on any file system. A line carries a checksum; one that fails it 
 
 import base64
 import errno
-import json
 import os
+import shlex
 import shutil
 import time
 import uuid
@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from muse_eval.config import canonical_json, fingerprint
-from muse_eval.errors import UserError
+from muse_eval.errors import UserError, listed
+from muse_eval.reading import CORPUS_BYTES, expect, parse_json, read_bytes
 from muse_eval.types import (
     Answer,
     Batches,
@@ -37,6 +38,9 @@ from muse_eval.types import (
 
 Progress = Callable[[int, int], None]
 """Called with (answers there, answers wanted)."""
+
+MOST_NAMED = 20
+"""Damaged lines of a file that a command to cut them out names; where there are more the file has to go."""
 
 
 def request_key(request: Request) -> str:
@@ -170,27 +174,42 @@ class EngineAnswers:
 
     def _read(self, path: Path, warn: Warn) -> None:
         try:
-            lines = path.read_bytes().split(b"\n")
-        except OSError as error:
-            warn(f"cache file {path} cannot be read ({error.strerror}); its answers are asked again")
+            lines = read_bytes(path, "cache file", CORPUS_BYTES).split(b"\n")
+        except UserError as error:
+            warn(f"{error}; its answers are asked again")
             return
+        damaged = []
         for number, line in enumerate(lines, 1):
             if line:
                 try:
                     self._take(line)
-                except (ValueError, KeyError, TypeError, AttributeError):
-                    warn(f"cache file {path}, line {number}, is damaged; its answers are asked again")
+                except (UserError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError):
+                    damaged.append(number)
+        if damaged:
+            warn(_damage(path, damaged))
 
     def _take(self, line: bytes) -> None:
         checksum, _, body = line.partition(b" ")
         if f"{zlib.crc32(body):08x}".encode() != checksum:
             raise ValueError("checksum")
-        batch = json.loads(body)
+        batch = expect(parse_json(body, "line"), dict, "line")
         if batch["engine"] != self._engine_id:
             raise ValueError("engine")
         answers = {key: _decode(value) for key, value in batch["answers"].items()}
         self.answers |= answers
         self.seconds |= dict.fromkeys(answers, batch["seconds"] / len(answers))
+
+
+def _damage(path: Path, lines: Sequence[int]) -> str:
+    """Say which lines of a cache file are damaged, and what takes them out of it."""
+    few = len(lines) <= MOST_NAMED
+    one = len(lines) == 1
+    cure = f"sed -i '{';'.join(f'{number}d' for number in lines)}'" if few else "rm"
+    return (
+        f"cache file {path}, {listed('line', lines)}, {'is' if one else 'are'} damaged; "
+        f"{'its' if one else 'their'} answers are asked again; to be rid of {'it' if one else 'them'}: "
+        f"{cure} {shlex.quote(str(path))}"
+    )
 
 
 def _encode(answer: Answer) -> dict[str, Any]:
@@ -259,9 +278,13 @@ def cache_clear(root: Path) -> int:
 def _engine_of(folder: Path) -> str:
     """Return the engine id that a folder's first sound line names."""
     for path in sorted(folder.glob("*.jsonl")):
-        for line in path.read_bytes().split(b"\n"):
+        try:
+            lines = read_bytes(path, most=CORPUS_BYTES).split(b"\n")
+        except UserError:
+            continue
+        for line in lines:
             try:
-                return str(json.loads(line.partition(b" ")[2])["engine"])
-            except (ValueError, KeyError, TypeError):
+                return expect(parse_json(line.partition(b" ")[2], "line"), str, "line", "engine")
+            except UserError:
                 continue
     return "unknown"

@@ -11,6 +11,7 @@ from typing import Any
 from muse_eval.config import RunConfig
 from muse_eval.engines.checkpoint import find_checkpoint, is_folder
 from muse_eval.errors import UserError
+from muse_eval.reading import typed_path
 from muse_eval.results import part, runs
 from muse_eval.scoring.plan import Plan
 from muse_eval.scoring.which_task import unlearning
@@ -88,7 +89,7 @@ def find(config: RunConfig, planned: Plan, weights: str) -> Found | None:
         planned: its task and data.
         weights: the digest of its model.
     """
-    folder = Path(config.model).expanduser() if is_folder(config.model) else None
+    folder = typed_path(config.model) if is_folder(config.model) else None
     start = None if folder is None else _start(config.model, planned.task.name)
     digests = {weights, *([start.weights] if start else [])}
     for root in _roots(config.results, folder):
@@ -106,7 +107,7 @@ def _start(model: str, task: str) -> _Start | None:
     config, weights = part(card, "config"), part(card, "target").get("weights")
     if config.get("task") != task or not isinstance(weights, str):
         return None
-    return _Start(Path(str(config.get("model"))).expanduser(), weights)
+    return _Start(typed_path(str(config.get("model"))), weights)
 
 
 def _roots(chosen: Path, folder: Path | None) -> Iterator[Path]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from muse_eval.config import RunConfig
 from muse_eval.engines import ModelSource, open_engine
 from muse_eval.errors import UserError
+from muse_eval.reading import typed_path
 from muse_eval.results import Lineage, given, runs
 from muse_eval.scoring import identity, prompt_fit
 from muse_eval.scoring.answers import Answers, Store
@@ -64,6 +65,7 @@ def run(
         UserError: something that the user can mend; nothing half-written is left.
     """
     check_writable(config.results)
+    unlearned = lineage is not None or unlearning(config.model) is not None
     planned = plan(config, loaded=loaded is not None)
     if config.name is not None:
         runs.run_folder(config.results, planned.task.name, config.name)
@@ -93,7 +95,6 @@ def run(
         fits = prompt_fit.look(store, engine, planned.columns, answers)
     with retrain or nullcontext():
         contexts = _context(config, planned, retrain, store, progress)
-    unlearned = lineage is not None or unlearning(config.model) is not None
     result = prompt_fit.judged(_score(config, planned, answers, contexts), planned.columns, fits, unlearned)
     model, notes = engine.provenance, {**notes, **prompt_fit.notes(planned.columns)}
     result = replace(
@@ -111,12 +112,24 @@ def run(
 
 def check_writable(folder: Path) -> None:
     """Refuse a results folder that cannot be made or written, before any work is done."""
-    there = nearest(folder)
+    there = nearest(typed_path(folder, "--results"))
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         raise UserError(
             f"cannot write results to {folder}: {there} is no folder that can be written; "
             "give another --results"
         )
+    for part in ("runs", "cache", "models"):
+        require_folder(folder / part)
+
+
+def require_folder(folder: Path) -> None:
+    """Refuse a folder to write in whose place, or one above it, is taken by a file.
+
+    Raises:
+        UserError: it is.
+    """
+    if not (there := nearest(folder)).is_dir():
+        raise UserError(f"{there} is a file, and {folder} must be a folder; move it, or choose another place")
 
 
 def nearest(folder: Path) -> Path:

@@ -1,16 +1,24 @@
 """What a model's folder says of it: which task it belongs to, and what it was unlearned from."""
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from muse_eval import plugins
 from muse_eval.config import TaskSpec
 from muse_eval.errors import UserError
+from muse_eval.reading import (
+    MalformedYaml,
+    MissingFile,
+    Unreadable,
+    expect,
+    parse_yaml,
+    read_bytes,
+    read_json,
+    typed_path,
+)
+from muse_eval.results import part
 
 
 def task_of(model: str) -> TaskSpec:
@@ -26,7 +34,7 @@ def task_of(model: str) -> TaskSpec:
         for task in tasks.values():
             if task.data.repo is not None and dataset.lower() == task.data.repo.lower():
                 return task
-    made_for = _recipe_task(Path(model).expanduser())
+    made_for = _recipe_task(typed_path(model, "model"))
     if made_for is not None:
         try:
             return plugins.task(made_for)
@@ -43,46 +51,57 @@ def task_of(model: str) -> TaskSpec:
 
 
 def unlearning(model: str) -> Mapping[str, Any] | None:
-    """Return how a model, or the model of an epoch, was unlearned; None where that is not known of it."""
+    """Return how a model, or the model of an epoch, was unlearned; None where that is not known of it.
+
+    Raises:
+        UserError: its ``unlearn.json`` is not what muse-eval wrote.
+    """
     from muse_eval.unlearning import cards
     from muse_eval.unlearning.training import output
 
-    folder = Path(model).expanduser()
+    folder = typed_path(model, "model")
     is_epoch = folder.parent.name == output.CHECKPOINTS
     for home in (folder, *([folder.parent.parent] if is_epoch else [])):
-        found = cards.read_json(home / cards.CARD)
-        if isinstance(found, dict):
+        if (found := _read(home / cards.CARD)) is not None:
             return found
     return None
 
 
 def _card_datasets(model: str) -> list[str]:
     """Return the ``datasets:`` of a model card's YAML head, empty where there is none."""
-    from muse_eval.engines.checkpoint import download, hub_ref, is_folder
+    from muse_eval.engines.checkpoint import download, hub_ref, is_folder, model_folder
 
-    if is_folder(model) and not Path(model).expanduser().is_dir():
-        raise UserError(f"model folder {model} does not exist; give a folder or a hub id")
-    folder = Path(model).expanduser() if is_folder(model) else download(hub_ref(model), ["README.md"]).folder
+    folder = model_folder(model) if is_folder(model) else download(hub_ref(model), ["README.md"]).folder
     card = folder / "README.md"
-    if not card.is_file():
-        return []
-    head = re.match(r"---\s*\n(.*?)\n---", card.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
     try:
-        meta = yaml.safe_load(head[1]) if head else None
-    except yaml.YAMLError:
+        text = read_bytes(card, "model card").decode(errors="replace").replace("\r\n", "\n")
+    except MissingFile:
         return []
+    head = re.match(r"---\s*\n(.*?)\n---", text, re.DOTALL)
+    try:
+        meta = parse_yaml(head[1], f"model card {card}") if head else None
+    except MalformedYaml:
+        return []
+    except Unreadable as error:
+        raise UserError(f"{error}; mend it, or give --task") from None
     listed = meta.get("datasets") if isinstance(meta, dict) else None
     return [str(one) for one in (listed if isinstance(listed, list) else [listed] if listed else [])]
+
+
+def _read(path: Path) -> Mapping[str, Any] | None:
+    try:
+        return expect(read_json(path, finite=False), dict, str(path))
+    except MissingFile:
+        return None
+    except Unreadable as error:
+        raise UserError(f"{error}; mend or remove it") from None
 
 
 def _recipe_task(folder: Path) -> str | None:
     """Return the task that a model made by muse-eval was made for."""
     for name in ("unlearn.json", "finetune.json", "recipe.json"):
-        try:
-            recipe = json.loads((folder / name).read_text(encoding="utf-8"))
-            made_for = recipe["task"] if name == "recipe.json" else recipe["config"]["task"]
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
+        recipe = _read(folder / name) or {}
+        made_for = (recipe if name == "recipe.json" else part(recipe, "config")).get("task")
         if isinstance(made_for, str):
             return made_for
     return None

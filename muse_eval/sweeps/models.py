@@ -5,9 +5,9 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from muse_eval.config import read_text
-from muse_eval.engines.checkpoint import hub_ref, is_folder
+from muse_eval.engines.checkpoint import hub_ref, is_folder, model_folder
 from muse_eval.errors import UserError
+from muse_eval.reading import read_text, typed_path
 
 
 def read_models(given: Sequence[str]) -> dict[str, str]:
@@ -25,7 +25,7 @@ def read_models(given: Sequence[str]) -> dict[str, str]:
     models: dict[str, str] = {}
     seen: set[str] = set()
     for name, model in (pair for text in given for pair in _read(text)):
-        identity = str(Path(model).expanduser().resolve()) if is_folder(model) else model
+        identity = str(typed_path(model).resolve()) if is_folder(model) else model
         if identity in seen:
             raise UserError(f"the model {model} is given twice; name it once")
         if name in models:
@@ -45,15 +45,12 @@ def model_name(model: str) -> str:
     """
     if not is_folder(model):
         return hub_ref(model).repo.rsplit("/", 1)[-1]
-    folder = Path(model).expanduser()
-    if not folder.is_dir():
-        raise UserError(f"model folder {model} does not exist; give a folder or a hub id")
-    return folder.resolve().name
+    return model_folder(model).resolve().name
 
 
 def _read(text: str) -> Iterator[tuple[str, str]]:
     """Yield the names and models that one argument stands for."""
-    path = Path(text).expanduser()
+    path = typed_path(text, "model")
     if not path.is_file() and (path.suffix != ".txt" or path.is_dir()):
         yield from _expand(text)
         return
@@ -74,10 +71,10 @@ def _read(text: str) -> Iterator[tuple[str, str]]:
 
 def _expand(text: str) -> Iterator[tuple[str, str]]:
     """Yield the names and models of a glob, or of one model."""
-    if not any(mark in text for mark in "*?[") or Path(text).expanduser().exists():
+    if not any(mark in text for mark in "*?[") or typed_path(text).exists():
         yield _named(text)
         return
-    pattern = str(Path(text).expanduser())
+    pattern = str(typed_path(text))
     matches = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - Path's takes no absolute pattern
     folders = [match for match in matches if Path(match).is_dir()]
     if not folders:
@@ -89,7 +86,7 @@ def _expand(text: str) -> Iterator[tuple[str, str]]:
 def _named(text: str) -> tuple[str, str]:
     """Split ``NAME=MODEL``; a folder whose own name holds an equals sign is a folder."""
     name, equals, model = (part.strip() for part in text.partition("="))
-    if not equals or "/" in name or Path(text).expanduser().exists():
+    if not equals or "/" in name or typed_path(text).exists():
         return model_name(text), text
     if not name or not model:
         raise UserError(f"{text!r}: write it as NAME=MODEL, or give the model alone")

@@ -1,19 +1,24 @@
 """What a tune tries: ``--grid`` read into axes, every value checked before anything is trained."""
 
 import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import yaml
-
 from muse_eval import plugins
 from muse_eval.config import TaskSpec, parse_params
 from muse_eval.errors import UserError, unknown_name
+from muse_eval.reading import MalformedYaml, parse_yaml, shown
 from muse_eval.unlearning.recipe import TRAINING, UnlearnConfig, configure
 
 OPTIONS = ("lr", "epochs", "batch_size", "lambda")
 """What can be tuned of any method, beside its own parameters."""
+
+MOST_VALUES = 1_000
+"""Of one axis."""
+MOST_POINTS = 10_000
+"""Of a grid that is tried whole: each is an unlearning."""
 
 Value = bool | int | float | str
 Point = Mapping[str, Value]
@@ -40,7 +45,12 @@ def read_axes(texts: Sequence[str], task: TaskSpec, method: str) -> tuple[Axis, 
     _, found, term = plugins.method(method)
     known = [*OPTIONS, *found.params.__dataclass_fields__]  # type: ignore[attr-defined]
     axes = []
-    for name, text in _written(texts).items():
+    written = _written(texts)
+    for name, text in written.items():
+        # Before any value is read.
+        if (count := text.count(":") + 1) > MOST_VALUES:
+            raise UserError(f"--grid {name} has {count:,} values; at most {MOST_VALUES:,} are taken")
+    for name, text in written.items():
         if name not in known:
             raise UserError(f"--grid {name}: {unknown_name('parameter', name, known)}")
         if name == "lambda" and term is None:
@@ -81,12 +91,12 @@ def _axis(name: str, text: str, task: TaskSpec, method: str) -> Axis:
 
 def _value(name: str, text: str, task: TaskSpec, method: str) -> Value:
     """Read one value and return it in the kind that the method takes."""
-    where = f"--grid {name}={text.strip()}"
+    where = f"--grid {name}={shown(text.strip())}"
     if not text.strip():
         raise UserError(f"--grid {name}: a value is empty; write {name}=V1:V2, or {name}=LOW..HIGH")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = parse_yaml(text, where, typed=True)
+    except MalformedYaml:
         raise UserError(f"{where}: that is no YAML value") from None
     if not isinstance(value, bool | int | float | str):
         raise UserError(f"{where}: give a number, true, false or a word")
@@ -132,6 +142,19 @@ def options(point: Point) -> dict[str, Any]:
     """Return a point as the options of ``api.unlearn``."""
     params = {name: value for name, value in point.items() if name not in OPTIONS}
     return {**{name: value for name, value in point.items() if name in OPTIONS}, "params": params}
+
+
+def require_feasible(texts: Sequence[str]) -> None:
+    """Refuse a grid that nobody can mean to try whole, before any of its values is read.
+
+    Raises:
+        UserError: it has too many points, or is not written as ``read_axes`` wants it.
+    """
+    if (count := math.prod(text.count(":") + 1 for text in _written(texts).values())) > MOST_POINTS:
+        raise UserError(
+            f"--grid has {count:,} settings, and each is an unlearning; give fewer values "
+            f"(at most {MOST_POINTS:,} settings), or say with --trials how many to sample"
+        )
 
 
 def points(axes: Sequence[Axis]) -> list[Point]:

@@ -13,7 +13,7 @@ from muse_eval.pipelines import ComparisonConfig
 from muse_eval.results import composite, run_folder
 from muse_eval.scoring import UNSCORED, Plan, check_writable
 from muse_eval.scoring.plan import plan
-from muse_eval.tuning.grid import OPTIONS, Axis, read_axes, recipe, resolve
+from muse_eval.tuning.grid import OPTIONS, Axis, read_axes, recipe, require_feasible, resolve
 from muse_eval.types import Progress
 from muse_eval.unlearning.recipe import parse_lora
 
@@ -44,6 +44,8 @@ def check(config: TuneConfig) -> tuple[Plan, tuple[Axis, ...]]:
     Raises:
         UserError: something is, or Optuna is not installed.
     """
+    if config.trials is None:
+        require_feasible(config.grid)
     from muse_eval.unlearning.training.feasible import check_feasible
 
     if importlib.util.find_spec("optuna") is None:

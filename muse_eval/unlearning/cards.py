@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from muse_eval import reading
 from muse_eval.plugins import FINETUNE
 
 RECIPE = "recipe.json"
@@ -13,11 +14,12 @@ FINETUNE_CARD = "finetune.json"
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file; None where it does not exist or was cut off."""
+    """Read a JSON file; None where it does not exist, was cut off or holds no keys."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        found = reading.read_json(path, finite=False)
+    except reading.Unreadable:
         return None
+    return found if isinstance(found, dict) else None
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -14,9 +14,10 @@ from pydantic import Field
 
 from muse_eval.config.run import RunConfig
 from muse_eval.config.settings import parse_settings
-from muse_eval.config.spec import build, canonical_json, fingerprint, parse_params, read_text
+from muse_eval.config.spec import build, canonical_json, fingerprint, parse_params
 from muse_eval.config.task import HubRef, TaskSpec, parse_task
 from muse_eval.errors import UserError
+from muse_eval.reading import read_text
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

@@ -56,13 +56,17 @@ def test_a_folder_is_read_a_text_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("t.txt", b"caf\xe9", "t.txt is not UTF-8 (unexpected end of data at byte 3); convert it"),
+        (
+            "t.txt",
+            b"caf\xe9",
+            "it is not UTF-8 (unexpected end of data at byte 3); convert it",
+        ),
         ("t.txt", "one".encode("utf-16"), "is not UTF-8"),
         ("t.md", "one", "give a .txt file, a folder of them, .json or .jsonl"),
         ("t.json", "[1", "t.json:1: not valid JSON"),
         ("t.json", "[" * 100_000, "not valid JSON"),
         ("t.json", f"[{'9' * 5_000}]", "not valid JSON: Exceeds the limit"),
-        ("t.json", '{"text": "one"}', "must hold a list of texts, got dict"),
+        ("t.json", '{"text": "one"}', "must be a list, got dict"),
         ("t.json", '["one", 2]', 't.json: row 1 is neither a text nor {"text": "…"}'),
         ("t.json", '[{"body": "one"}]', "row 0 is neither a text nor"),
         ("t.json", '["\\ud800"]', "row 0 is not valid Unicode"),

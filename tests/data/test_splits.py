@@ -132,7 +132,7 @@ def test_names_and_a_missing_split(folder: Path) -> None:
         ("knowmem/forget_qa", "[\n1,\n]", r"forget_qa\.json:3: not valid JSON"),
         ("knowmem/forget_qa", f"[{'9' * 5_000}]", r"forget_qa\.json: not valid JSON: Exceeds"),
         ("knowmem/forget_qa", "[" * 100_000, r"forget_qa\.json: not valid JSON"),
-        ("knowmem/forget_qa", {"question": "q"}, "must hold a list of rows, got dict"),
+        ("knowmem/forget_qa", {"question": "q"}, "must be a list, got dict"),
         ("knowmem/forget_qa", [], "is empty; knowmem/forget_qa needs at least one row of question, answer"),
         ("knowmem/forget_qa", ["text"], "row 0 must have the keys question, answer, got 'text'"),
         ("knowmem/forget_qa", [QA[0], {"question": "q"}], "row 1 has no 'answer'; its keys are question"),

@@ -249,7 +249,7 @@ MODELS: dict[str, Case] = {
     ),
     "corrupt generation configuration": (
         lambda w: w.run(model=w.generation("{")),
-        ("generation_config.json is not valid JSON", "mend or remove it"),
+        ("generation_config.json:1: not valid JSON", "where answers end is unknown; mend or remove it"),
     ),
     "lost shard": (
         lambda w: w.run(model=w.sharded()),
@@ -275,11 +275,11 @@ MODELS: dict[str, Case] = {
     ),
     "config not JSON": (
         lambda w: w.run(model=_written(w.copy() / "config.json", "{model: llama")),
-        ("config.json is not a valid model configuration",),
+        ("config.json:1: not valid JSON", "not a valid model configuration"),
     ),
     "config a list": (
         lambda w: w.run(model=_written(w.copy() / "config.json", "[]")),
-        ("config.json is not a valid model configuration",),
+        ("config.json must be a mapping", "not a valid model configuration"),
     ),
     "unknown architecture": (
         lambda w: w.run(model=w.config(model_type="nonesuch", architectures=["NonesuchForCausalLM"])),
@@ -365,7 +365,7 @@ DATA: dict[str, Case] = {
     ),
     "not a list": (
         lambda w: w.run(data_dir=w.split("privleak/forget", {"text": ["a"]})),
-        ("privleak/forget.json must hold a list",),
+        ("privleak/forget.json must be a list, got dict",),
     ),
     "empty list": (
         lambda w: w.run(data_dir=w.split("knowmem/forget_qa", [])),
@@ -516,7 +516,10 @@ NUMBERS: dict[str, Case] = {
     "seed 2**32": (lambda w: w.run(seed=2**32), ("seed", "less than")),
     "k 0": (lambda w: w.run(set="privleak.k=0"), ("column privleak: k", "greater than 0")),
     "k 1.5": (lambda w: w.run(set="privleak.k=1.5"), ("column privleak: k", "less than or equal to 1")),
-    "k nan": (lambda w: w.run(set="privleak.k=.nan"), ("column privleak: k",)),
+    "k nan": (
+        lambda w: w.run(set="privleak.k=.nan"),
+        ("--set privleak.k: not valid YAML: a number must be finite",),
+    ),
     "max_tokens 0": (lambda w: w.run(set="verbmem_f.max_tokens=0"), ("max_tokens", "greater than 0")),
     "shots -1": (lambda w: w.run(set="knowmem_f.shots=-1"), ("shots", "greater than or equal to 0")),
     "batch_tokens 0": (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -344,6 +345,11 @@ def asked_again(tmp_path: Path, warnings: list[str]) -> int:
     return answers.asked
 
 
+def damaged(path: Path, line: int) -> str:
+    cure = f"to be rid of it: sed -i '{line}d' {path}"
+    return f"cache file {path}, line {line}, is damaged; its answers are asked again; {cure}"
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_a_flipped_bit_costs_one_line(filled: Path, tmp_path: Path, warnings: list[str], seed: int) -> None:
     data = bytearray(filled.read_bytes())
@@ -352,7 +358,7 @@ def test_a_flipped_bit_costs_one_line(filled: Path, tmp_path: Path, warnings: li
     data[at] ^= 0x40 if data[at] ^ 0x40 != 0x0A else 0x20
     filled.write_bytes(data)
     assert asked_again(tmp_path, warnings) == [3, 2, 2, 1, 2, 2, 1][line - 1]
-    assert warnings == [f"cache file {filled}, line {line}, is damaged; its answers are asked again"]
+    assert warnings == [damaged(filled, line)]
 
 
 @pytest.mark.parametrize("keep", [0.2, 0.5, 0.8])
@@ -360,7 +366,7 @@ def test_a_torn_tail_costs_one_line(filled: Path, tmp_path: Path, warnings: list
     lines = filled.read_bytes().splitlines(keepends=True)
     filled.write_bytes(b"".join(lines[:4]) + lines[4][: int(keep * len(lines[4]))])
     assert asked_again(tmp_path, warnings) == 5
-    assert warnings == [f"cache file {filled}, line 5, is damaged; its answers are asked again"]
+    assert warnings == [damaged(filled, 5)]
     # What was asked again is in a file of its own; the torn one is left, and told of, as it is.
     warnings.clear()
     assert asked_again(tmp_path, warnings) == 0
@@ -374,7 +380,27 @@ def test_a_garbage_file_costs_nothing(
     other = filled.with_name("0.jsonl")
     other.write_bytes(garbage)
     assert asked_again(tmp_path, warnings) == 0
-    assert warnings[0] == f"cache file {other}, line 1, is damaged; its answers are asked again"
+    assert len(warnings) == 1
+    assert warnings[0].startswith(f"cache file {other}, line")
+    assert "damaged" in warnings[0]
+
+
+@pytest.mark.slow
+def test_the_command_that_is_named_is_the_cure(filled: Path, tmp_path: Path, warnings: list[str]) -> None:
+    lines = filled.read_bytes().splitlines(keepends=True)
+    filled.write_bytes(b"".join([b"x", *lines[:2], b"y", *lines[2:]]))
+    asked_again(tmp_path, warnings)
+    assert len(warnings) == 1
+    assert "lines 1 and 3, are damaged; their answers" in warnings[0]
+    subprocess.run(shlex.split(warnings[0].rpartition(": ")[2]), check=True)
+    assert filled.read_bytes() == b"".join([lines[1], *lines[3:]])
+    warnings.clear()
+    assert asked_again(tmp_path, warnings) == 0
+    assert warnings == []
+    filled.write_bytes(b"garbage\n" * 1000)
+    asked_again(tmp_path, warnings)
+    assert "lines 1, 2, 3, 4, 5 and 995 more, are damaged" in warnings[-1]
+    assert warnings[-1].endswith(f"to be rid of them: rm {filled}")
 
 
 def signed(value: Any) -> bytes:

@@ -85,10 +85,16 @@ def test_a_card_that_does_not_tell(tmp_path: Path, card: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    "recipe", [{}, [], "text", {"config": None}, {"config": {}}, {"config": {"task": None}}]
+    "recipe", [{}, {"config": None}, {"config": []}, {"config": {}}, {"config": {"task": None}}]
 )
 def test_a_recipe_that_does_not_tell(tmp_path: Path, recipe: object) -> None:
     with pytest.raises(UserError, match="cannot tell the task"):
+        task_of(model(tmp_path / "m", unlearn=recipe))
+
+
+@pytest.mark.parametrize("recipe", [[], "text"])
+def test_a_recipe_that_is_no_mapping_is_one_line(tmp_path: Path, recipe: object) -> None:
+    with pytest.raises(UserError, match=r"m/unlearn\.json must be a mapping .*; mend or remove it"):
         task_of(model(tmp_path / "m", unlearn=recipe))
 
 

@@ -60,7 +60,7 @@ def test_two_dots_are_a_range() -> None:
         ("beta=0", "beta=0: method simnpo_gdr: beta: input should be greater than 0 (got 0)"),
         ("beta=0.1:-1", "beta=-1: method simnpo_gdr: beta: input should be greater than 0"),
         ("gamma=-0.1", "gamma=-0.1: method simnpo_gdr: gamma"),
-        ("lr=.nan", "lr=.nan: unlearn: lr"),
+        ("lr=.nan", "lr=.nan: not valid YAML: a number must be finite"),
         ("lr=-1e-5..1e-5", "lr=-1e-5: unlearn: lr"),
         ("lambda=-1", "lambda=-1: unlearn: lambda"),
         ("epochs=2.5", "epochs=2.5: unlearn: epochs"),

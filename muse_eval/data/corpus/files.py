@@ -10,7 +10,8 @@ from typing import Any
 
 from muse_eval.data.corpus.splits import Question, Row, Texts
 from muse_eval.data.corpus.task import MARK
-from muse_eval.errors import UserError, first_line
+from muse_eval.errors import UserError
+from muse_eval.reading import CORPUS_BYTES, expect, parse_json, parse_jsonl, read_text
 
 CELLS = ("question", "answer", "side")
 """The columns of a file of questions."""
@@ -48,37 +49,14 @@ def read_texts(place: Path, option: str) -> Texts:
 
 
 def _read(path: Path, option: str) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(f"{option} {path} does not exist") from None
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{option} {path} is not UTF-8 ({error.reason} at byte {error.start}); convert it"
-        ) from None
-    except OSError as error:
-        raise UserError(f"{option} {path} cannot be read: {error.strerror}") from None
+    return read_text(path, option, CORPUS_BYTES).removeprefix("\ufeff")
 
 
 def _json_rows(path: Path, option: str) -> list[Any]:
     text = _read(path, option)
     if path.suffix.lower() == ".json":
-        rows = _parse(text, f"{option} {path}")
-        if not isinstance(rows, list):
-            raise UserError(f"{option} {path} must hold a list of texts, got {type(rows).__name__}")
-        return rows
-    # Not splitlines(): a text may hold U+2028 and the like, which JSON leaves as they are.
-    lines = enumerate(text.split("\n"), 1)
-    return [_parse(line, f"{option} {path}", number) for number, line in lines if line.strip()]
-
-
-def _parse(text: str, where: str, line: int = 0) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        # Beside what JSON is: Python's own bounds on nesting and on the digits of a number.
-        told = getattr(error, "msg", None) or first_line(error)
-        raise UserError(f"{where}:{line or getattr(error, 'lineno', 1)}: not valid JSON: {told}") from None
+        return expect(parse_json(text, f"{option} {path}"), list, f"{option} {path}")
+    return [row for _, row in parse_jsonl(text, f"{option} {path}")]
 
 
 def _text(row: Any, where: str) -> str:

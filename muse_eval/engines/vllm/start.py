@@ -1,6 +1,5 @@
 """Starts vLLM: quiet, in this process, with a context and steps that memory allows."""
 
-import json
 import logging
 import os
 import warnings
@@ -13,6 +12,7 @@ import psutil
 import torch
 
 from muse_eval.engines.checkpoint import Checkpoint
+from muse_eval.engines.described import read_config
 from muse_eval.engines.loading import LoadOptions, cache_bytes, out_of_memory
 from muse_eval.engines.settings import VllmSettings
 from muse_eval.engines.weights import check_files
@@ -192,7 +192,7 @@ def unfit(checkpoint: Checkpoint, options: LoadOptions) -> str | None:
     except UserError as error:
         return str(error)
     known = set(vllm.ModelRegistry.get_supported_archs())
-    named = json.loads((checkpoint.folder / "config.json").read_text(encoding="utf-8")).get("architectures")
+    named = read_config(checkpoint.folder).get("architectures")
     if not known & set(named or ()):
         return f"it does not know the architecture {', '.join(named or ()) or '(none named)'}"
     return None

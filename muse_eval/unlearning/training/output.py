@@ -17,6 +17,8 @@ from safetensors import SafetensorError
 
 from muse_eval.config import fingerprint
 from muse_eval.errors import LocalError, UserError, first_line
+from muse_eval.reading import shown
+from muse_eval.results.runs import MOST_BYTES
 from muse_eval.unlearning.cards import (
     RECIPE,
     read_card,
@@ -50,6 +52,8 @@ def partial(out: Path) -> Path:
     """Return the folder that is worked in."""
     if not out.name or out.name == "..":
         raise UserError(f"--out {str(out)!r} names no folder of its own; give it one")
+    if len(os.fsencode(out.name)) > MOST_BYTES:
+        raise UserError(f"--out {shown(str(out))} has too long a name; give a shorter one")
     return out.with_name(f"{out.name}.partial")
 
 
