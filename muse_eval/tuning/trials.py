@@ -9,6 +9,7 @@ from pathlib import Path
 
 from muse_eval.config import fingerprint
 from muse_eval.errors import DivergedError, UserError
+from muse_eval.folders import writing
 from muse_eval.pipelines import references
 from muse_eval.results import CorruptResult, load, write_files
 from muse_eval.scoring import Plan
@@ -47,7 +48,7 @@ def tune(
     tuner = Tuner(config, planned, axes, models, progress, warn)
     home = tuner.folder
     database = home.with_name(f"{config.method}.db")
-    with output.writing(home):
+    with writing(home):
         home.mkdir(parents=True, exist_ok=True)
     with (
         output.claimed(home),
@@ -195,7 +196,7 @@ class Tuner:
         best = next((model for model in there if (model / cards.CARD).exists()), None)
         for model in there:
             if model != best:
-                with output.writing(model):
+                with writing(model):
                     # First the card: without it what a kill leaves is taken by nothing for a finished model.
                     (model / cards.CARD).unlink(missing_ok=True)
                     shutil.rmtree(model)
