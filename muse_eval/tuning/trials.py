@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from muse_eval.config import fingerprint
+from muse_eval.config import fingerprint, read_text
 from muse_eval.errors import DivergedError, UserError
 from muse_eval.folders import writing
 from muse_eval.pipelines import references
@@ -130,9 +130,14 @@ class Tuner:
             result = None
         if result is not None:
             trained = (cards.read_json(folder / cards.CARD) or {}).get("seconds")
-            return Trial(name, point, result, None if trained is None else trained + result.seconds)
-        told = cards.read_json(folder / FAILURE)
-        return Trial(name, point, None, failure=told["reason"], final=told["final"]) if told else None
+            known = isinstance(trained, int | float)
+            return Trial(name, point, result, trained + result.seconds if known else None)
+        told = cards.read_json(folder / FAILURE) or {}
+        reason, final = told.get("reason"), told.get("final")
+        if not isinstance(reason, str) or not isinstance(final, bool):
+            # None, or damaged: the trial is made again.
+            return None
+        return Trial(name, point, None, failure=reason, final=final)
 
     def _make(self, point: Point, name: str) -> None:
         config, task = self._config, self._task
@@ -166,7 +171,8 @@ class Tuner:
         told = {"reason": reason, "final": diverged}
         write_files(folder, {FAILURE: json.dumps(told, indent=2, ensure_ascii=False) + "\n"})
         if diverged:
-            shutil.rmtree(partial)
+            with writing(partial):
+                shutil.rmtree(partial)
 
     # ── all trials ───────────────────────────────────────────────────────────────────────────────
     def so_far(self, study: Study) -> Tuned:
@@ -236,5 +242,5 @@ class Tuner:
 
 def _copy(source: Path, folder: Path, names: Sequence[str]) -> None:
     """Copy those of the text files that are there."""
-    found = [source / name for name in names if (source / name).exists()]
-    write_files(folder, {path.name: path.read_text(encoding="utf-8") for path in found})
+    found = [source / name for name in names if (source / name).is_file()]
+    write_files(folder, {path.name: read_text(path, "file of a training") for path in found})

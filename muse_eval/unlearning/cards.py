@@ -14,7 +14,7 @@ CARD = "unlearn.json"
 FINETUNE_CARD = "finetune.json"
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
+def read_json(path: Path) -> Any:
     """Read a JSON file; None where there is no such file, it was cut off, or it holds no keys."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

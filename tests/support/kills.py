@@ -77,11 +77,9 @@ def attempt(job: Mapping[str, Any], chosen: int | None, note: Callable[..., None
     moments = Moments(chosen, output.partial(out), note)
     begin = resuming.begin
 
-    def watched(
-        folder: Path, recipe: Mapping[str, Any], overwrite: bool, *rest: Any
-    ) -> Path | None:
+    def watched(folder: Path, *rest: Any, **named: Any) -> Path | None:
         found = {path.name: (path / output.COMPLETE).exists() for path in output.checkpoints(folder)}
-        newest = begin(folder, recipe, overwrite, *rest)
+        newest = begin(folder, *rest, **named)
         note(found=found, resumed=newest and newest.name)
         return newest
 

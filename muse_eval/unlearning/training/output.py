@@ -123,9 +123,7 @@ def is_ready(out: Path, recipe: Mapping[str, Any]) -> bool:
     card = find_card(folder)
     known = read_json(card) if card else None
     return (
-        known is not None
-        and known.get("fingerprint") == fingerprint(recipe)
-        and model_fault(folder) is None
+        known is not None and known.get("fingerprint") == fingerprint(recipe) and model_fault(folder) is None
     )
 
 

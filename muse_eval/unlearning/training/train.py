@@ -192,9 +192,10 @@ def unlearn(
     """Unlearn the forget texts and write the model to ``out``; return at once where that was done before.
 
     A run that was stopped goes on from its last sound checkpoint, of which there is one an epoch, to the
-    same weights; see ``output`` for the folders, ``seals`` for what is sound. NPO's reference log-probabilities are taken once,
-    before the first step, and kept on disk: no second model is held. The retain term ``kl`` needs one, the
-    frozen target; with adapters (``config.lora``) that is the model itself with its adapters off.
+    same weights; see ``output`` for the folders, ``seals`` for what is sound. NPO's reference
+    log-probabilities are taken once, before the first step, and kept on disk: no second model is held. The
+    retain term ``kl`` needs one, the frozen target; with adapters (``config.lora``) that is the model itself
+    with its adapters off.
 
     Under ``accelerate launch`` every process makes this call; see ``processes``.
 
