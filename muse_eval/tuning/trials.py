@@ -130,8 +130,8 @@ class Tuner:
             result = None
         if result is not None:
             trained = (cards.read_json(folder / cards.CARD) or {}).get("seconds")
-            known = isinstance(trained, int | float)
-            return Trial(name, point, result, trained + result.seconds if known else None)
+            seconds = trained + result.seconds if isinstance(trained, int | float) else None
+            return Trial(name, point, result, seconds)
         told = cards.read_json(folder / FAILURE) or {}
         reason, final = told.get("reason"), told.get("final")
         if not isinstance(reason, str) or not isinstance(final, bool):

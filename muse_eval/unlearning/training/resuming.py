@@ -74,9 +74,9 @@ def _belongs(folder: Path, recipe: Mapping[str, Any]) -> bool:
         return _digest(recipe) in sealed
     begun = read_json(folder / RECIPE)
     if begun is not None:
-        return begun == recipe
+        return bool(begun == recipe)
     if card := find_card(folder):
-        return (read_json(card) or {}).get("fingerprint") == fingerprint(recipe)
+        return bool((read_json(card) or {}).get("fingerprint") == fingerprint(recipe))
     return not there and not (folder / RECIPE).exists()
 
 

@@ -135,7 +135,7 @@ def _read(checkpoint: Path) -> dict[str, Any] | None:
 
 def _of_model(files: Files) -> Files:
     """Return what of the sealed files stays when the rest is shed."""
-    patterns = (STATE, *TRAINING_ONLY)
+    patterns: tuple[str, ...] = (STATE, *TRAINING_ONLY)
     if any(name.startswith(f"{MERGED}/") for name in files):
         patterns = (*patterns, *ADAPTERS_ONLY)
     return {name: one for name, one in files.items() if not any(fnmatch(name, each) for each in patterns)}
