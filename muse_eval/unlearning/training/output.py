@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from muse_eval.config import fingerprint
-from muse_eval.engines.composition import COMPOSED, PARTS
+from muse_eval.engines.checkpoint import find_checkpoint
 from muse_eval.errors import UserError, first_line
-from muse_eval.folders import sync, sync_tree, weights_fault
+from muse_eval.folders import sync, sync_tree
 from muse_eval.unlearning.cards import RECIPE, card_name, find_card, read_card, read_json, write_json
 from muse_eval.unlearning.changes import changes
 
@@ -83,7 +83,7 @@ def is_finished(
             f"{out} was made by another recipe{changes(card, recipe)}; choose another --out or --overwrite"
         )
     if fault := model_fault(out):
-        raise UserError(f"{out} is not whole any more ({fault}); {_AGAIN}, or choose another --out")
+        raise UserError(f"{fault}, though muse-eval made it whole; {_AGAIN}, or choose another --out")
     if keep_checkpoints and not (out / CHECKPOINTS).is_dir():
         raise UserError(f"{out} was made without its checkpoints; {_AGAIN}")
     if note and card.get("fingerprint") != fingerprint(recipe):
@@ -93,14 +93,13 @@ def is_finished(
 
 def model_fault(folder: Path) -> str | None:
     """Say in a few words what a finished model lacks: weights, a shard, its configuration or tokenizer."""
-    composed = (folder / COMPOSED).exists()
-    parts = [folder / part for part in PARTS] if composed else [folder]
-    for part in parts:
-        if not isinstance(read_json(part / "config.json"), dict):
-            return "its config.json is missing or damaged"
-        if fault := weights_fault(part):
-            return fault
-    return None if (folder / "tokenizer_config.json").is_file() else "its tokenizer is missing"
+    try:
+        find_checkpoint(str(folder), trust_remote_code=True, composed=True)
+    except UserError as error:
+        # What would help someone who loads it is no help to who made it.
+        return str(error).rpartition("; ")[0] or str(error)
+    tokenizer = folder / "tokenizer_config.json"
+    return None if tokenizer.is_file() and tokenizer.stat().st_size else f"{folder} has no tokenizer"
 
 
 def check_replaceable(out: Path, model: str) -> None:

@@ -101,7 +101,7 @@ def _look_through(folder: Path, needed: str | None) -> tuple[Path | None, list[s
             newest = found
     step = step_of(newest) if newest else 0
     for later in [one for one in checkpoints(folder) if step_of(one) > step]:
-        faults.append(f"{later.name} cannot be gone on from ({STATE} is missing)")
+        faults.append(f"{later.name} is damaged ({STATE} is missing)")
         _remove(later)
     return newest, faults
 
