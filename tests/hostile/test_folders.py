@@ -1,6 +1,6 @@
 """Every file of a training's folder damaged in every way: the same bits in the end, or one line.
 
-What is damaged is a run that was stopped in its third epoch of four, and a finished model.
+What is damaged is a run that was stopped in its third epoch of three, and a finished model.
 """
 
 import json
@@ -68,7 +68,7 @@ def target(home: Path) -> Path:
 
 
 def stop(_: str, done: int, __: int) -> None:
-    if done == 6:
+    if done == 5:
         raise KeyboardInterrupt
 
 
@@ -76,7 +76,7 @@ class Job:
     """One recipe carried out: to its end as ``whole``, stopped as ``begun.partial``."""
 
     def __init__(self, target: Path, home: Path, keep: bool, **changes: Any) -> None:
-        self.config, self.keep = config_for(target, "npo_klr", epochs=4, **changes), keep
+        self.config, self.keep = config_for(target, "npo_klr", epochs=3, **changes), keep
         self.whole, self.begun = home / "whole", home / "begun.partial"
         self.notes: list[str] = []
         self.make(self.whole)
@@ -100,7 +100,7 @@ class Job:
             return refused
         assert same(weights(out), weights(self.whole))
         assert fingerprint(out) == fingerprint(self.whole)
-        assert [line["step"] for line in output.read_log(out / output.LOG)] == list(range(1, 9))
+        assert [line["step"] for line in output.read_log(out / output.LOG)] == list(range(1, 7))
         return None
 
 
