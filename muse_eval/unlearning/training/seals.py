@@ -36,6 +36,9 @@ from muse_eval.unlearning.training.output import (
 NEEDED = ("optimizer.*", "scheduler.pt", "rng_state*.pth")
 """Without these training would go on, and come to other weights."""
 
+BLOCK = 1 << 18
+"""Bytes that are read at a time: they stay in the processor's cache."""
+
 Files = Mapping[str, Mapping[str, Any]]
 """By name, relative to a folder: ``bytes`` and ``sha256``."""
 
@@ -110,10 +113,11 @@ def _digest(path: Path, length: int | None = None) -> dict[str, Any] | None:
     """Return a file's length and SHA-256, of its first bytes alone where a length is given."""
     digest, left = hashlib.sha256(), path.stat().st_size if length is None else length
     size = left
-    with path.open("rb") as file:
-        while left and (block := file.read(min(left, 1 << 20))):
-            digest.update(block)
-            left -= len(block)
+    block = memoryview(bytearray(BLOCK))
+    with path.open("rb", buffering=0) as file:
+        while left and (count := file.readinto(block[: min(left, BLOCK)])):
+            digest.update(block[:count])
+            left -= count
     return None if left else {"bytes": size, "sha256": digest.hexdigest()}
 
 
