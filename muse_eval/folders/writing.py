@@ -13,6 +13,9 @@ from muse_eval.errors import LocalError, UserError, first_line
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What the system says where a disk, a quota or a file's size is used up."""
 
+TORCH_FULL = ("PytorchStreamWriter", "inline_container", "basic_ios::clear")
+"""What torch's archive writer says then."""
+
 
 def sync(path: Path) -> None:
     """Wait until a file's content, or a folder's list of names, is on the disk."""
@@ -93,11 +96,12 @@ def _unwritable(error: Exception) -> str | None:
     tokenizers) as an exception with the system's number in its text.
     """
     told, again = first_line(error), "then run the same command again"
-    archive = any(mark in str(error) for mark in ("PytorchStreamWriter", "inline_container"))
+    archive = isinstance(error, RuntimeError) and any(mark in str(error) for mark in TORCH_FULL)
     numbered = re.search(r"\(os error (\d+)\)", str(error))
     number = error.errno if isinstance(error, OSError) else int(numbered[1]) if numbered else None
     if archive or number in FULL:
-        return f"is the disk full? ({told}); free some space, {again}"
+        said = "" if archive else f" ({told})"
+        return f"is the disk full?{said}; free some space, {again}"
     if number in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST):
         return f"{told}; move away what is in its place, {again}"
     return told if isinstance(error, OSError) or type(error).__name__ == "SafetensorError" else None
