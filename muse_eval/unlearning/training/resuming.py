@@ -115,10 +115,8 @@ def _remove(path: Path) -> None:
 
 def reached(checkpoint: Path) -> str:
     """Say how far training was at a checkpoint that it can go on from: ``epoch 3 of 10, step 21 of 70``."""
-    state = read_json(checkpoint / STATE) or {}
-    epoch, epochs, step, steps = (
-        state[name] for name in ("epoch", "num_train_epochs", "global_step", "max_steps")
-    )
+    state = read_json(checkpoint / STATE)
+    epoch, epochs, step, steps = (state[name] for name in seals.REACHED)
     return f"epoch {epoch:.0f} of {epochs}, step {step} of {steps}"
 
 

@@ -39,6 +39,9 @@ NEEDED = ("optimizer.*", "scheduler.pt", "rng_state*.pth")
 BLOCK = 1 << 18
 """Bytes that are read at a time: they stay in the processor's cache."""
 
+REACHED = ("epoch", "num_train_epochs", "global_step", "max_steps")
+"""What ``trainer_state.json`` tells of how far training was."""
+
 Files = Mapping[str, Mapping[str, Any]]
 """By name, relative to a folder: ``bytes`` and ``sha256``."""
 
@@ -175,7 +178,8 @@ def _unsealed_fault(checkpoint: Path) -> str | None:
     if not (checkpoint / STATE).exists():
         return weights_fault(checkpoint)
     state = read_json(checkpoint / STATE)
-    if state is None or state.get("global_step") != step_of(checkpoint):
+    known = state is not None and all(isinstance(state.get(name), int | float) for name in REACHED)
+    if not known or state["global_step"] != step_of(checkpoint):
         return f"{STATE} is damaged"
     step = step_of(checkpoint)
     if len(log_lines(checkpoint.parent.parent / LOG, step)) != step:
@@ -183,7 +187,7 @@ def _unsealed_fault(checkpoint: Path) -> str | None:
     for pattern in NEEDED:
         found = list(checkpoint.glob(pattern))
         if not found:
-            return f"{pattern.replace('*', '')} is missing"
+            return f"{pattern} is missing"
         for path in found:
             if not _is_sound_archive(path):
                 return f"{path.name} is damaged"
