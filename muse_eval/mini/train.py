@@ -200,6 +200,9 @@ def _save(
 
 def _is_whole(folder: Path) -> bool:
     """Tell whether a model was made to its end, and none of its files is missing or cut since."""
-    named = ("recipe.json", "config.json", "tokenizer.json", "tokenizer_config.json")
-    there = all((folder / name).is_file() and (folder / name).stat().st_size for name in named)
-    return there and weights_fault(folder) is None
+    try:
+        for name in ("recipe.json", "config.json", "tokenizer.json", "tokenizer_config.json"):
+            json.loads((folder / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return weights_fault(folder) is None
