@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from muse_eval.errors import UserError
+from muse_eval.unlearning.cards import write_json
 from muse_eval.unlearning.training import output, resuming, seals
 
 RECIPE = {"method": {"loss": "npo"}, "training": {"lr": 0.1}}
@@ -27,7 +29,7 @@ def checkpoint(tmp_path: Path) -> Path:
     """A sealed checkpoint of two steps; two more were logged since."""
     home = tmp_path / "out.partial"
     checkpoint = write(home, 2)
-    resuming.write_json(home / "recipe.json", RECIPE)
+    write_json(home / "recipe.json", RECIPE)
     (home / "reference.json").write_text('{"forget": [-1.5]}')
     for step in (1, 2):
         output.append_line(home / "log.jsonl", {"step": step})
@@ -137,7 +139,7 @@ def test_a_lost_recipe_is_known_by_the_seal(checkpoint: Path) -> None:
     home = checkpoint.parents[1]
     (home / "recipe.json").unlink()
     other = {**RECIPE, "training": {"lr": 0.2}}
-    with pytest.raises(resuming.UserError, match="was begun with another recipe"):
+    with pytest.raises(UserError, match="was begun with another recipe"):
         resuming.begin(home, other, overwrite=False)
     assert resuming.begin(home, RECIPE, overwrite=False) == checkpoint
     assert json.loads((home / "recipe.json").read_text()) == RECIPE
@@ -148,6 +150,6 @@ def test_what_is_not_known_to_be_of_a_recipe_is_not_taken_for_it(checkpoint: Pat
     home = checkpoint.parents[1]
     (checkpoint / "complete").write_text("")
     (home / "recipe.json").write_text("{")
-    with pytest.raises(resuming.UserError, match="was begun with another recipe"):
+    with pytest.raises(UserError, match="was begun with another recipe"):
         resuming.begin(home, RECIPE, overwrite=False)
     assert resuming.begin(home, RECIPE, overwrite=True) is None
