@@ -48,7 +48,7 @@ def read_card(folder: Path) -> Any:
     if path is None:
         return None
     card = read_json(path)
-    fault = "is not JSON, or was cut off" if card is None else _fault(card)
+    fault = "holds no keys in JSON, or was cut off" if card is None else _fault(card)
     if fault:
         raise UserError(f"{path} {fault}; move {folder} away, or choose another folder")
     return card

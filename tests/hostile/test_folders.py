@@ -6,6 +6,7 @@ What is damaged is a run that was stopped in its third epoch of three, and a fin
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from muse_eval.engines.checkpoint import find_checkpoint
 from muse_eval.errors import UserError
 from muse_eval.unlearning.training import output
 from muse_eval.unlearning.training.train import unlearn
+from tests.e2e import muse
+from tests.e2e.test_old_files import FORGET as UNLEARN
+from tests.e2e.test_old_files import TUNE, archive, here  # noqa: F401 - the last two are fixtures
 from tests.unlearning.test_unlearn import FORGET, RETAIN, config_for, make_target, same, weights
 
 pytestmark = pytest.mark.slow
@@ -43,6 +47,10 @@ def empty(path: Path) -> None:
 def replace(path: Path) -> None:
     path.unlink()
     path.mkdir()
+
+
+def shapeless(path: Path) -> None:
+    path.write_bytes(b"[]")
 
 
 DAMAGES = (delete, cut, flip, empty, replace)
@@ -254,6 +262,29 @@ def test_a_shard_that_the_index_names_is_missed(plain: Job, tmp_path: Path) -> N
     (out / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(UserError, match=r"lacks the weights file model-00002-of-00002\.safetensors"):
         plain.make(out)
+
+
+@pytest.mark.parametrize(
+    ("command", "below"), [(UNLEARN, "forgot"), (TUNE, "results/tune")], ids=["unlearn", "tune"]
+)
+def test_what_version_0_1_made_and_someone_spoiled(
+    here: Path,  # noqa: F811
+    tmp_path: Path,
+    command: tuple[str, ...],
+    below: str,
+) -> None:
+    """JSON of another shape, or a folder, where a file belongs: the command goes on, or one line says why."""
+    for number, name in enumerate(files(here / below)):
+        for damage in (shapeless, replace):
+            copy = tmp_path / f"{number}{damage.__name__}"
+            shutil.copytree(here, copy)
+            damage(copy / below / name)
+            with chdir(copy):
+                done = muse(*command)
+            assert done.exit_code in (0, 2), (name, done.output, done.exception)
+            if done.exit_code == 2:
+                assert done.stderr.splitlines()[-1].startswith("muse-eval: error: "), (name, done.stderr)
+            shutil.rmtree(copy)
 
 
 def test_overwrite_keeps_a_link(plain: Job, tmp_path: Path) -> None:

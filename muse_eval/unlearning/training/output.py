@@ -98,8 +98,11 @@ def model_fault(folder: Path) -> str | None:
     except UserError as error:
         # What would help someone who loads it is no help to who made it.
         return str(error).rpartition("; ")[0] or str(error)
-    tokenizer = folder / "tokenizer_config.json"
-    return None if tokenizer.is_file() and tokenizer.stat().st_size else f"{folder} has no tokenizer"
+    for name in ("tokenizer_config.json", "tokenizer.json"):
+        needed = name == "tokenizer_config.json" or (folder / name).exists()
+        if needed and read_json(folder / name) is None:
+            return f"{folder / name} is missing or damaged"
+    return None
 
 
 def check_replaceable(out: Path, model: str) -> None:
