@@ -75,6 +75,13 @@ def in_turn(folder: Path) -> Iterator[None]:
             os.close(handle)
 
 
+def sweep(folder: Path) -> None:
+    """Remove the temporaries that a killed process left in a folder that no other process writes to now."""
+    for path in folder.glob(".*.tmp"):
+        with suppress(OSError):
+            path.unlink()
+
+
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
     """Turn a failure to write (disk full, not writable …) into a ``UserError`` that says what to do."""

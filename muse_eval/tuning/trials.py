@@ -9,7 +9,7 @@ from pathlib import Path
 
 from muse_eval.config import fingerprint, read_text
 from muse_eval.errors import DivergedError, UserError
-from muse_eval.folders import writing
+from muse_eval.folders import sweep, writing
 from muse_eval.pipelines import references
 from muse_eval.results import CorruptResult, load, write_files
 from muse_eval.scoring import Plan
@@ -155,6 +155,7 @@ class Tuner:
             **config.fixed,
             **options(point),
         )
+        sweep(folder)
         # Here they outlive the weights.
         _copy(made, folder, (output.LOG, cards.CARD))
         wanted = config.scoring(task, str(made), self._models["retrain"], f"{config.method}-{name}")
@@ -190,6 +191,7 @@ class Tuner:
     def take_stock(self, study: Study) -> Tuned:
         """Write ``trials.csv``; of the weights that are there keep the best ones, unless all are wanted."""
         tuned = self.so_far(study)
+        sweep(self.folder)
         write_files(self.folder, {TRIALS: to_csv(tuned)})
         if self._config.keep_models:
             return tuned
