@@ -25,6 +25,8 @@ _UNLEARNING = (
     "!unlearning/training/feasible.py",
     "!unlearning/training/output.py",
     "!unlearning/training/reports.py",
+    "!unlearning/training/resuming.py",
+    "!unlearning/training/seals.py",
 )
 CODE: Mapping[str, tuple[str, ...]] = {
     "engines": _ENGINES,

@@ -209,6 +209,7 @@ ELSEWHERE = {
     "config": "what was asked stands in a run's settings",
     "data": "the data's digests stand in a run's settings",
     "errors.py": "words alone",
+    "folders": "what is written, and how",
     "mini": "a source of data",
     "own_code.py": "this digest",
     "plugins.py": "finds by name what is in a run's settings",

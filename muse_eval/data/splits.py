@@ -9,6 +9,7 @@ from typing import Any
 from muse_eval.config import SplitFingerprint, TaskSpec, check_split_name, columns_of, fingerprint
 from muse_eval.data.sources import BuiltinWorld, Hub, LocalFolder, MissingSplit, Source
 from muse_eval.errors import UserError, listed
+from muse_eval.folders import write_whole, writing
 from muse_eval.types import Row, Splits
 
 SCORED = ("knowmem", "verbmem", "privleak")
@@ -222,16 +223,18 @@ def verify(task: TaskSpec, data: Data) -> list[Verdict]:
 
 
 def export(data: Data, names: list[str], out: Path) -> list[Path]:
-    """Write splits in the layout of MUSE's loader, so that ``--data-dir`` reads them back."""
-    written = []
+    """Write splits in the layout of MUSE's loader, so that ``--data-dir`` reads them back.
+
+    Raises:
+        UserError: a split cannot be read, or one cannot be written: then no file is cut short or empty.
+    """
+    texts = {}
     for name in names:
         split = data.split(name)
         rows = [row["text"] if columns_of(name) == ("text",) else dict(row) for row in split.rows]
-        path = out / f"{name}.json"
-        try:
+        texts[out / f"{name}.json"] = json.dumps(rows, ensure_ascii=False, indent=1) + "\n"
+    with writing(out):
+        for path, text in texts.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(rows, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"{path} cannot be written: {error.strerror}") from None
-        written.append(path)
-    return written
+            write_whole(path, text)
+    return list(texts)

@@ -23,6 +23,7 @@ from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
+from muse_eval.folders import sync_tree, weights_fault
 from muse_eval.mini import corpus
 from muse_eval.mini.muon import Muon
 from muse_eval.mini.recipe import RECIPE, Recipe, Stage, recipe_fingerprint
@@ -40,7 +41,8 @@ def make_models(
 
     They lie under ``out / <first 12 hex digits of the recipe's fingerprint>``, each with ``config.json``,
     ``model.safetensors``, the tokenizer and ``recipe.json``. A folder gets its name when it is complete, so a
-    run that was killed leaves no half model and the next one skips what is done. The same recipe and seed
+    run that was killed leaves no half model and the next one skips what is done; what was damaged since is
+    made again. The same recipe and seed
     give the same weights: training takes one thread.
     """
     digest = recipe_fingerprint(seed, recipe)
@@ -51,7 +53,7 @@ def make_models(
     transformers_logging.disable_progress_bar()
     with _one_thread():
         for name, folder in folders.items():
-            if not (folder / "recipe.json").exists():
+            if not _is_whole(folder):
                 start = None if name == "shared" else folders["shared"]
                 model, tokenizer = _make(name, seed, recipe, start, progress or (lambda *_: None))
                 _save(model, tokenizer, {**note, "stage": name}, folder)
@@ -177,17 +179,30 @@ def _one_thread() -> Iterator[None]:
 def _save(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, note: dict[str, object], folder: Path
 ) -> None:
-    """Write a model's folder beside its place, then rename it there."""
+    """Write a model's folder beside its place, then rename it there, in place of one that is not whole."""
     draft = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     model.save_pretrained(draft)
     tokenizer.save_pretrained(draft)
     (draft / "recipe.json").write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
+    sync_tree(draft)
+    if folder.exists() and not _is_whole(folder):
+        shutil.rmtree(folder)
     try:
         draft.rename(folder)
     except OSError:
         # another process finished the same model first: its weights are the same
-        if not (folder / "recipe.json").exists():
+        if not _is_whole(folder):
             raise
         shutil.rmtree(draft)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Tell whether a model was made to its end, and none of its files is missing or cut since."""
+    try:
+        for name in ("recipe.json", "config.json", "tokenizer.json", "tokenizer_config.json"):
+            json.loads((folder / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return weights_fault(folder) is None

@@ -49,7 +49,7 @@ def models_by_epoch(out: Path) -> list[Path]:
         UserError: some epoch left no checkpoint.
     """
     found = output.checkpoints(out)
-    epochs = cards.read_json(out / cards.CARD)["config"]["epochs"]
+    epochs = cards.read_card(out)["config"]["epochs"]
     if found and len(found) != epochs:
         raise UserError(
             f"{out} holds checkpoints of {len(found)} of its {epochs} epochs, as it was begun without "

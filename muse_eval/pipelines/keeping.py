@@ -66,7 +66,8 @@ def can_keep(out: Path, lora: Any) -> bool:
     if not begun:
         return True
     state = cards.read_json(begun[-1] / output.STATE) or {}
-    all_there = len(begun) == round(state.get("epoch", 0))
+    epoch = state.get("epoch")
+    all_there = isinstance(epoch, int | float) and len(begun) == round(epoch)
     return all_there and not (lora and not (begun[-1] / output.MERGED).is_dir())
 
 

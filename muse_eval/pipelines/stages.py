@@ -9,6 +9,7 @@ from muse_eval import plugins
 from muse_eval.config import TaskSpec
 from muse_eval.data import Data, open_data
 from muse_eval.errors import UserError
+from muse_eval.folders import writing
 from muse_eval.pipelines.config import (
     ComparisonConfig,
     PipelineConfig,
@@ -232,7 +233,7 @@ def _load(folder: Path) -> StoredResult:
 
 
 def _card(out: Path) -> dict[str, Any]:
-    card: dict[str, Any] = cards.read_json(out / cards.CARD)
+    card: dict[str, Any] = cards.read_card(out)
     return card
 
 
@@ -245,7 +246,7 @@ def references(config: ComparisonConfig, task: TaskSpec, stage: Stage, progress:
 
         stage("make target and retrain")
         home = config.results / "models" / (task.base or task.name)
-        with output.writing(home):
+        with writing(home):
             lineage = make_models(home, task.data.seed, progress)
         return {name: given[name] or str(lineage[name]) for name in given}
     models = {}

@@ -268,10 +268,16 @@ def cache_clear(root: Path) -> int:
     """
     freed = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
     try:
-        if root.is_dir():
-            shutil.rmtree(root)
+        for path in root.iterdir() if root.is_dir() else ():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        if root.is_dir() and not root.is_symlink():
+            root.rmdir()
     except OSError as error:
-        raise UserError(f"cannot delete {error.filename or root}: {error.strerror or error}") from None
+        place, why = error.filename or root, error.strerror or error
+        raise UserError(f"cannot delete {place}: {why}; remove what is in {root} by hand") from None
     return freed
 
 

@@ -11,7 +11,7 @@ from muse_eval.errors import UserError
 from muse_eval.own_code import code_digest
 from muse_eval.results import Lineage, params_kind, part, reselected, runs
 from muse_eval.scoring.plan import Plan
-from muse_eval.types import Engine, Warn
+from muse_eval.types import Engine, Warn, ignore
 
 UNSCORED = {"base", "unlearn", "finetune", "forget_sets", "models", "fingerprints"}
 """Fields of a task that change no score."""
@@ -110,6 +110,29 @@ def settle(
     if not overwrite and not (lineage and reselected(there.config, wanted, lineage.recipe)):
         raise _other(folder, there, wanted)
     return wanted, notes
+
+
+def check_unchanged(
+    folder: Path, before: runs.StoredResult | None, asked: Mapping[str, Any], lineage: Lineage | None
+) -> None:
+    """Refuse to write to a folder to which another run was written since this one began.
+
+    Args:
+        folder: the run's folder.
+        before: what it held as this run began.
+        asked: what this run asked; the very same may take its own place.
+        lineage: as for ``settle``.
+
+    Raises:
+        UserError: another run was.
+    """
+    now = stored(folder, ignore)
+    if now == before:
+        return
+    try:
+        settle(folder, now, asked, lineage, overwrite=False)
+    except UserError as error:
+        raise UserError(f"{error}; it was stored while this one was scored, whose result is not") from None
 
 
 def _other(folder: Path, there: runs.StoredResult, wanted: Mapping[str, Any]) -> UserError:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from muse_eval.config import RunConfig
 from muse_eval.engines import ModelSource, open_engine
 from muse_eval.errors import UserError
+from muse_eval.folders import in_turn, sweep
 from muse_eval.reading import typed_path
 from muse_eval.results import Lineage, given, runs
 from muse_eval.scoring import identity, prompt_fit
@@ -106,7 +107,10 @@ def run(
         config=settings,
         provenance=origin,
     )
-    runs.save(result, folder)
+    with in_turn(folder):
+        sweep(folder)
+        identity.check_unchanged(folder, there, asked, lineage)
+        runs.save(result, folder)
     return Outcome(folder, replace(result, folder=folder, engine=_chosen(planned, engine)))
 
 

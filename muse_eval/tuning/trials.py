@@ -9,7 +9,9 @@ from pathlib import Path
 
 from muse_eval.config import fingerprint
 from muse_eval.errors import DivergedError, UserError
+from muse_eval.folders import sweep, writing
 from muse_eval.pipelines import references
+from muse_eval.reading import read_text
 from muse_eval.results import CorruptResult, load, write_files
 from muse_eval.scoring import Plan
 from muse_eval.scoring.run import run
@@ -47,7 +49,7 @@ def tune(
     tuner = Tuner(config, planned, axes, models, progress, warn)
     home = tuner.folder
     database = home.with_name(f"{config.method}.db")
-    with output.writing(home):
+    with writing(home):
         home.mkdir(parents=True, exist_ok=True)
     with (
         output.claimed(home),
@@ -129,9 +131,14 @@ class Tuner:
             result = None
         if result is not None:
             trained = (cards.read_json(folder / cards.CARD) or {}).get("seconds")
-            return Trial(name, point, result, None if trained is None else trained + result.seconds)
-        told = cards.read_json(folder / FAILURE)
-        return Trial(name, point, None, failure=told["reason"], final=told["final"]) if told else None
+            seconds = trained + result.seconds if isinstance(trained, int | float) else None
+            return Trial(name, point, result, seconds)
+        told = cards.read_json(folder / FAILURE) or {}
+        reason, final = told.get("reason"), told.get("final")
+        if not isinstance(reason, str) or not isinstance(final, bool):
+            # None, or damaged: the trial is made again.
+            return None
+        return Trial(name, point, None, failure=reason, final=final)
 
     def _make(self, point: Point, name: str) -> None:
         config, task = self._config, self._task
@@ -149,6 +156,7 @@ class Tuner:
             **config.fixed,
             **options(point),
         )
+        sweep(folder)
         # Here they outlive the weights.
         _copy(made, folder, (output.LOG, cards.CARD))
         wanted = config.scoring(task, str(made), self._models["retrain"], f"{config.method}-{name}")
@@ -165,7 +173,8 @@ class Tuner:
         told = {"reason": reason, "final": diverged}
         write_files(folder, {FAILURE: json.dumps(told, indent=2, ensure_ascii=False) + "\n"})
         if diverged:
-            shutil.rmtree(partial)
+            with writing(partial):
+                shutil.rmtree(partial)
 
     # ── all trials ───────────────────────────────────────────────────────────────────────────────
     def so_far(self, study: Study) -> Tuned:
@@ -183,6 +192,7 @@ class Tuner:
     def take_stock(self, study: Study) -> Tuned:
         """Write ``trials.csv``; of the weights that are there keep the best ones, unless all are wanted."""
         tuned = self.so_far(study)
+        sweep(self.folder)
         write_files(self.folder, {TRIALS: to_csv(tuned)})
         if self._config.keep_models:
             return tuned
@@ -195,7 +205,7 @@ class Tuner:
         best = next((model for model in there if (model / cards.CARD).exists()), None)
         for model in there:
             if model != best:
-                with output.writing(model):
+                with writing(model):
                     # First the card: without it what a kill leaves is taken by nothing for a finished model.
                     (model / cards.CARD).unlink(missing_ok=True)
                     shutil.rmtree(model)
@@ -235,5 +245,5 @@ class Tuner:
 
 def _copy(source: Path, folder: Path, names: Sequence[str]) -> None:
     """Copy those of the text files that are there."""
-    found = [source / name for name in names if (source / name).exists()]
-    write_files(folder, {path.name: path.read_text(encoding="utf-8") for path in found})
+    found = [source / name for name in names if (source / name).is_file()]
+    write_files(folder, {path.name: read_text(path, "file of a training") for path in found})

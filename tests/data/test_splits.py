@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -337,8 +338,23 @@ def test_what_is_exported_reads_back_the_same(folder: Path, tmp_path: Path) -> N
 
 def test_an_export_that_cannot_be_written_is_named(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be written: Not a directory"):
+    with pytest.raises(UserError, match=r"cannot write to .*Not a directory"):
         export(data(folder), ["raw/forget"], tmp_path / "file")
+
+
+def test_an_export_leaves_no_file_cut_short_where_the_disk_is_full(folder: Path, tmp_path: Path) -> None:
+    """A limit on a file's size stands in for the disk; the second split exceeds it."""
+    put(folder, "raw/forget", ["few"])
+    put(folder, "raw/retain1", ["many " * 1000])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(UserError, match="is the disk full"):
+            export(data(folder), ["raw/forget", "raw/retain1"], tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    (left,) = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert json.loads(left.read_text()) == ["few"]
 
 
 # ── the hub ──────────────────────────────────────────────────────────────────────────────────────

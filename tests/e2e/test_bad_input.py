@@ -431,7 +431,7 @@ DATA: dict[str, Case] = {
     ),
     "export where a file is": (
         lambda w: ["data", "export", "--task", w.task, "--data-dir", w.data, "--out", w.file("taken")],
-        ("taken", "cannot be written"),
+        ("taken", "cannot write to", "move away what is in its place"),
     ),
 }
 TASKS: dict[str, Case] = {

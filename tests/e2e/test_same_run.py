@@ -12,6 +12,7 @@ import pytest
 from muse_eval import evaluate
 from muse_eval.config.run import RunConfig
 from muse_eval.engines.checkpoint import find_checkpoint
+from muse_eval.errors import UserError
 from muse_eval.results.evidence import find_run
 from muse_eval.results.runs import StoredResult, load, load_records
 from muse_eval.scoring.plan import plan
@@ -94,6 +95,36 @@ def test_other_questions_are_named_with_both_values() -> None:
     refused = muse(*scored("--retrain", "none", "-q"))
     assert "now none); it was scored with --retrain other; give --name" in refused.stderr
     assert contents() == before
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_of_two_at_once_of_one_name_the_second_to_end_is_refused(overwrite: bool) -> None:
+    """Neither the first one's result is lost nor what the second had asked."""
+    ended: list[int] = []
+
+    def another(*_: object) -> None:
+        if not ended:
+            ended.append(0)
+            done = muse(*scored("--name", "twice", "--limit", 2, "-q"))
+            assert done.exit_code == 0, done.output
+
+    def both() -> None:
+        evaluate(
+            MODEL,
+            "village.yaml",
+            data_dir=Path("data"),
+            name="twice",
+            limit=1,
+            cache=False,
+            overwrite=overwrite,
+            progress=another,
+        )
+
+    with pytest.raises(UserError, match=r"other settings \(limit 2, now 1\); give --name .*; it was stored"):
+        both()
+    assert ended
+    assert stored("twice").config["limit"] == 2
 
 
 def test_records_of_an_older_version_are_the_same_run(here: Path, tiny_model: Path) -> None:

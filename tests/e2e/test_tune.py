@@ -229,9 +229,9 @@ from muse_eval.tuning import trials as tune
 from muse_eval.cli.app import main
 from muse_eval.engines.hf import engine
 from muse_eval.tuning.study import Study
-from muse_eval.unlearning.training import output, train
+from muse_eval.unlearning.training import seals, train
 command = sys.argv[1:]
-rooms = {"complete": output, "run": tune, "tell": Study, "_ask": Study}
+rooms = {"complete": seals, "run": tune, "tell": Study, "_ask": Study}
 def die_at(name, count):
     real, calls = getattr(rooms[name], name), []
     def dying(*given, **named):

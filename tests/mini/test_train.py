@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -121,6 +122,18 @@ def test_second_call_trains_nothing(made: dict[str, Path]) -> None:
     )
     assert again == made
     assert calls == []
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_a_model_that_is_damaged_is_made_again(made: dict[str, Path], tmp_path: Path, name: str) -> None:
+    home = tmp_path / made["target"].parent.name
+    shutil.copytree(made["target"].parent, home)
+    damaged = home / "retrain" / name
+    damaged.write_bytes(damaged.read_bytes()[: damaged.stat().st_size // 2 * (name != "tokenizer.json")])
+    calls: list[tuple[str, int, int]] = []
+    again = train.make_models(tmp_path, 3, lambda *call: calls.append(call), SMALL)
+    assert {stage for stage, _, _ in calls} == {"retrain"}
+    assert weights(again["retrain"]) == weights(made["retrain"])
 
 
 def test_resumes_after_a_kill_with_the_same_weights(made: dict[str, Path], tmp_path: Path) -> None:

@@ -505,6 +505,14 @@ def test_cache_clear_frees_what_it_says(filled: Path) -> None:
     assert cache_clear(root) == 0
 
 
+def test_a_cache_that_is_a_link_is_cleared_where_it_lies(filled: Path, tmp_path: Path) -> None:
+    root, link = filled.parents[1], tmp_path / "link"
+    link.symlink_to(root)
+    assert cache_clear(link) > 0
+    assert link.is_symlink()
+    assert list(root.iterdir()) == []
+
+
 @pytest.fixture
 def locked(filled: Path) -> Iterator[Path]:
     filled.parent.chmod(0o500)

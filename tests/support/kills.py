@@ -19,7 +19,7 @@ import peft.peft_model
 import torch
 import transformers.modeling_utils
 
-from muse_eval.unlearning.training import output
+from muse_eval.unlearning.training import output, resuming
 from muse_eval.unlearning.training.train import unlearn
 from tests.unlearning.test_unlearn import FORGET, RETAIN, config_for
 
@@ -75,17 +75,15 @@ def attempt(job: Mapping[str, Any], chosen: int | None, note: Callable[..., None
     """Unlearn in this process, to the end or to the chosen moment."""
     out = Path(job["out"])
     moments = Moments(chosen, output.partial(out), note)
-    begin = output.begin
+    begin = resuming.begin
 
-    def watched(
-        folder: Path, recipe: Mapping[str, Any], overwrite: bool, needed: str | None = None
-    ) -> Path | None:
+    def watched(folder: Path, *rest: Any, **named: Any) -> Path | None:
         found = {path.name: (path / output.COMPLETE).exists() for path in output.checkpoints(folder)}
-        newest = begin(folder, recipe, overwrite, needed)
+        newest = begin(folder, *rest, **named)
         note(found=found, resumed=newest and newest.name)
         return newest
 
-    output.begin = watched
+    resuming.begin = watched
     for module, name in (
         (torch, "save"),
         (transformers.modeling_utils, "safe_save_file"),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from muse_eval.errors import UserError
 from muse_eval.types import Progress
 from muse_eval.unlearning import rows
 from muse_eval.unlearning.training import learner, output
@@ -40,7 +41,7 @@ def test_they_are_kept_before_the_first_step_where_the_method_wants_them(
 
 
 @pytest.mark.parametrize("step", [1, 3], ids=["before any checkpoint", "after one"])
-def test_a_run_that_goes_on_takes_no_second_look(
+def test_a_run_that_goes_on_takes_no_second_look_once_it_has_trained(
     target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
     looks: list[int] = []
@@ -57,18 +58,33 @@ def test_a_run_that_goes_on_takes_no_second_look(
     with pytest.raises(KeyboardInterrupt):
         unlearn(config_for(target, "npo_gdr"), FORGET, RETAIN, tmp_path / "out", progress=stop_at(step))
     unlearn(config_for(target, "npo_gdr"), FORGET, RETAIN, tmp_path / "out")
-    assert looks == [6]
+    # Before any checkpoint the model is still the target, and what lies there is not trusted.
+    assert looks == ([6, 6] if step == 1 else [6])
     assert same(weights(tmp_path / "out"), weights(whole))
 
 
-def test_what_is_on_disk_is_what_is_used(target: Path, tmp_path: Path) -> None:
-    """All moved by 10 nats: NPO's first loss is −(2/β) log σ(−β(−10)) = 20 · log(1 + e⁻¹) = 6.26523."""
-    out = tmp_path / "out"
+def begun(target: Path, out: Path) -> Path:
+    """Stop after the first checkpoint, marked as version 0.1 did it; return the reference's file."""
     with pytest.raises(KeyboardInterrupt):
-        unlearn(config_for(target, "npo", params={"beta": 0.1}), FORGET, [], out, progress=stop_at(1))
-    path = output.partial(out) / "reference.json"
+        unlearn(config_for(target, "npo", params={"beta": 0.1}), FORGET, [], out, progress=stop_at(3))
+    (output.checkpoint(output.partial(out), 2) / output.COMPLETE).write_text("")
+    return output.partial(out) / "reference.json"
+
+
+def test_what_is_on_disk_is_what_is_used(target: Path, tmp_path: Path) -> None:
+    """Under a reference moved up by 1000 nats, NPO's −(2/β) log σ(−β(log π − reference)) is 0."""
+    out = tmp_path / "out"
+    path = begun(target, out)
     kept = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps({"forget": [logp + 10 for logp in kept["forget"]]}), encoding="utf-8")
+    path.write_text(json.dumps({"forget": [logp + 1000 for logp in kept["forget"]]}), encoding="utf-8")
     unlearn(config_for(target, "npo", params={"beta": 0.1}), FORGET, [], out)
-    first = output.read_log(out / "log.jsonl")[0]
-    assert first["forget_loss"] == pytest.approx(6.26523, abs=1e-4)
+    third = output.read_log(out / "log.jsonl")[2]
+    assert third["forget_loss"] == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("content", ["", '{"forget": [1.0]}', '{"forget": [NaN, 1, 1, 1, 1, 1]}', "[]"])
+def test_it_is_never_taken_from_a_model_half_unlearned(target: Path, tmp_path: Path, content: str) -> None:
+    out = tmp_path / "out"
+    begun(target, out).write_text(content)
+    with pytest.raises(UserError, match=r"reference\.json no longer holds .* half unlearned; --overwrite"):
+        unlearn(config_for(target, "npo", params={"beta": 0.1}), FORGET, [], out)

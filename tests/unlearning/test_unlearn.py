@@ -269,18 +269,17 @@ import os, signal, sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from muse_eval.unlearning.training import output
-from muse_eval.unlearning import cards
+from muse_eval.unlearning.training import output, seals
 from muse_eval.unlearning.training.train import unlearn
 import test_unlearn as t
 target, out, method, kill = sys.argv[1:]
-marked = output.complete
+marked = seals.complete
 def complete(checkpoint, drop_older):
     # Dies with its second checkpoint written but not marked as complete.
     if kill == "yes" and output.step_of(checkpoint) == 4:
         os.kill(os.getpid(), signal.SIGKILL)
     marked(checkpoint, drop_older)
-output.complete = complete
+seals.complete = complete
 unlearn(t.config_for(Path(target), method), t.FORGET, t.RETAIN, Path(out))
 """
 
@@ -331,14 +330,11 @@ def test_run_killed_before_its_end_is_only_finished(
     def go() -> None:
         unlearn(config_for(target), FORGET, [], out, progress=lambda _, done, __: steps.append(done))
 
-    for module, where in ((cards, "write_json"), (output, "appear")):
+    for module, where in ((output, "finish"), (output, "appear")):
         with monkeypatch.context() as patch:
-            real = getattr(module, where)
 
-            def stop(first: Path, *rest: Any, real: Any = real) -> None:
-                if first.name != cards.RECIPE:
-                    raise KeyboardInterrupt
-                real(first, *rest)
+            def stop(*_: Any) -> None:
+                raise KeyboardInterrupt
 
             patch.setattr(module, where, stop)
             with pytest.raises(KeyboardInterrupt):
@@ -511,7 +507,7 @@ def test_what_is_put_together_survives_a_stop(
         real(path, value)
 
     with monkeypatch.context() as patch:
-        patch.setattr(cards, "write_json", stop)
+        patch.setattr(output, "write_json", stop)
         with pytest.raises(KeyboardInterrupt):
             unlearn(config_for(knowing, method), FORGET, [], tmp_path / "out")
     out = unlearn(config_for(knowing, method), FORGET, [], tmp_path / "out")

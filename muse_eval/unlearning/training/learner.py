@@ -16,7 +16,7 @@ from muse_eval.errors import DivergedError
 from muse_eval.types import AnyMethod, Log, Progress
 from muse_eval.unlearning import finetune, objectives, rows
 from muse_eval.unlearning.logps import IGNORE, targets
-from muse_eval.unlearning.training import adapters, output, processes, steps
+from muse_eval.unlearning.training import adapters, output, processes, seals, steps
 
 
 class Unlearner(Trainer):
@@ -167,10 +167,10 @@ class Journal(TrainerCallback):
             )
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        """Add the tokenizer, mark the checkpoint as complete and drop the older ones."""
+        """Add the tokenizer, seal the checkpoint as complete and drop the older ones."""
         self.trainer.accelerator.wait_for_everyone()
         if not args.should_save:
             return
         newest = output.checkpoint(self.folder, state.global_step)
         self.tokenizer.save_pretrained(newest)
-        output.complete(newest, drop_older=not self.keep_checkpoints)
+        seals.complete(newest, drop_older=not self.keep_checkpoints)

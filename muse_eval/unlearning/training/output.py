@@ -13,25 +13,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
 from muse_eval.config import fingerprint
-from muse_eval.errors import LocalError, UserError, first_line
+from muse_eval.engines.checkpoint import find_checkpoint
+from muse_eval.errors import UserError, first_line
+from muse_eval.folders import sync, sync_tree
 from muse_eval.reading import shown
 from muse_eval.results.runs import MOST_BYTES
-from muse_eval.unlearning.cards import (
-    RECIPE,
-    read_card,
-    read_json,
-    write_json,
-)
+from muse_eval.unlearning.cards import RECIPE, card_name, find_card, read_card, read_json, write_json
 from muse_eval.unlearning.changes import changes
 
 REFERENCE = "reference.json"
 LOG = "log.jsonl"
 CHECKPOINTS = "checkpoints"
 COMPLETE = "complete"
-"""Marker in a checkpoint: it was written to its end."""
+"""Seal of a checkpoint: it was written to its end; see ``seals``."""
 MERGED = "merged"
 """Folder in a checkpoint of adapters: the model that they make."""
 STATE = "trainer_state.json"
@@ -46,29 +41,29 @@ TRAINING_ONLY = (
 )
 ADAPTERS_ONLY = ("adapter_*", "README.md")
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+_AGAIN = "--overwrite makes it again"
 
 
 def partial(out: Path) -> Path:
-    """Return the folder that is worked in."""
+    """Return the folder that is worked in, beside ``out`` or what it links to."""
     if not out.name or out.name == "..":
         raise UserError(f"--out {str(out)!r} names no folder of its own; give it one")
     if len(os.fsencode(out.name)) > MOST_BYTES:
         raise UserError(f"--out {shown(str(out))} has too long a name; give a shorter one")
-    return out.with_name(f"{out.name}.partial")
+    place = real(out)
+    return place.with_name(f"{place.name}.partial")
 
 
-@contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Turn a failure to write (disk full, not writable …) into a ``UserError``."""
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        raise LocalError(f"cannot write to {folder}: {error}") from error
-    except RuntimeError as error:
-        # torch.save reports a full disk as a plain RuntimeError of its archive writer.
-        if "PytorchStreamWriter" not in str(error) and "inline_container" not in str(error):
-            raise
-        raise LocalError(f"cannot write to {folder}: is the disk full? ({first_line(error)})") from error
+def real(out: Path) -> Path:
+    """Return the folder that is made: what ``out`` points to where it is a link, which stays.
+
+    Raises:
+        UserError: the link leads nowhere.
+    """
+    place = Path(os.path.realpath(out)) if out.is_symlink() else out
+    if place.is_symlink():
+        raise UserError(f"--out {out} is a link that leads back to itself; name a folder")
+    return place
 
 
 def is_finished(
@@ -91,11 +86,27 @@ def is_finished(
         raise UserError(
             f"{out} was made by another recipe{changes(card, recipe)}; choose another --out or --overwrite"
         )
+    if fault := model_fault(out):
+        raise UserError(f"{fault}, though muse-eval made it whole; {_AGAIN}, or choose another --out")
     if keep_checkpoints and not (out / CHECKPOINTS).is_dir():
-        raise UserError(f"{out} was made without its checkpoints; --overwrite makes it again")
+        raise UserError(f"{out} was made without its checkpoints; {_AGAIN}")
     if note and card.get("fingerprint") != fingerprint(recipe):
-        note(f"{out} was made by another version of muse-eval; --overwrite makes it again")
+        note(f"{out} was made by another version of muse-eval; {_AGAIN}")
     return True
+
+
+def model_fault(folder: Path) -> str | None:
+    """Say in a few words what a finished model lacks: weights, a shard, its configuration or tokenizer."""
+    try:
+        find_checkpoint(str(folder), trust_remote_code=True, composed=True)
+    except UserError as error:
+        # What would help someone who loads it is no help to who made it.
+        return str(error).rpartition("; ")[0] or str(error)
+    for name in ("tokenizer_config.json", "tokenizer.json"):
+        needed = name == "tokenizer_config.json" or (folder / name).exists()
+        if needed and read_json(folder / name) is None:
+            return f"{folder / name} is missing or damaged"
+    return None
 
 
 def check_replaceable(out: Path, model: str) -> None:
@@ -114,8 +125,18 @@ def check_replaceable(out: Path, model: str) -> None:
 
 def is_ready(out: Path, recipe: Mapping[str, Any]) -> bool:
     """Say whether the partial folder is complete, and a crash came only before it was renamed."""
-    card = read_card(partial(out))
-    return card is not None and bool(card["fingerprint"] == fingerprint(recipe))
+    folder = partial(out)
+    card = find_card(folder)
+    known = read_json(card) if card else None
+    return (
+        known is not None and known.get("fingerprint") == fingerprint(recipe) and model_fault(folder) is None
+    )
+
+
+def finish(folder: Path, recipe: Mapping[str, Any], card: Mapping[str, Any]) -> None:
+    """Wait until a partial folder is on the disk, and say by its card that it is ready."""
+    sync_tree(folder)
+    write_json(folder / card_name(recipe), card)
 
 
 @contextmanager
@@ -142,36 +163,6 @@ def hold(handle: int, folder: Path) -> None:
         raise UserError(f"{folder} is in use by another run; wait for it or choose another folder") from None
 
 
-def begin(folder: Path, recipe: Mapping[str, Any], overwrite: bool, needed: str | None = None) -> Path | None:
-    """Open the partial folder; return the newest complete checkpoint to resume from, if any.
-
-    Incomplete checkpoints are removed, those too that lack the folder ``needed``, and the log is cut back.
-
-    Raises:
-        UserError: another recipe was begun there.
-    """
-    begun = read_json(folder / RECIPE)
-    if (begun is not None and begun != recipe) or read_card(folder) is not None:
-        if not overwrite:
-            raise UserError(
-                f"{folder} was begun with another recipe{changes(begun, recipe)}; "
-                "choose another --out or --overwrite"
-            )
-        empty(folder)
-    (folder / CHECKPOINTS).mkdir(exist_ok=True)
-    write_json(folder / RECIPE, recipe)
-    newest = None
-    for found in checkpoints(folder):
-        resumable = (found / STATE).exists()
-        lacks = resumable and needed is not None and not (found / needed).is_dir()
-        if lacks or not (found / COMPLETE).exists():
-            shutil.rmtree(found)
-        elif resumable:
-            newest = found
-    cut_log(folder / LOG, step_of(newest) if newest else 0)
-    return newest
-
-
 def empty(folder: Path) -> None:
     """Remove what is in a folder, not the folder itself, which is held."""
     for entry in folder.iterdir():
@@ -191,29 +182,10 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.rpartition("-")[2])
 
 
-def reached(checkpoint: Path) -> str:
-    """Say how far training was at a checkpoint that it can go on from: ``epoch 3 of 10, step 21 of 70``."""
-    state = read_json(checkpoint / STATE)
-    epoch, epochs, step, steps = (
-        state[name] for name in ("epoch", "num_train_epochs", "global_step", "max_steps")
-    )
-    return f"epoch {epoch:.0f} of {epochs}, step {step} of {steps}"
-
-
 def checkpoints(folder: Path) -> list[Path]:
     """List the checkpoints in a partial or a finished folder, oldest first."""
-    return sorted((folder / CHECKPOINTS).glob("checkpoint-*"), key=step_of)
-
-
-def complete(checkpoint: Path, drop_older: bool) -> None:
-    """Mark a checkpoint as complete; only then may the older ones go, or all of them but their model."""
-    (checkpoint / COMPLETE).touch()
-    for older in checkpoints(checkpoint.parent.parent):
-        if step_of(older) < step_of(checkpoint):
-            if drop_older:
-                shutil.rmtree(older)
-            else:
-                shed(older)
+    found = (folder / CHECKPOINTS).glob("checkpoint-*")
+    return sorted((path for path in found if path.name.rpartition("-")[2].isdecimal()), key=step_of)
 
 
 def shed(checkpoint: Path) -> None:
@@ -254,21 +226,44 @@ def append_line(path: Path, line: Mapping[str, Any]) -> None:
         file.write(json.dumps(line) + "\n")
 
 
-def cut_log(path: Path, step: int) -> None:
-    """Drop what was logged after the checkpoint at ``step``: these steps are run again."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-    path.write_text("".join(kept), encoding="utf-8")
+def log_lines(path: Path, step: int) -> list[str]:
+    """Return the sound lines of ``log.jsonl`` for the steps 1 to ``step``, up to the first that is not."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    except (OSError, UnicodeDecodeError):
+        return []
+    for number, line in enumerate(lines[:step], 1):
+        if not line.endswith("\n") or _logged_step(line) != number:
+            return lines[: number - 1]
+    return lines[:step]
+
+
+def _logged_step(line: str) -> Any:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return found.get("step") if isinstance(found, dict) else None
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Read ``log.jsonl``: one mapping an optimiser step."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    """Read ``log.jsonl``: one mapping an optimiser step.
+
+    Raises:
+        UserError: the file is not what muse-eval wrote.
+    """
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read ({first_line(error)}); {_AGAIN}") from None
+    if not all(isinstance(line, dict) and isinstance(line.get("step"), int) for line in lines):
+        raise UserError(f"{path} is no log of muse-eval's; {_AGAIN}")
+    return lines
 
 
 def appear(out: Path, keep_checkpoints: bool) -> None:
     """Drop what only training needs and rename the partial folder to ``out``, in place of what was there."""
-    folder = partial(out)
+    folder, out = partial(out), real(out)
     if not keep_checkpoints and (folder / CHECKPOINTS).exists():
         shutil.rmtree(folder / CHECKPOINTS)
     for kept in checkpoints(folder):
@@ -282,3 +277,4 @@ def appear(out: Path, keep_checkpoints: bool) -> None:
     if replaced.exists():
         shutil.rmtree(replaced)
     folder.replace(out)
+    sync(out.parent)

@@ -4,6 +4,7 @@ They are those of the target before unlearning, so no second model is held in me
 later reads back the very same numbers instead of computing them again.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -11,6 +12,7 @@ from typing import Any, Protocol, cast
 from accelerate.utils import broadcast_object_list, gather_object
 from transformers import Trainer, TrainerCallback
 
+from muse_eval.errors import UserError
 from muse_eval.unlearning import cards, rows
 from muse_eval.unlearning.training import output
 
@@ -52,16 +54,33 @@ def kept_logps(
         name: what the rows are.
         of: the rows.
         prompts: how many of each row's first tokens are no targets; empty: none.
+
+    Raises:
+        UserError: the file does not have them, and the model is no longer the target.
     """
     main, path = trainer.args.process_index == 0, folder / output.REFERENCE
     known: list[Any] = [(cards.read_json(path) or {}) if main else None]
     broadcast_object_list(known)
     kept: dict[str, list[float]] = known[0]
-    if name not in kept:
+    if not _are_logps(kept.get(name), len(of)):
+        if trainer.state.global_step:
+            raise UserError(
+                f"{path} no longer holds the target's log-probabilities, and the model is half unlearned; "
+                "--overwrite begins anew"
+            )
         kept[name] = shared_logps(trainer, of, prompts)
         if main:
             cards.write_json(path, kept)
     return kept[name]
+
+
+def _are_logps(kept: Any, count: int) -> bool:
+    """Tell whether what was kept is a finite number for each row."""
+    return (
+        isinstance(kept, list)
+        and len(kept) == count
+        and all(isinstance(one, float) and math.isfinite(one) for one in kept)
+    )
 
 
 def shared_logps(trainer: Trainer, of: Sequence[rows.Row], prompts: Sequence[int]) -> list[float]:

@@ -15,10 +15,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallba
 from muse_eval import plugins, provenance
 from muse_eval.config import HubRef, Workload, fingerprint, parse_params
 from muse_eval.errors import LocalError, UserError
+from muse_eval.folders import writing
 from muse_eval.types import ActivationMethod, Log, Method, PreferenceMethod, Progress
-from muse_eval.unlearning import cards, rows
+from muse_eval.unlearning import rows
 from muse_eval.unlearning.recipe import UnlearnConfig, write_recipe
-from muse_eval.unlearning.training import adapters, output, processes, reports
+from muse_eval.unlearning.training import adapters, output, processes, reports, resuming
 from muse_eval.unlearning.training.arguments import arguments
 from muse_eval.unlearning.training.assemble import assemble
 from muse_eval.unlearning.training.feasible import check_feasible
@@ -190,10 +191,11 @@ def unlearn(
 ) -> Path:
     """Unlearn the forget texts and write the model to ``out``; return at once where that was done before.
 
-    A run that was stopped goes on from its last complete checkpoint, of which there is one an epoch, to
-    the same weights; see ``output`` for the folders. NPO's reference log-probabilities are taken once,
-    before the first step, and kept on disk: no second model is held. The retain term ``kl`` needs one, the
-    frozen target; with adapters (``config.lora``) that is the model itself with its adapters off.
+    A run that was stopped goes on from its last sound checkpoint, of which there is one an epoch, to the
+    same weights; see ``output`` for the folders, ``seals`` for what is sound. NPO's reference
+    log-probabilities are taken once, before the first step, and kept on disk: no second model is held. The
+    retain term ``kl`` needs one, the frozen target; with adapters (``config.lora``) that is the model itself
+    with its adapters off.
 
     Under ``accelerate launch`` every process makes this call; see ``processes``.
 
@@ -210,7 +212,8 @@ def unlearn(
         keep_checkpoints: leave each epoch's model in ``out/checkpoints``, adapters merged.
         progress: told of every optimiser step, in the main process.
         log: told of every line of ``log.jsonl``, in the main process.
-        note: told, in one line and in the main process, where a run that was stopped goes on.
+        note: told, in one line and in the main process, where a run that was stopped goes on, and
+            what of it was damaged.
         begin_with: told before the first step what is to be done, in the main process.
 
     Raises:
@@ -225,7 +228,7 @@ def unlearn(
     assembled_last = not plugins.leaves_epochs(config.method)
     if keep_checkpoints and assembled_last:
         raise UserError(f"{config.method} makes its model after the last epoch; leave --keep-checkpoints out")
-    with output.writing(folder):
+    with writing(folder):
         with processes.together():
             start = open_target(config, model, tokenizer, fallbacks, told)
             recipe = write_recipe(config, forget, retain, start.identity(), dtype)
@@ -243,9 +246,9 @@ def unlearn(
                     used = retain if recipe["method"]["retain"] else None
                     pairs = make_pairs(config, forget, used, target, start.tokenizer)
                     merged = output.MERGED if keep_checkpoints and config.lora else None
-                    newest = [begin(args, held, folder, recipe, overwrite, merged)]
+                    newest = [begin(args, held, folder, recipe, overwrite, merged, note)]
                     if note and newest[0]:
-                        note(f"goes on from {output.reached(newest[0])}")
+                        note(f"goes on from {resuming.reached(newest[0])}")
                 broadcast_object_list(newest)
                 # A loaded model is trained in place.
                 kept = copy.deepcopy(target).cpu() if assembled_last and start.model is not None else None
@@ -263,9 +266,7 @@ def unlearn(
                     if assembled_last:
                         origin = start.load(config, dtype) if kept is None else kept
                         assemble(method, recipe["method"]["loss"], trainer.params, folder, origin)
-                    cards.write_json(
-                        folder / cards.card_name(recipe), write_card(config, recipe, trainer, folder)
-                    )
+                    output.finish(folder, recipe, write_card(config, recipe, trainer, folder))
         if main:
             output.appear(out, keep_checkpoints)
         PartialState().wait_for_everyone()
@@ -279,9 +280,10 @@ def begin(
     recipe: Mapping[str, Any],
     overwrite: bool,
     needed: str | None,
+    note: Callable[[str], None] | None,
 ) -> Path | None:
     """Take the partial folder, in the main process; return the checkpoint to resume from, if any."""
     if args.process_index != 0:
         return None
     held.enter_context(output.claimed(folder))
-    return output.begin(folder, recipe, overwrite, needed)
+    return resuming.begin(folder, recipe, overwrite, needed, note)
