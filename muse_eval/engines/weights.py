@@ -1,6 +1,7 @@
 """Refuses weights that are not those of the model that a configuration describes, or that are no numbers."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -59,6 +60,18 @@ def require_finite(name: str, tensors: Iterable[tuple[str, Tensor]]) -> None:
             )
 
 
+def require_finite_files(name: str, files: Iterable[Path]) -> None:
+    """Refuse safetensors with a weight that is NaN or infinite; one tensor is in memory at a time.
+
+    Raises:
+        UserError: there is one.
+    """
+    for path in files:
+        with safe_open(path, framework="pt") as file:
+            keys = file.keys()
+            require_finite(name, ((key, file.get_tensor(key)) for key in keys))
+
+
 def check_files(checkpoint: Checkpoint, trust_remote_code: bool) -> None:
     """Refuse a checkpoint whose safetensors do not fit its configuration or are no numbers.
 
@@ -70,10 +83,7 @@ def check_files(checkpoint: Checkpoint, trust_remote_code: bool) -> None:
     files = [path for path in checkpoint.weights if path.suffix == ".safetensors"]
     if files:
         _check_keys(checkpoint, trust_remote_code)
-    for path in files:
-        with safe_open(path, framework="pt") as file:
-            keys = file.keys()
-            require_finite(checkpoint.name, ((key, file.get_tensor(key)) for key in keys))
+    require_finite_files(checkpoint.name, files)
 
 
 def _check_keys(checkpoint: Checkpoint, trust_remote_code: bool) -> None:

@@ -61,8 +61,11 @@ def remarks(column: StoredColumn) -> list[str]:
 
 
 def _is_spreadless(column: StoredColumn) -> bool:
-    """Tell whether an interval has no width, as of examples that are all equal, however they are drawn."""
-    return column.ci is not None and column.ci[0] == column.ci[1]
+    """Tell whether an interval has no width, as of examples that are all equal, however they are drawn.
+
+    An AUC at its bound has none either, which its flag says.
+    """
+    return column.ci is not None and column.ci[0] == column.ci[1] and "saturated" not in column.flags
 
 
 def mark(texts: Iterable[str], notes: dict[str, int]) -> str:

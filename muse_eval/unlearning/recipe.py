@@ -81,7 +81,7 @@ class UnlearnConfig(Spec):
     task: str | None = None
     preset: str | None = None
     """The published hyper-parameters that it started from."""
-    lr: Positive = 1e-5
+    lr: Annotated[Positive, Field(le=1e36)] = 1e-5
     """Learning rate, constant: no warm-up, no decay."""
     epochs: PositiveInt = 10
     batch_size: PositiveInt = 32

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -30,12 +30,13 @@ from muse_eval.config.spec import fingerprint, parse_params
 from muse_eval.config.task import UnlearnSpec
 from muse_eval.engines.checkpoint import find_checkpoint
 from muse_eval.engines.loading import LoadOptions, load_model, tokenizer_digest
-from muse_eval.errors import UserError
+from muse_eval.errors import DivergedError, UserError
 from muse_eval.types import ActivationMethod
 from muse_eval.unlearning import cards, objectives, retain, rows
 from muse_eval.unlearning.logps import sequence_logps
 from muse_eval.unlearning.recipe import UnlearnConfig, configure
 from muse_eval.unlearning.training import learner, output
+from muse_eval.unlearning.training.assemble import check_weights
 from muse_eval.unlearning.training.train import unlearn
 
 WORDS = [f"w{index}" for index in range(40)]
@@ -346,6 +347,20 @@ def test_run_killed_before_its_end_is_only_finished(
     assert not (out / "recipe.json").exists()
     assert not (out / "checkpoints").exists()
     assert len(output.read_log(out / "log.jsonl")) == 6
+
+
+def test_a_last_step_to_no_numbers_finishes_no_model(target: Path, tmp_path: Path) -> None:
+    """No loss is taken after it: without a look at the weights the model would be done, and know nothing."""
+    folder = tmp_path / "out.partial"
+    shutil.copytree(target, folder)
+    check_weights(folder)
+    held = weights(folder)
+    held["model.norm.weight"][2] = float("inf")
+    save_file(held, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(
+        DivergedError, match="the last step left weights that are NaN or infinite; try a smaller"
+    ):
+        check_weights(folder)
 
 
 def test_loss_that_is_no_number_stops_at_its_step(

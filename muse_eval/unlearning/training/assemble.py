@@ -9,6 +9,8 @@ from typing import Any
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from muse_eval.engines.composition import COMPOSED, PARTS, ComposedSpec
+from muse_eval.engines.weights import require_finite_files
+from muse_eval.errors import DivergedError, UserError
 from muse_eval.types import AnyMethod, LogitMixture, WeightMethod
 from muse_eval.unlearning import cards
 from muse_eval.unlearning.training import output
@@ -50,3 +52,22 @@ def _(_method: LogitMixture, name: str, params: Any, folder: Path, target: PreTr
     target.save_pretrained(before)
     spec = ComposedSpec(schema_version=1, method=name, params=asdict(params))
     cards.write_json(folder / COMPOSED, spec.model_dump())
+
+
+def check_weights(folder: Path) -> None:
+    """Refuse a model that its last step made of no numbers: no loss was taken after it.
+
+    Raises:
+        DivergedError: a weight is NaN or infinite.
+    """
+    made = [
+        *folder.glob("*.safetensors"),
+        *(path for part in PARTS for path in (folder / part).glob("*.safetensors")),
+    ]
+    try:
+        require_finite_files(str(folder), made)
+    except UserError:
+        remedy = "try a smaller --lr; complete checkpoints are kept in"
+        raise DivergedError(
+            "the last step left weights that are NaN or infinite", f"{remedy} {folder / output.CHECKPOINTS}"
+        ) from None

@@ -21,7 +21,7 @@ from muse_eval.unlearning import rows
 from muse_eval.unlearning.recipe import UnlearnConfig, write_recipe
 from muse_eval.unlearning.training import adapters, output, processes, reports, resuming
 from muse_eval.unlearning.training.arguments import arguments
-from muse_eval.unlearning.training.assemble import assemble
+from muse_eval.unlearning.training.assemble import assemble, check_weights
 from muse_eval.unlearning.training.feasible import check_feasible
 from muse_eval.unlearning.training.learner import Journal, Unlearner
 from muse_eval.unlearning.training.reference import TakeReference
@@ -266,6 +266,7 @@ def unlearn(
                     if assembled_last:
                         origin = start.load(config, dtype) if kept is None else kept
                         assemble(method, recipe["method"]["loss"], trainer.params, folder, origin)
+                    check_weights(folder)
                     output.finish(folder, recipe, write_card(config, recipe, trainer, folder))
         if main:
             output.appear(out, keep_checkpoints)
