@@ -7,7 +7,7 @@ from muse_eval.results.comparable import is_best, misfits
 from muse_eval.results.rows import ARROWS, FLAGS, Heading, RunRow
 from muse_eval.results.runs import StoredColumn
 
-SPREADLESS = "n = {n}, all equal: drawing them again tells nothing of how far the value can be trusted"
+SPREADLESS = "n = {n}, all equal however drawn again: no interval can be told"
 """Said of a cell instead of ± 0.00."""
 
 
@@ -61,7 +61,7 @@ def remarks(column: StoredColumn) -> list[str]:
 
 
 def _is_spreadless(column: StoredColumn) -> bool:
-    """Tell whether an interval has no width, as of examples that are all equal, however they are drawn.
+    """Tell whether an interval has no width: of equal examples, or of a model compared with itself.
 
     An AUC at its bound has none either, which its flag says.
     """

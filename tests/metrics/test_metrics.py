@@ -335,6 +335,51 @@ def test_an_auc_within_one_percent_of_its_bound_is_saturated() -> None:
     assert flags(3) == ("no-reference",)
 
 
+def test_without_a_reference_it_says_why_and_what_to_do() -> None:
+    answers = likelier([-1.0, -1.2, -1.1, -1.3])
+    for why, told in (("", "no retrain model to compare with"), ("it was left out", "it was left out")):
+        score = privleak.score(
+            rows_of(2), answers, privleak.Params(), Context(resamples=10, no_reference=why)
+        )
+        assert (score.value, score.ci, score.reason) == (None, None, f"{told}; give --retrain MODEL")
+        assert score.extras["attack"] == "Min-40%"
+
+
+def test_a_reference_is_described_with_what_was_measured_of_it() -> None:
+    answers = likelier([-1.0, -1.2, -1.1, -1.3])
+    published = Context(resamples=10, reference=Reference("published", "paper", {"Min-40%": 0.5}))
+    described = privleak.score(rows_of(2), answers, privleak.Params(), published).extras["reference"]
+    assert described == {"source": "published", "model": "paper", "attack": "Min-40%", "auc": 0.5}
+    measured = Context(resamples=10, reference=Reference("measured", "retrain", answers=answers))
+    described = privleak.score(rows_of(2), answers, privleak.Params(), measured).extras["reference"]
+    assert described == {
+        "source": "measured",
+        "model": "retrain",
+        "attack": "Min-40%",
+        "auc": 0.25,
+        "mean_holdout": pytest.approx(1.2),
+    }
+
+
+def test_lower_cased_texts_are_cut_as_the_texts_are() -> None:
+    asks = privleak.requests(rows_of(1), privleak.Params(lower=True, truncate=True))
+    assert [ask.truncate for ask in asks if isinstance(ask, Logprobs)] == [True] * 4
+
+
+def test_an_answer_that_the_model_could_not_give_leaves_the_column_undefined() -> None:
+    rows = {"forget": [{"prompt": f"p{i}", "gt": "the mill"} for i in range(3)]}
+    gone = Generation("", defined=False)
+    answers: list[Answer] = [Generation("the mill"), gone, gone, "the mill", "the mill", "the mill"]
+    score = verbmem.score(rows, answers, verbmem.Params(), Context(resamples=10))
+    assert (score.value, score.ci, score.n) == (None, None, 3)
+    assert score.reason == "the model's logits are not finite in 2 of 3 answers (first: forget[1])"
+    assert [record.scores["rougeL"] for record in score.records] == [1.0, None, None]
+    qa = {"qa": [{"question": "q", "answer": "a", "source": "retain1"}], "icl": []}
+    score = knowmem.score(qa, [gone], knowmem.Params(shots=0), Context(resamples=10))
+    assert (score.value, score.extras) == (None, {})
+    assert score.reason == "the model's logits are not finite in 1 of 1 answers (first: qa[0])"
+
+
 # ── properties ───────────────────────────────────────────────────────────────────────────────────
 texts = st.lists(
     st.lists(st.floats(-20, 0, width=32), min_size=3, max_size=12).map(lambda v: np.array(v, np.float32)),
