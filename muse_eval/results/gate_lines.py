@@ -11,9 +11,10 @@ from muse_eval.results.gate import Comparison, Report, points
 def lines(report: Report) -> list[str]:
     """Return one line per column, such as ``t/npo verbmem_f 9.0 → 14.2 (+5.2, tolerance ±2.0): worse``.
 
-    What is absent is one line a task.
+    What is absent is one line a task; what all has to be read with stands last.
     """
-    return [*(_line(row) for row in report.rows if not row.absent), *_absent_lines(report)]
+    own = (_line(row) for row in report.rows if not row.absent)
+    return [*own, *_absent_lines(report), *report.notes]
 
 
 def _absent_lines(report: Report) -> list[str]:
@@ -36,8 +37,9 @@ def _absent_lines(report: Report) -> list[str]:
 
 
 def _line(row: Comparison) -> str:
-    start = f"{row.run} {row.column} {_short(row.baseline)} →"
-    if row.now is None or row.moved is None:
+    then = "n/a" if row.baseline is None else _short(row.baseline)
+    start = f"{row.run} {row.column} {then} →"
+    if row.now is None or row.moved is None or row.baseline is None:
         return f"{start} {'n/a' if row.now is None else _short(row.now)} ({row.why}): cannot tell"
     turned = row.moved != points(row.now - row.baseline)
     what = "distance from 0 " if turned else ""
@@ -80,4 +82,5 @@ def to_json(report: Report) -> dict[str, Any]:
         "rows": [asdict(row) for row in report.rows],
         "unlisted": list(report.unlisted),
         "whole": report.whole,
+        "notes": list(report.notes),
     }

@@ -111,10 +111,10 @@ def otherwise(now: Measured, then: Measured, column: str, tolerance: float) -> s
     """
     here, there = now.columns[column], then.columns[column]
     for what in ("engine", "retrain", "limit", "seed"):
-        if told := _differs(what, getattr(now, what), getattr(then, what)):
+        if told := differs(what, getattr(now, what), getattr(then, what)):
             return told
     for what in ("n", "goal", "params"):
-        if told := _differs(what, getattr(here, what), getattr(there, what)):
+        if told := differs(what, getattr(here, what), getattr(there, what)):
             return told
     if other := sorted(
         name for name in {*here.data, *there.data} if here.data.get(name) != there.data.get(name)
@@ -127,23 +127,24 @@ def otherwise(now: Measured, then: Measured, column: str, tolerance: float) -> s
 
 def _reference(now: float | None, then: float | None, tolerance: float) -> str:
     if now is None or then is None:
-        return _differs("the retrain AUC", now, then)
+        return differs("the retrain AUC", now, then)
     if then and abs(now - then) / then * 100 > max(tolerance, 0.01):
         return f"the retrain AUC is {now:.4f} now, {then:.4f} in the baseline"
     return ""
 
 
-def _differs(what: str, now: Any, then: Any) -> str:
+def differs(what: str, now: Any, then: Any, absent: str = "none") -> str:
+    """Say that something is another now than in the baseline, key by key; empty where it is not."""
     if now == then:
         return ""
-    if isinstance(now, dict) and isinstance(then, dict):
+    if isinstance(now, Mapping) and isinstance(then, Mapping):
         differing = (key for key in sorted({*now, *then}) if now.get(key) != then.get(key))
-        return "; ".join(_differs(key, now.get(key), then.get(key)) for key in differing)
-    return f"{what} is {_word(now)} now, {_word(then)} in the baseline"
+        return "; ".join(differs(key, now.get(key), then.get(key), absent) for key in differing)
 
+    def word(value: Any) -> str:
+        return absent if value is None else value if isinstance(value, str) else json.dumps(value)
 
-def _word(value: Any) -> str:
-    return "none" if value is None else value if isinstance(value, str) else json.dumps(value)
+    return f"{what} is {word(now)} now, {word(then)} in the baseline"
 
 
 def installed_goal(task: str, column: str) -> Goal | None:

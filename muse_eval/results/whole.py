@@ -49,7 +49,9 @@ def fault(result: StoredResult, deep: bool = False) -> str:
 def _settings(config: Mapping[str, Any]) -> str:
     stored = config.get("fingerprint")
     rest = {key: value for key, value in config.items() if key != "fingerprint"}
-    return "" if stored is None or stored == fingerprint(rest) else "its settings do not match their fingerprint"
+    return (
+        "" if stored is None or stored == fingerprint(rest) else "its settings do not match their fingerprint"
+    )
 
 
 def _column(result: StoredResult, name: str, records: Sequence[Mapping[str, Any]], deep: bool) -> str:
