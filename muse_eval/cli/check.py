@@ -57,5 +57,5 @@ def check(
     if as_json:
         print_json(reading.to_json(report))
     else:
-        print("\n".join([*reading.lines(report), reading.summary(report)]))
+        print("\n".join([*reading.lines(report), *report.notes, reading.summary(report)]))
     raise typer.Exit(report.exit_code)

@@ -156,9 +156,7 @@ def _notes(baseline: Baseline, now: Mapping[str, Measured]) -> tuple[str, ...]:
     if weights:
         told.append(f"other weights than in the baseline, their values compared: {listed('run', weights)}")
     if code:
-        told.append(
-            f"scored by other code than in the baseline, their values compared: {listed('run', code)}"
-        )
+        told.append(f"scored by other code than in the baseline, values compared: {listed('run', code)}")
     if old:
         told.append(
             f"the baseline, of an older form, has nothing but values of {listed('run', old)}: n, data, "

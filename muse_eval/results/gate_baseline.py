@@ -41,7 +41,7 @@ class Baseline(Spec, strict=True):
 
     schema_version: Literal[1, 2]
     runs: Annotated[dict[Key, dict[str, Expected]], Field(min_length=1)]
-    measured: dict[Key, Measured] = {}
+    measured: Annotated[dict[Key, Measured], Field(default_factory=dict)]
     """What the values of a run are of; absent of a run from before version 2."""
 
 
@@ -91,7 +91,7 @@ def make_baseline(
     """
     if tolerance is not None and not (math.isfinite(tolerance) and 0 <= tolerance < MOST_TOLERANCE):
         raise UserError(
-            f"the tolerance must be a number of points from 0 up and under {MOST_TOLERANCE:g}, not {tolerance}"
+            f"the tolerance must be a number of points from 0 up, under {MOST_TOLERANCE:g}, not {tolerance}"
         )
     of = dict(known.measured) if known else {}
     runs = {key: dict(columns) for key, columns in known.runs.items()} if known else {}
@@ -155,11 +155,11 @@ def changes(before: Baseline | None, after: Baseline) -> list[str]:
         for what, then, now in (("flags", old.flags, new.flags), ("settings", old.settings, new.settings)):
             if then != now:
                 parts.append(f"{what} {then or 'none'} → {now or 'none'}")
-        then, now = (one.measured.get(key) if one else None for one in (before, after))
-        if then is None and now is not None:
+        past, present = before.measured.get(key) if before else None, after.measured.get(key)
+        if past is None and present is not None:
             parts.append("what it is of is noted now")
-        elif then is not None and now is not None and _of(then, name) != _of(now, name):
-            parts.append(f"of something else: {_difference(now, then, name)}")
+        elif past and present and _of(past, name) != _of(present, name):
+            parts.append(f"of something else: {_difference(present, past, name)}")
         return f"{key} {name} {', '.join(parts)}" if parts else ""
 
     return [line for key, columns in after.runs.items() for name in columns if (line := told(key, name))]

@@ -11,10 +11,9 @@ from muse_eval.results.gate import Comparison, Report, points
 def lines(report: Report) -> list[str]:
     """Return one line per column, such as ``t/npo verbmem_f 9.0 → 14.2 (+5.2, tolerance ±2.0): worse``.
 
-    What is absent is one line a task; what all has to be read with stands last.
+    What is absent is one line a task.
     """
-    own = (_line(row) for row in report.rows if not row.absent)
-    return [*own, *_absent_lines(report), *report.notes]
+    return [*(_line(row) for row in report.rows if not row.absent), *_absent_lines(report)]
 
 
 def _absent_lines(report: Report) -> list[str]:

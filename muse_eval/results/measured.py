@@ -1,4 +1,4 @@
-"""What a run's numbers are of, beside the model: how many examples of which data, asked how, by which engine."""
+"""What a run's numbers are of: how many examples of which data, asked how, by which engine."""
 
 import json
 from collections.abc import Mapping
@@ -19,9 +19,9 @@ class MeasuredColumn(Spec, strict=True):
     n: Annotated[int, Field(ge=0)]
     goal: Goal | None = None
     """Which way is better."""
-    params: dict[str, Any] = {}
+    params: Annotated[dict[str, Any], Field(default_factory=dict)]
     """All parameters that can change the value."""
-    data: dict[str, str] = {}
+    data: Annotated[dict[str, str], Field(default_factory=dict)]
     """Split to digest of its rows."""
     examples: str | None = None
     """Digest of what was asked and of the truths, from the records; None where there are none."""
@@ -32,7 +32,7 @@ class MeasuredColumn(Spec, strict=True):
 class Measured(Spec, strict=True):
     """What a run's values are of."""
 
-    engine: dict[str, Any] = {}
+    engine: Annotated[dict[str, Any], Field(default_factory=dict)]
     """``engine``, ``dtype`` and ``quantization`` of the model."""
     retrain: dict[str, Any] | None = None
     """The same of the retrain model."""

@@ -1,4 +1,4 @@
-"""Whether a stored result is whole: its records are those written with it, and its columns follow from them."""
+"""Whether a stored result is whole: its records are its own, and its columns follow from them."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,8 +20,8 @@ def has_records(result: StoredResult) -> bool:
 def fault(result: StoredResult, deep: bool = False) -> str:
     """Say why a stored result is not whole; empty where it is, and of one that was never on disk.
 
-    Its settings must match their fingerprint, the flag ``limited`` must stand where a limit does, the records
-    must be those that were written with it, and each column's count, value and interval must follow from them.
+    Its settings must match their fingerprint, the flag ``limited`` must stand where a limit does, the
+    records must be those written with it, and each column's count, value and interval must follow from them.
 
     Args:
         result: the result, as read from its folder.
