@@ -160,7 +160,7 @@ def test_what_is_absent_is_left_out_where_not_all_must_be_there() -> None:
         for task in ("muse_books", "muse_news")
         for name in ("npo", "a", "b", "c", "d", "e", "f")
     }
-    baseline = Baseline(schema_version=1, runs=runs)
+    baseline = Baseline(schema_version=1, runs=runs, measured={})
     part = [stored("npo", verbmem_f=9.0)]
     report = compare(part, baseline, whole=False)
     assert report.exit_code == 0
