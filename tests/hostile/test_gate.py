@@ -1,4 +1,4 @@
-"""Ways of cheating the regression gate, each of a small real run; none may end fine, and honest changes must."""
+"""Ways of cheating the regression gate on a small real run: none may end fine; honest changes must."""
 
 import hashlib
 import json
@@ -38,6 +38,16 @@ class Stored:
 
     def expected(self, column: str = "verbmem_f") -> Json:
         found: Json = self.baseline["runs"][RUN][column]
+        return found
+
+    def settings(self, *path: str) -> Json:
+        found: Json = self.result["config"]
+        for key in path:
+            found = found[key]
+        return found
+
+    def noted(self, column: str) -> Json:
+        found: Json = self.baseline["measured"][RUN]["columns"][column]
         return found
 
     def of(self, column: str) -> list[Json]:
@@ -182,7 +192,7 @@ for _key, _column, _value in (
         "columns"
     ][c].update({k: v})
     CHEATS[f"{_column}: parameter {_key}, unsealed"] = lambda s, k=_key, c=_column, v=_value: (
-        s.result["config"]["columns"][c].update({k: v}),
+        s.settings("columns", c).update({k: v}),
         setattr(s, "resealed", False),
     )
 
@@ -195,10 +205,8 @@ for _column, _goal in (("verbmem_f", "higher"), ("knowmem_r", "lower"), ("privle
     ]["columns"][c].update(goal=g)
 
 for _split in ("verbmem/forget", "knowmem/forget_qa", "privleak/holdout"):
-    CHEATS[f"data of {_split}"] = lambda s, d=_split: s.result["config"]["data"]["sha256"].update(
-        {d: "0" * 64}
-    )
-    CHEATS[f"no digest of {_split}"] = lambda s, d=_split: s.result["config"]["data"]["sha256"].pop(d)
+    CHEATS[f"data of {_split}"] = lambda s, d=_split: s.settings("data", "sha256").update({d: "0" * 64})
+    CHEATS[f"no digest of {_split}"] = lambda s, d=_split: s.settings("data", "sha256").pop(d)
 
 
 @cheat("another seed")
@@ -326,7 +334,7 @@ def test_a_cheat_does_not_end_fine(name: str, honest: Path, tmp_path: Path) -> N
 
 
 def test_records_that_are_gone_do_not_end_fine(honest: Path, tmp_path: Path) -> None:
-    copy = changed(honest, tmp_path, lambda s: None)
+    copy = changed(honest, tmp_path, lambda _: None)
     (copy / "runs" / RUN / "records.jsonl").unlink()
     assert outcome(copy) == 2
 
@@ -344,6 +352,10 @@ def test_nothing_is_taken_over_from_what_contradicts_its_records(honest: Path, t
 
 
 # ── what is honest ───────────────────────────────────────────────────────────────────────────────
+def _reordered(s: Stored) -> None:
+    s.result["columns"] = dict(reversed(s.result["columns"].items()))
+
+
 def _rebuilt(s: Stored) -> None:
     s.result["config"]["model"]["weights"] = "0" * 64
     s.result["model"]["digest"] = "0" * 64
@@ -355,7 +367,7 @@ def _of_before(s: Stored) -> None:
 
 
 HONEST: dict[str, Callable[[Stored], Any]] = {
-    "nothing": lambda s: None,
+    "nothing": lambda _: None,
     "other weights": _rebuilt,
     "other weights of the retrain model": lambda s: s.result["config"]["retrain"].update(weights="0" * 64),
     "other times": lambda s: s.result.update(seconds=123.0),
