@@ -112,7 +112,7 @@ def _record(record: Mapping[str, Any]) -> str:
     stored = part(record, "scores")
     for key, score in rouge(response, truth).items():
         there = stored.get(key, score)
-        if not isinstance(there, int | float) or abs(there - score) > NEAR:
+        if score is None or not isinstance(there, int | float) or abs(there - score) > NEAR:
             return f"{name} has {key} {there}, its response and truth give {score:.4f}"
     return ""
 

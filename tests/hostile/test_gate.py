@@ -119,6 +119,11 @@ def cheat(name: str) -> Callable[[Callable[[Stored], Any]], Callable[[Stored], A
     return keep
 
 
+def bound(change: Callable[..., Any], *values: Any) -> Callable[[Stored], Any]:
+    """Return a change of these values."""
+    return lambda s: change(s, *values)
+
+
 def _each_column() -> None:
     """Cheats that are the same of every column."""
 
@@ -145,14 +150,15 @@ def _each_column() -> None:
         CHEATS[f"{column}: value lowered"] = value(column, -5.0)
         CHEATS[f"{column}: not in the baseline"] = drop(column)
         CHEATS[f"{column}: fewer examples"] = few(column)
-        CHEATS[f"{column}: gone from the result"] = lambda s, c=column: s.result["columns"].pop(c)
-        CHEATS[f"{column}: n of the result"] = lambda s, c=column: s.cell(c).update(n=s.cell(c)["n"] + 1)
-        CHEATS[f"{column}: tolerance 1e9"] = lambda s, c=column: s.expected(c).update(tolerance=1e9)
-        CHEATS[f"{column}: interval beside its value"] = lambda s, c=column: s.cell(c).update(
-            ci=[200.0, 300.0]
+        CHEATS[f"{column}: gone from the result"] = bound(lambda s, c: s.result["columns"].pop(c), column)
+        CHEATS[f"{column}: n of the result"] = bound(lambda s, c: s.cell(c).update(n=9), column)
+        CHEATS[f"{column}: tolerance 1e9"] = bound(lambda s, c: s.expected(c).update(tolerance=1e9), column)
+        CHEATS[f"{column}: interval beside its value"] = bound(
+            lambda s, c: s.cell(c).update(ci=[200.0, 300.0]), column
         )
-        CHEATS[f"{column}: records deleted"] = lambda s, c=column: setattr(
-            s, "records", [one for one in s.records if one["column"] != c]
+        CHEATS[f"{column}: records deleted"] = bound(
+            lambda s, c: s.records.__setitem__(slice(None), [one for one in s.records if one["column"] != c]),
+            column,
         )
 
 
@@ -177,36 +183,37 @@ def _(s: Stored) -> None:
         s.expected(column)["flags"] = sorted([*s.expected(column).get("flags", []), "limited"])
 
 
-for _key, _other in {"engine": "vllm", "dtype": "bfloat16", "quantization": "fp8"}.items():
-    CHEATS[f"model.{_key}"] = lambda s, k=_key, o=_other: s.result["config"]["model"].update({k: o})
-    CHEATS[f"retrain.{_key}"] = lambda s, k=_key, o=_other: s.result["config"]["retrain"].update({k: o})
+def _settings(s: Stored, path: tuple[str, ...], values: Json, resealed: bool = True) -> None:
+    s.settings(*path).update(values)
+    s.resealed = resealed
 
-for _key, _column, _value in (
-    ("max_tokens", "verbmem_f", 4),
-    ("max_tokens", "knowmem_f", 4),
-    ("shots", "knowmem_r", 0),
-    ("answer_space", "knowmem_f", False),
-    ("k", "privleak", 0.2),
+
+for _key, _other in {"engine": "vllm", "dtype": "bfloat16", "quantization": "fp8"}.items():
+    for _model in ("model", "retrain"):
+        CHEATS[f"{_model}.{_key}"] = bound(_settings, (_model,), {_key: _other})
+
+for _column, _params in (
+    ("verbmem_f", {"max_tokens": 4}),
+    ("knowmem_f", {"max_tokens": 4}),
+    ("knowmem_r", {"shots": 0}),
+    ("knowmem_f", {"answer_space": False}),
+    ("privleak", {"k": 0.2}),
 ):
-    CHEATS[f"{_column}: parameter {_key}"] = lambda s, k=_key, c=_column, v=_value: s.result["config"][
-        "columns"
-    ][c].update({k: v})
-    CHEATS[f"{_column}: parameter {_key}, unsealed"] = lambda s, k=_key, c=_column, v=_value: (
-        s.settings("columns", c).update({k: v}),
-        setattr(s, "resealed", False),
-    )
+    for _resealed in (True, False):
+        _name = f"{_column}: parameter {next(iter(_params))}{'' if _resealed else ', unsealed'}"
+        CHEATS[_name] = bound(_settings, ("columns", _column), _params, _resealed)
 
 for _column, _goal in (("verbmem_f", "higher"), ("knowmem_r", "lower"), ("privleak", "higher")):
-    CHEATS[f"{_column}: goal turned in the result"] = lambda s, c=_column, g=_goal: s.result["config"][
-        "task"
-    ]["columns"][c].update(goal=g)
-    CHEATS[f"{_column}: goal turned in the baseline"] = lambda s, c=_column, g=_goal: s.baseline["measured"][
-        RUN
-    ]["columns"][c].update(goal=g)
+    CHEATS[f"{_column}: goal turned in the result"] = bound(
+        _settings, ("task", "columns", _column), {"goal": _goal}
+    )
+    CHEATS[f"{_column}: goal turned in the baseline"] = bound(
+        lambda s, c, g: s.noted(c).update(goal=g), _column, _goal
+    )
 
 for _split in ("verbmem/forget", "knowmem/forget_qa", "privleak/holdout"):
-    CHEATS[f"data of {_split}"] = lambda s, d=_split: s.settings("data", "sha256").update({d: "0" * 64})
-    CHEATS[f"no digest of {_split}"] = lambda s, d=_split: s.settings("data", "sha256").pop(d)
+    CHEATS[f"data of {_split}"] = bound(_settings, ("data", "sha256"), {_split: "0" * 64})
+    CHEATS[f"no digest of {_split}"] = bound(lambda s, d: s.settings("data", "sha256").pop(d), _split)
 
 
 @cheat("another seed")
