@@ -112,8 +112,9 @@ def _record(record: Mapping[str, Any]) -> str:
     stored = part(record, "scores")
     for key, score in rouge(response, truth).items():
         there = stored.get(key, score)
-        if score is None or not isinstance(there, int | float) or abs(there - score) > NEAR:
-            return f"{name} has {key} {there}, its response and truth give {score:.4f}"
+        numbers = isinstance(there, int | float) and isinstance(score, int | float)
+        if there != score and not (numbers and abs(float(there) - float(score)) <= NEAR):
+            return f"{name} has {key} {there}, its response and truth give {score}"
     return ""
 
 

@@ -54,23 +54,25 @@ class Stored:
         return [one for one in self.records if one["column"] == column]
 
 
+def scoring(home: Path, model: Path, task: Path, data: Path, name: str) -> RunConfig:
+    return RunConfig(
+        model=str(model),
+        task=str(task),
+        name=name,
+        retrain=str(model),
+        data_dir=data,
+        results=home,
+        dtype="float32",
+    )
+
+
 @pytest.fixture(scope="module")
 def honest(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     """Two runs, the model's and the retrain model's, and the baseline that was made of them."""
     home = tmp_path_factory.mktemp("gate")
     task, data = write_task(home / "village.yaml"), write_data(home / "data")
     for name in ("npo", "retrain"):
-        run(
-            RunConfig(
-                model=str(tiny_model),
-                task=str(task),
-                name=name,
-                retrain=str(tiny_model),
-                data_dir=data,
-                results=home,
-                dtype="float32",
-            )
-        )
+        run(scoring(home, tiny_model, task, data, name))
     (home / "baseline.json").write_text(baseline_text(make_baseline(load_all(home, print))))
     return home
 
@@ -356,6 +358,38 @@ def test_nothing_is_taken_over_from_what_contradicts_its_records(honest: Path, t
     copy = changed(honest, tmp_path, CHEATS["verbmem_f: value nudged"])
     with pytest.raises(UserError, match="village/npo is not taken: verbmem_f contradicts the records"):
         make_baseline(load_all(copy, print))
+
+
+@pytest.mark.parametrize("name", ["gone", "cut", "verbmem_f: value nudged", "another seed, unsealed"])
+def test_what_is_not_whole_is_scored_again_and_not_reused(
+    name: str, honest: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    def unsealed(s: Stored) -> None:
+        s.result["config"]["seed"] = 7
+        s.resealed = False
+
+    whole = (honest / "runs" / RUN / "result.json").read_bytes()
+    copy = changed(honest, tmp_path, CHEATS.get(name, unsealed if "seed" in name else lambda _: None))
+    shutil.copytree(honest / "cache", copy / "cache")
+    folder = copy / "runs" / RUN
+    if name in ("gone", "cut"):
+        (folder / "result.json").write_bytes(whole)
+        text = (folder / "records.jsonl").read_bytes()
+        (folder / "records.jsonl").unlink()
+        if name == "cut":
+            (folder / "records.jsonl").write_bytes(text[:-9])
+    told: list[str] = []
+    config = scoring(copy, tiny_model, honest / "village.yaml", honest / "data", "npo")
+    if "seed" in name:
+        config = config.model_copy(update={"overwrite": True})
+    assert run(config, reuse=True, warn=told.append).result is not None
+    assert any("is not whole" in line and "scored again" in line for line in told)
+    assert json.loads((folder / "result.json").read_text())["columns"] == json.loads(whole)["columns"]
+    told.clear()
+    assert (
+        run(scoring(copy, tiny_model, honest / "village.yaml", honest / "data", "npo"), reuse=True).result
+        is None
+    )
 
 
 # ── what is honest ───────────────────────────────────────────────────────────────────────────────
