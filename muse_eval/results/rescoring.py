@@ -112,8 +112,10 @@ def _record(record: Mapping[str, Any]) -> str:
     stored = part(record, "scores")
     for key, score in rouge(response, truth).items():
         there = stored.get(key, score)
-        numbers = isinstance(there, int | float) and isinstance(score, int | float)
-        if there != score and not (numbers and abs(float(there) - float(score)) <= NEAR):
+        near = (
+            isinstance(there, int | float) and isinstance(score, int | float) and abs(there - score) <= NEAR
+        )
+        if there != score and not near:
             return f"{name} has {key} {there}, its response and truth give {score}"
     return ""
 
