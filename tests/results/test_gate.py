@@ -361,7 +361,7 @@ def test_no_values_make_no_baseline() -> None:
         make_baseline([stored("npo", privleak=None)])
 
 
-percent = st.none() | st.floats(-110, 110)
+percent = st.none() | st.floats(-100, 110)
 
 
 @given(verbmem=st.none() | st.floats(0, 100), privleak=percent, half=st.floats(0, 30))
