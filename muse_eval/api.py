@@ -248,6 +248,7 @@ def check(
     *,
     only: Sequence[str] = (),
     whole: bool = False,
+    every: bool = False,
     warn: Warn = ignore,
 ) -> Report:
     """Compare stored runs with a baseline; the report's ``exit_code`` is 0 fine, 1 regression, 2 cannot tell.
@@ -257,6 +258,7 @@ def check(
         results: the results folder.
         only: runs of the baseline to compare (``muse_mini/npo*``), which must then be there.
         whole: every run of the baseline must be there.
+        every: every run of the results must be in the baseline.
         warn: told, in one line, of a run that cannot be read.
 
     Raises:
@@ -266,7 +268,7 @@ def check(
         ``check("results/project/baseline.json", only=["muse_mini/target"]).exit_code``
     """
     found, expected = load_all(Path(results), warn), gate.load_baseline(Path(baseline))
-    return gate.check(found, expected, _several(only), whole)
+    return gate.check(found, expected, _several(only), whole, every)
 
 
 def load_run(run: str | Path, results: str | Path = "results") -> StoredResult:

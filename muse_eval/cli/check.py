@@ -22,12 +22,17 @@ def check(
     whole: Annotated[
         bool, typer.Option("--all", help="Every run of the baseline must be there, else exit 2.")
     ] = False,
+    every: Annotated[
+        bool, typer.Option("--every", help="Every run of the results must be in the baseline, else exit 2.")
+    ] = False,
     update: Annotated[bool, typer.Option("--update", help="Take what was measured as expected.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Fail when a metric regressed: exit 0 fine, 1 regression, 2 cannot tell.
 
     What of the baseline was not scored here is named and left out; with --only or --all it must be there.
+    Each column is scored anew from its records; one that contradicts them, or is of other examples, data,
+    parameters or another engine than in the baseline, cannot be told.
 
     Example: `muse-eval check --baseline results/project/baseline.json`
     """
@@ -37,20 +42,20 @@ def check(
 
     found = load_all(results, warn)
     if update:
-        if only is not None or whole:
-            given = "--all" if only is None else "--only"
+        if only is not None or whole or every:
+            given = "--only" if only is not None else "--all" if whole else "--every"
             raise UserError(f"{given} compares, --update takes over what was measured; leave one of them out")
         known, theirs = checking.load_baseline(baseline) if baseline.exists() else None, locate(baseline)
         made = checking.make_baseline(found, known=known)
         write_files(baseline.parent, {baseline.name: checking.baseline_text(made)})
-        print(f"{baseline}: {len(made.runs)} runs")
+        print("\n".join([*checking.changes(known, made), f"{baseline}: {len(made.runs)} runs"]))
         if theirs != baseline:
             note(f"from now on that is what is compared with, not the project's own, {theirs}")
         return
     expected = checking.load_baseline(located(baseline))
-    report = checking.check(found, expected, split(only, "--only"), whole)
+    report = checking.check(found, expected, split(only, "--only"), whole, every)
     if as_json:
         print_json(reading.to_json(report))
     else:
-        print("\n".join([*reading.lines(report), reading.summary(report)]))
+        print("\n".join([*reading.lines(report), *report.notes, reading.summary(report)]))
     raise typer.Exit(report.exit_code)

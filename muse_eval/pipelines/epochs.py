@@ -19,6 +19,7 @@ from muse_eval.results import (
     write_files,
 )
 from muse_eval.results.trajectory import to_csv
+from muse_eval.results.whole import fault
 from muse_eval.scoring import computed_by
 from muse_eval.unlearning import cards
 from muse_eval.unlearning.training import output
@@ -129,7 +130,9 @@ def _load_epochs(models: list[Path], folders: list[Path]) -> list[StoredResult]:
     found = []
     for number, (model, folder) in enumerate(zip(models, folders, strict=True), 1):
         stored = load(folder)
-        if stored is None or not (output.has_weights(model) or _same_but_the_weights(stored, last)):
+        if stored is None or not (
+            output.has_weights(model) or (_same_but_the_weights(stored, last) and not fault(stored))
+        ):
             raise _gone(model, number)
         found.append(stored)
     return found

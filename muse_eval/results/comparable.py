@@ -35,13 +35,15 @@ def _stored(result: StoredResult, column: str) -> tuple[type | None, dict[str, A
     return params_kind(str(spec.get("metric", ""))), dict(values)
 
 
+def stored_params(result: StoredResult, column: str) -> dict[str, Any]:
+    """Return all parameters of a stored column that can change its value."""
+    kind, values = _stored(result, column)
+    return values if kind is None else deciding(kind, values)
+
+
 def asked(result: StoredResult) -> dict[str, str]:
     """Return, for each column, a text of all parameters that can change its value; equal ones compare."""
-    found = {}
-    for name in result.columns:
-        kind, values = _stored(result, name)
-        found[name] = canonical_json(values if kind is None else deciding(kind, values))
-    return found
+    return {name: canonical_json(stored_params(result, name)) for name in result.columns}
 
 
 def departed(result: StoredResult, column: str) -> dict[str, Any]:

@@ -1,46 +1,44 @@
 """The regression gate: stored results against a baseline with tolerances."""
 
-import json
-import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
-from pydantic import Field, StringConstraints, ValidationError
+from muse_eval.errors import UserError, listed
+from muse_eval.results.comparable import departed
+from muse_eval.results.gate_baseline import (
+    LEAST_TOLERANCE,
+    Baseline,
+    Expected,
+    baseline_text,
+    changes,
+    compared_flags,
+    load_baseline,
+    make_baseline,
+    only,
+)
+from muse_eval.results.measured import Measured, differs, installed_goal, measured, otherwise
+from muse_eval.results.rows import Goal, stored_headings
+from muse_eval.results.runs import REFERENCES, StoredResult
+from muse_eval.results.whole import fault
 
-from muse_eval.config import Spec
-from muse_eval.errors import UserError
-from muse_eval.reading import parse_json, read_text
-from muse_eval.results.comparable import MISFITS, departed
-from muse_eval.results.rows import Goal, stored_headings, task_spec
-from muse_eval.results.runs import REFERENCES, Number, StoredColumn, StoredResult, problem
+__all__ = [
+    "LEAST_TOLERANCE",
+    "Baseline",
+    "Comparison",
+    "Expected",
+    "Report",
+    "baseline_text",
+    "changes",
+    "check",
+    "compare",
+    "load_baseline",
+    "make_baseline",
+    "only",
+    "points",
+]
 
-LEAST_TOLERANCE = 0.5
-"""Points; below this, a move tells nothing on the hundred examples of a column."""
-
-Key = Annotated[str, StringConstraints(pattern=r"^[^/]+/[^/]+$")]
-"""``<task>/<name>``."""
 Verdict = Literal["ok", "better", "worse", "moved", "missing"]
-
-
-class Expected(Spec, strict=True):
-    """The value a column had, and how far it may move; both in points."""
-
-    value: Number
-    tolerance: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    flags: tuple[str, ...] = ()
-    """What the cell was flagged with; a value flagged otherwise measures something else."""
-    settings: Annotated[dict[str, Any], Field(default_factory=dict)]
-    """In which parameters it departed from the protocol's letter; other ones measure something else."""
-
-
-class Baseline(Spec, strict=True):
-    """The content of ``baseline.json``: run to column to what is expected of it."""
-
-    schema_version: Literal[1]
-    runs: Annotated[dict[Key, dict[str, Expected]], Field(min_length=1)]
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,8 @@ class Comparison:
 
     run: str
     column: str
-    baseline: float
+    baseline: float | None
+    """None where the baseline does not have the column."""
     now: float | None
     moved: float | None
     """Now − baseline in points; for a column whose ideal is 0, how much farther from 0 it is."""
@@ -69,6 +68,10 @@ class Report:
     unlisted: tuple[str, ...] = ()
     whole: bool = True
     """Whether all of the baseline must be there; else what is absent is named and left out."""
+    notes: tuple[str, ...] = ()
+    """What the verdicts have to be read with, a line each."""
+    every: bool = False
+    """Whether every run that is there must be in the baseline."""
 
     @property
     def absent(self) -> tuple[Comparison, ...]:
@@ -85,95 +88,16 @@ class Report:
         if self.count("worse", "moved"):
             return 1
         untold = self.count("missing") - (0 if self.whole else len(self.absent))
-        return 2 if untold or len(self.absent) == len(self.rows) else 0
-
-
-# ── the baseline ─────────────────────────────────────────────────────────────────────────────────
-def load_baseline(path: Path) -> Baseline:
-    """Read a baseline.
-
-    Raises:
-        UserError: the file is missing, not JSON, or holds an unknown key, a wrong value or no run.
-    """
-    if not path.exists():
-        raise UserError(f"baseline {path} does not exist; write one with: muse-eval check --update")
-    try:
-        text = read_text(path, "baseline")
-        baseline = Baseline.model_validate_json(text)
-    except ValidationError as error:
-        raise UserError(f"baseline {path}: {problem(error)}") from None
-    parse_json(text, f"baseline {path}")
-    return baseline
-
-
-def make_baseline(
-    results: Iterable[StoredResult], tolerance: float | None = None, known: Baseline | None = None
-) -> Baseline:
-    """Take what was measured as the baseline; undefined cells are left out.
-
-    Each tolerance is the one given, else the one the ``known`` baseline has for the cell, else the
-    half-width of the cell's 95 % interval, at least 0.5. Known cells that were not measured now stay.
-
-    Raises:
-        UserError: no result has a value, or the tolerance is negative or not finite.
-    """
-    if tolerance is not None and not (math.isfinite(tolerance) and tolerance >= 0):
-        raise UserError(f"the tolerance must be a number of points from 0 up, not {tolerance}")
-    runs = {key: dict(columns) for key, columns in known.runs.items()} if known else {}
-    for result in sorted(results, key=lambda result: result.key):
-        for name, column in result.columns.items():
-            if column.value is not None:
-                columns = runs.setdefault(result.key, {})
-                kept = columns[name].tolerance if name in columns else _tolerance(column)
-                own = kept if tolerance is None else tolerance
-                value = round(column.value, 2)
-                columns[name] = Expected(
-                    value=value,
-                    tolerance=own,
-                    flags=_flags(column.flags),
-                    settings=departed(result, name),
-                )
-    if not runs:
-        raise UserError("there is no result to make a baseline of; score a model first: muse-eval run")
-    return Baseline(schema_version=1, runs=dict(sorted(runs.items())))
-
-
-def _tolerance(column: StoredColumn) -> float:
-    half = (column.ci[1] - column.ci[0]) / 2 if column.ci else 0.0
-    # Up to the next tenth; the inner rounding keeps 2.0 from becoming 2.1 by a float's last digit.
-    return max(LEAST_TOLERANCE, math.ceil(round(half * 10, 6)) / 10)
-
-
-def _flags(flags: Iterable[str]) -> tuple[str, ...]:
-    # These follow from the values and answers, which are compared already.
-    return tuple(sorted({*flags} - {"saturated", *MISFITS}))
-
-
-def baseline_text(baseline: Baseline) -> str:
-    """Return the text of ``baseline.json``, without the flags of cells that have none."""
-    return baseline.model_dump_json(indent=2, exclude_defaults=True) + "\n"
+        unguarded = self.every and self.unlisted
+        return 2 if untold or unguarded or len(self.absent) == len(self.rows) else 0
 
 
 # ── the comparison ───────────────────────────────────────────────────────────────────────────────
-def only(baseline: Baseline, patterns: Iterable[str]) -> Baseline:
-    """Return the part of a baseline whose runs match one of the patterns (``muse_mini/*``).
-
-    Raises:
-        UserError: a pattern matches none.
-    """
-    kept: dict[str, dict[str, Expected]] = {}
-    for pattern in patterns:
-        found = {key: columns for key, columns in baseline.runs.items() if fnmatchcase(key, pattern)}
-        if not found:
-            raise UserError(f"--only {pattern} matches no run of the baseline: {', '.join(baseline.runs)}")
-        kept |= found
-    return baseline.model_copy(update={"runs": dict(sorted(kept.items()))})
-
-
 def compare(results: Iterable[StoredResult], baseline: Baseline, whole: bool = True) -> Report:
     """Compare every column of the baseline with its result.
 
-    A cell flagged otherwise than in the baseline cannot be told: the two measure different things.
+    A result that contradicts its records, a cell flagged otherwise than in the baseline, and one of other
+    examples, data, parameters or engine cannot be told. Other weights and other code are told and compared.
     The target and the retrain model are references: any move beyond tolerance counts, whichever way.
 
     Args:
@@ -185,65 +109,150 @@ def compare(results: Iterable[StoredResult], baseline: Baseline, whole: bool = T
         UserError: a result does not say which way is better.
     """
     found = {result.key: result for result in results}
-    rows = tuple(
-        _compare(found.get(run), run, column, expected)
-        for run, columns in sorted(baseline.runs.items())
-        for column, expected in columns.items()
+    rows: list[Comparison] = []
+    now: dict[str, Measured] = {}
+    for run, columns in sorted(baseline.runs.items()):
+        result = found.get(run)
+        if result is None:
+            rows += [_absent(run, name, expected, "no such run") for name, expected in columns.items()]
+            continue
+        now[run] = measured(result)
+        rows += _of_run(result, columns, now[run], baseline.measured.get(run))
+    return Report(
+        tuple(rows), tuple(sorted(found.keys() - baseline.runs.keys())), whole, _notes(baseline, now)
     )
-    return Report(rows, tuple(sorted(found.keys() - baseline.runs.keys())), whole)
 
 
 def check(
-    results: Iterable[StoredResult], baseline: Baseline, patterns: Iterable[str] = (), whole: bool = False
+    results: Iterable[StoredResult],
+    baseline: Baseline,
+    patterns: Iterable[str] = (),
+    whole: bool = False,
+    every: bool = False,
 ) -> Report:
     """Compare with a baseline, or with those of its runs that match a pattern, which must then be there.
+
+    With ``every``, each of the results must be in the baseline, whatever the patterns.
 
     Raises:
         UserError: a pattern matches none, or a result does not say which way is better.
     """
-    chosen = tuple(patterns)
+    chosen, found = tuple(patterns), list(results)
     if not chosen:
-        return compare(results, baseline, whole=whole)
+        return replace(compare(found, baseline, whole=whole), every=every)
     part_of_it = only(baseline, chosen)
-    return compare((result for result in results if result.key in part_of_it.runs), part_of_it)
+    report = compare((result for result in found if result.key in part_of_it.runs), part_of_it)
+    unlisted = sorted({result.key for result in found} - baseline.runs.keys()) if every else ()
+    return replace(report, unlisted=tuple(unlisted), every=every)
 
 
-def _compare(result: StoredResult | None, run: str, name: str, expected: Expected) -> Comparison:
-    then, tolerance = expected.value, expected.tolerance
-    column = result.columns.get(name) if result else None
-    if result is None or column is None or column.value is None:
-        why = "no such run" if result is None else "not scored"
-        if column is not None:
-            why = column.reason or "undefined"
-        return Comparison(run, name, then, None, None, tolerance, "missing", why, absent=column is None)
-    now = column.value
-    why = _asked_otherwise(departed(result, name), expected.settings)
-    if why:
-        return Comparison(run, name, then, now, None, tolerance, "missing", why)
-    flags, known = _flags(column.flags), _flags(expected.flags)
+def _notes(baseline: Baseline, now: Mapping[str, Measured]) -> tuple[str, ...]:
+    then = baseline.measured
+    pairs = [(run, one, then[run]) for run, one in now.items() if run in then]
+    weights = [run for run, one, other in pairs if one.weights != other.weights]
+    code = [run for run, one, other in pairs if one.code != other.code]
+    old = [run for run in now if run not in then]
+    told = []
+    if weights:
+        told.append(f"other weights than in the baseline, their values compared: {listed('run', weights)}")
+    if code:
+        told.append(f"scored by other code than in the baseline, values compared: {listed('run', code)}")
+    if old:
+        told.append(
+            f"the baseline, of an older form, has nothing but values of {listed('run', old)}: n, data, "
+            "parameters and engine are not compared; --update notes them"
+        )
+    return tuple(told)
+
+
+def _absent(run: str, name: str, expected: Expected, why: str) -> Comparison:
+    return Comparison(run, name, expected.value, None, None, expected.tolerance, "missing", why, absent=True)
+
+
+def _of_run(
+    result: StoredResult, columns: Mapping[str, Expected], now: Measured, then: Measured | None
+) -> list[Comparison]:
+    """Compare one run's columns; of one that is not whole nothing can be told."""
+    problem, rows = fault(result, deep=True), []
+    for name, expected in columns.items():
+        column = result.columns.get(name)
+        if column is None:
+            rows.append(_absent(result.key, name, expected, "not scored"))
+            continue
+        told = Comparison(
+            result.key, name, expected.value, column.value, None, expected.tolerance, "missing", problem
+        )
+        if column.value is None:
+            told = replace(told, why=column.reason or "undefined")
+        elif not problem:
+            goal = _goal(result, name, then)
+            told = replace(told, why=_untold(result, name, expected, now, then, goal))
+            if not told.why:
+                told = _judged(told, column.value, result.name in REFERENCES, goal)
+        rows.append(told)
+    # A baseline of an older form may have been made before a column could be scored.
+    more = [name for name in now.columns if name not in columns] if then else []
+    return rows + [
+        Comparison(
+            result.key, name, None, result.columns[name].value, None, 0.0, "missing", "not in the baseline"
+        )
+        for name in more
+    ]
+
+
+def _untold(
+    result: StoredResult,
+    name: str,
+    expected: Expected,
+    now: Measured,
+    then: Measured | None,
+    goal: Goal | None,
+) -> str:
+    """Say why a column's move would tell nothing; empty where it tells."""
+    column = result.columns[name]
+    if why := _asked_otherwise(departed(result, name), expected.settings):
+        return why
+    if then and name in then.columns and (why := otherwise(now, then, name, expected.tolerance)):
+        return why
+    stored = stored_headings(result).get(name)
+    if installed := installed_goal(result.task, name):
+        for there in (stored.goal if stored else None, goal):
+            if there is not None and there != installed:
+                return f"its goal is {there}, the task's is {installed}"
+    flags, known = compared_flags(column.flags), compared_flags(expected.flags)
     if flags != known:
-        why = f"flags now: {', '.join(flags) or 'none'}; in the baseline: {', '.join(known) or 'none'}"
-        return Comparison(run, name, then, now, None, tolerance, "missing", why)
-    if result.name in REFERENCES:
+        return f"flags now: {', '.join(flags) or 'none'}; in the baseline: {', '.join(known) or 'none'}"
+    return _bounds(expected, goal)
+
+
+def _bounds(expected: Expected, goal: Goal | None) -> str:
+    """Say why a baseline's cell guards nothing: a value that cannot be, or a tolerance that lets all pass."""
+    value, tolerance = expected.value, expected.tolerance
+    if goal in ("lower", "higher"):
+        if not 0 <= value <= 100:
+            return f"the baseline's value {value:g} is no percentage"
+        if value - tolerance <= 0 and value + tolerance >= 100:
+            return f"the baseline's tolerance {tolerance:g} lets every value pass"
+    elif goal == "zero" and value < -100:
+        return f"the baseline's value {value:g} is below -100"
+    return ""
+
+
+def _judged(told: Comparison, now: float, reference: bool, goal: Goal | None) -> Comparison:
+    then, tolerance = told.baseline or 0.0, told.tolerance
+    if reference:
         moved = points(now - then)
         verdict: Verdict = "moved" if abs(moved) > tolerance else "ok"
-        return Comparison(run, name, then, now, moved, tolerance, verdict)
-    goal = _goal(result, name)
+        return replace(told, moved=moved, verdict=verdict)
     moved = points(abs(now) - abs(then) if goal == "zero" else now - then)
     badly = -moved if goal == "higher" else moved
     verdict = "worse" if badly > tolerance else "better" if badly < -tolerance else "ok"
-    return Comparison(run, name, then, now, moved, tolerance, verdict)
+    return replace(told, moved=moved, verdict=verdict)
 
 
 def _asked_otherwise(now: Mapping[str, Any], then: Mapping[str, Any]) -> str:
     """Name the parameters that differ between a run and its baseline; empty where none does."""
-
-    def word(values: Mapping[str, Any], name: str) -> str:
-        return json.dumps(values[name]) if name in values else "its default"
-
-    differing = [name for name in sorted({*now, *then}) if now.get(name) != then.get(name)]
-    told = (f"{name} is {word(now, name)} now, {word(then, name)} in the baseline" for name in differing)
-    return "; ".join(told)
+    return differs("", now, then, absent="its default")
 
 
 def points(moved: float) -> float:
@@ -251,17 +260,20 @@ def points(moved: float) -> float:
     return round(moved, 2)
 
 
-def _goal(result: StoredResult, column: str) -> Goal:
-    """Return which way is better, as the task had it when the run was scored, or as it is installed.
+def _goal(result: StoredResult, column: str, then: Measured | None) -> Goal | None:
+    """Return which way is better: by the baseline, else the task as installed, else as it was scored.
+
+    None of a reference of an unknown task, which needs none.
 
     Raises:
-        UserError: neither tells.
+        UserError: none of them tells.
     """
-    spec = task_spec(result.task)
-    stored = stored_headings(result).get(column) or (spec.columns.get(column) if spec else None)
-    if stored is None or stored.goal is None:
+    of = then.columns.get(column) if then else None
+    stored = stored_headings(result).get(column)
+    known = (of and of.goal) or installed_goal(result.task, column) or (stored.goal if stored else None)
+    if known is None and result.name not in REFERENCES:
         raise UserError(
             f"{result.key} does not say which way is better for {column!r}; score it again, "
             "or remove it from the baseline"
         )
-    return stored.goal
+    return known

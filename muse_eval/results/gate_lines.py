@@ -36,8 +36,9 @@ def _absent_lines(report: Report) -> list[str]:
 
 
 def _line(row: Comparison) -> str:
-    start = f"{row.run} {row.column} {_short(row.baseline)} →"
-    if row.now is None or row.moved is None:
+    then = "n/a" if row.baseline is None else _short(row.baseline)
+    start = f"{row.run} {row.column} {then} →"
+    if row.now is None or row.moved is None or row.baseline is None:
         return f"{start} {'n/a' if row.now is None else _short(row.now)} ({row.why}): cannot tell"
     turned = row.moved != points(row.now - row.baseline)
     what = "distance from 0 " if turned else ""
@@ -80,4 +81,5 @@ def to_json(report: Report) -> dict[str, Any]:
         "rows": [asdict(row) for row in report.rows],
         "unlisted": list(report.unlisted),
         "whole": report.whole,
+        "notes": list(report.notes),
     }

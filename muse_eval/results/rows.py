@@ -13,6 +13,7 @@ from muse_eval.printable import one_line
 from muse_eval.results.comparable import asked
 from muse_eval.results.lineage import part
 from muse_eval.results.runs import REFERENCES, StoredColumn, StoredResult, load_all
+from muse_eval.results.whole import fault, has_records
 from muse_eval.types import Warn
 
 Goal = Literal["lower", "higher", "zero"]
@@ -89,15 +90,29 @@ def rows(results: Iterable[StoredResult]) -> list[RunRow]:
 
 
 def all_rows(results: Path, warn: Warn) -> list[RunRow]:
-    """Return a row for each run of a results folder; one that cannot be read is told.
+    """Return a row for each run of a results folder; one that cannot be read or contradicts itself is told.
+
+    What contradicts its records, or its settings their fingerprint, is left out; one whose records are gone
+    is told and kept.
 
     Raises:
         UserError: it holds no run.
     """
-    found = rows(load_all(results, warn))
+    found = rows(one for one in load_all(results, warn) if _credible(one, warn))
     if not found:
         raise UserError(f"{results} holds no run; score a model first: muse-eval run --model …")
     return found
+
+
+def _credible(result: StoredResult, warn: Warn) -> bool:
+    if not has_records(result):
+        if result.records_sha256 is not None:
+            warn(f"{result.key}: its records.jsonl is gone; nothing shows what its numbers follow from")
+        return True
+    problem = fault(result)
+    if problem:
+        warn(f"left out: {result.key}: {problem}; score the run again")
+    return not problem
 
 
 def _short(digest: str) -> str:

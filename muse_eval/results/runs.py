@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from muse_eval import reading
 from muse_eval.errors import UserError
@@ -60,6 +60,12 @@ class StoredResult(BaseModel):
     seconds: Number
     records_sha256: str | None = None
     """Digest of the ``records.jsonl`` written with it; None in results from before it was stored."""
+    _folder: Path | None = PrivateAttr(default=None)
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder it was read from; None of one that was never on disk."""
+        return self._folder
 
     @property
     def key(self) -> str:
@@ -203,6 +209,7 @@ def load(path: Path) -> StoredResult | None:
         raise CorruptResult(
             f"{path} is not a result ({problem(error)}); score the run again, or remove the file"
         ) from None
+    stored._folder = path.parent
     return stored
 
 

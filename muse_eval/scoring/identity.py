@@ -10,6 +10,7 @@ from muse_eval.config.differences import differences
 from muse_eval.errors import UserError
 from muse_eval.own_code import code_digest
 from muse_eval.results import Lineage, params_kind, part, reselected, runs
+from muse_eval.results.whole import fault
 from muse_eval.scoring.plan import Plan
 from muse_eval.types import Engine, Warn, ignore
 
@@ -76,12 +77,18 @@ def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def stored(folder: Path, warn: Warn) -> runs.StoredResult | None:
-    """Return the result that a run's folder holds; a damaged one is told, and counts for none."""
+    """Return the result that a run's folder holds; a damaged one is told, and counts for none.
+
+    One that is not whole is told too; it is scored again, and still says what the folder is of.
+    """
     try:
-        return runs.load(folder)
+        there = runs.load(folder)
     except runs.CorruptResult as error:
         warn(f"{error}; it is replaced")
         return None
+    if there and (problem := fault(there)):
+        warn(f"the result in {folder} is not whole ({problem}): the run is scored again")
+    return there
 
 
 def settle(
@@ -193,13 +200,17 @@ def origin(engine: Engine, retrain: Engine | None) -> dict[str, Any]:
 
 
 def holds(there: runs.StoredResult, settings: Mapping[str, Any], origin: Mapping[str, Any]) -> bool:
-    """Tell whether a stored result is of these settings, models, versions and code; the commit may differ."""
+    """Tell whether a stored result is whole, and of these settings, models, versions and code.
+
+    The commit may differ.
+    """
     known = there.provenance
     models = origin.keys() - {"commit", "versions", "code"}
     return (
         there.config.get("fingerprint") == settings["fingerprint"]
         and all(known.get(key) == origin[key] for key in models)
         and computed_by(known) == computed_by(origin)
+        and not fault(there)
     )
 
 

@@ -13,6 +13,7 @@ from muse_eval.folders import sweep, writing
 from muse_eval.pipelines import references
 from muse_eval.reading import read_text
 from muse_eval.results import CorruptResult, load, write_files
+from muse_eval.results.whole import fault
 from muse_eval.scoring import Plan
 from muse_eval.scoring.run import run
 from muse_eval.tuning.grid import OPTIONS, Axis, Point, label, options, points, resolve
@@ -128,6 +129,8 @@ class Tuner:
             result = load(folder)
         except CorruptResult:
             # The run that replaces it says so.
+            result = None
+        if result is not None and fault(result):
             result = None
         if result is not None:
             trained = (cards.read_json(folder / cards.CARD) or {}).get("seconds")

@@ -18,6 +18,7 @@ from muse_eval.engines.composition import ComposedSpec
 from muse_eval.results import forget_sets, runs, trajectory
 from muse_eval.results.gate import Baseline, Expected
 from muse_eval.results.lineage import Epoch, ForgetSet, Lineage
+from muse_eval.results.measured import Measured, MeasuredColumn
 from muse_eval.results.rows import rows
 from muse_eval.results.selection import Selection
 from muse_eval.results.tables import to_csv
@@ -248,7 +249,8 @@ def test_the_other_files(scored: list[Path], trained: list[Path]) -> None:
     plain = {re.sub(r"_(low|high|n|flags)$", "", name) for name in header} - set(COLUMNS)
     assert plain <= named("results/leaderboard.csv")
     assert set(runs.PUBLISHED) <= named("results/project/published.csv")
-    assert {*Baseline.model_fields, *Expected.model_fields} <= named("results/baseline.json")
+    noted = {*Measured.model_fields, *MeasuredColumn.model_fields}
+    assert {*Baseline.model_fields, *Expected.model_fields, *noted} <= named("results/baseline.json")
     assert ComposedSpec.model_fields.keys() <= named("composed.json")
     (line,) = {
         path.read_text().splitlines()[0] for path in sorted(scored[0].parents[2].glob("cache/*/*.jsonl"))[:1]

@@ -66,9 +66,15 @@ def idle(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transformers.Trainer, "train", refuse)
 
 
+BASELINE = "results/baseline.json"
+
+
 def contents(home: Path) -> dict[str, bytes]:
     """Return what is below a folder; a database's bytes tell when it was opened, not what it holds."""
-    return {name: (home / name).read_bytes() for name in files(home) if not name.endswith(".db")}
+    found = {name: (home / name).read_bytes() for name in files(home) if not name.endswith(".db")}
+    # What the values are of is noted since version 2 of the baseline; the values stay.
+    found[BASELINE] = json.dumps(json.loads(found[BASELINE])["runs"]).encode()
+    return found
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(command[:3]))
