@@ -12,7 +12,14 @@ from muse_eval.reading.files import (
     typed_path,
 )
 from muse_eval.reading.shapes import expect
-from muse_eval.reading.strict_json import MalformedJson, parse_json, parse_jsonl, read_json, read_jsonl
+from muse_eval.reading.strict_json import (
+    MalformedJson,
+    RepeatedKey,
+    parse_json,
+    parse_jsonl,
+    read_json,
+    read_jsonl,
+)
 from muse_eval.reading.strict_yaml import MalformedYaml, parse_yaml, read_yaml
 
 __all__ = [
@@ -20,6 +27,7 @@ __all__ = [
     "MalformedJson",
     "MalformedYaml",
     "MissingFile",
+    "RepeatedKey",
     "Unreadable",
     "decoded",
     "expect",

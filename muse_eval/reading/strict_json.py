@@ -22,6 +22,10 @@ class MalformedJson(Unreadable):
     """The text is no JSON at all, as one that was cut off, where other errors are of JSON that is refused."""
 
 
+class RepeatedKey(Unreadable):
+    """An object gives a key twice; the message shows it."""
+
+
 def parse_json(text: str | bytes, where: str, line: int = 0, *, finite: bool = True) -> Any:
     """Parse JSON.
 
@@ -34,8 +38,9 @@ def parse_json(text: str | bytes, where: str, line: int = 0, *, finite: bool = T
 
     Raises:
         MalformedJson: it is not JSON (with the line).
-        Unreadable: it gives a key twice (with key and line), holds a whole number of more than 100 digits
-            or more than 100 brackets within one another.
+        RepeatedKey: an object gives a key twice (with key and line).
+        Unreadable: it holds a whole number of more than 100 digits, or more than 100 brackets within one
+            another.
     """
     if isinstance(text, bytes):
         text = decoded(text, where)
@@ -48,7 +53,7 @@ def parse_json(text: str | bytes, where: str, line: int = 0, *, finite: bool = T
             _require_shallow(value)
     except _Twice:
         key, found = _repeated(text)
-        raise Unreadable(f"{where}:{line or found}: not valid JSON: the key {key} is given twice") from None
+        raise RepeatedKey(f"{where}:{line or found}: not valid JSON: the key {key} is given twice") from None
     except json.JSONDecodeError as error:
         raise MalformedJson(f"{where}:{line or error.lineno}: not valid JSON: {error.msg}") from None
     except (ValueError, RecursionError) as error:

@@ -18,6 +18,7 @@ VALUES = (
     "-1",
     "nan",
     "1e400",
+    "~nobody-of-that-name/x",
     "9" * 30,
     "x" * 300,
     "ünï-☃/☃",

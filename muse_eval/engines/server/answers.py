@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_core import PydanticCustomError
 
 from muse_eval.printable import one_line
+from muse_eval.reading import RepeatedKey, Unreadable, parse_json
 
 ROUNDING = 1e-4
 """How far above 0 a log-probability may lie: float32's error of a logit of a thousand."""
@@ -202,29 +203,12 @@ def read_answer(kind: type[A], content: bytes, content_type: str) -> A:
 
 def _parsed(content: bytes) -> Any:
     try:
-        return json.loads(content.decode(), object_pairs_hook=_once, parse_constant=_no_constant)
-    except UnicodeDecodeError:
-        why = "it is not UTF-8"
-    except RecursionError:
-        why = "it is nested too deep"
-    except json.JSONDecodeError as error:
-        why = f"it is not valid JSON ({error.msg})"
-    except ValueError as error:
-        why = f"it is not valid JSON ({str(error)[:SHOWN]})"
-    raise UnfitError(why, "JSON")
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise ValueError(f"the key {name[:SHOWN]} is given twice")
-        found[name] = value
-    return found
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no number")
+        return parse_json(content, "it")
+    except RepeatedKey:
+        # Not shown: cut short, it could hold a part of the server's secret that nothing takes out any more.
+        raise UnfitError("it gives a key of an object twice", "JSON") from None
+    except Unreadable as error:
+        raise UnfitError(str(error), "JSON") from None
 
 
 _KINDS = {
