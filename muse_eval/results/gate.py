@@ -72,6 +72,8 @@ class Report:
     """What the verdicts have to be read with, a line each."""
     every: bool = False
     """Whether every run that is there must be in the baseline."""
+    cells: int = 0
+    """How many cells the whole baseline has; 0 where only a part of it is known."""
 
     @property
     def absent(self) -> tuple[Comparison, ...]:
@@ -138,12 +140,13 @@ def check(
         UserError: a pattern matches none, or a result does not say which way is better.
     """
     chosen, found = tuple(patterns), list(results)
+    cells = sum(map(len, baseline.runs.values()))
     if not chosen:
-        return replace(compare(found, baseline, whole=whole), every=every)
+        return replace(compare(found, baseline, whole=whole), every=every, cells=cells)
     part_of_it = only(baseline, chosen)
     report = compare((result for result in found if result.key in part_of_it.runs), part_of_it)
     unlisted = sorted({result.key for result in found} - baseline.runs.keys()) if every else ()
-    return replace(report, unlisted=tuple(unlisted), every=every)
+    return replace(report, unlisted=tuple(unlisted), every=every, cells=cells)
 
 
 def _notes(baseline: Baseline, now: Mapping[str, Measured]) -> tuple[str, ...]:

@@ -70,7 +70,9 @@ def summary(report: Report) -> str:
     if left_out == len(report.rows) > 0:
         parts[0] = f"none of the baseline's {absent} runs was scored here (make demo scores some)"
     verdict = ("fine", "regression", "cannot tell")[report.exit_code]
-    return f"{verdict}: {', '.join(parts) or 'nothing to compare'}"
+    compared = report.count("ok", "better", "worse", "moved")
+    of_all = f"; {compared} of the baseline's {report.cells} cells compared" if report.cells else ""
+    return f"{verdict}: {', '.join(parts) or 'nothing to compare'}{of_all}"
 
 
 def to_json(report: Report) -> dict[str, Any]:

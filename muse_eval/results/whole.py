@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from muse_eval.config import fingerprint
+from muse_eval.printable import one_line
 from muse_eval.results.comparable import stored_params
 from muse_eval.results.lineage import part
 from muse_eval.results.rescoring import Evidence, interval_problem, rescore
@@ -29,7 +30,7 @@ def fault(result: StoredResult, deep: bool = False) -> str:
     """
     if result.folder is None:
         return ""
-    if problem := _settings(result.config):
+    if problem := _settings(result.config) or _model(result):
         return problem
     try:
         records = list(load_records(result.folder))
@@ -52,6 +53,20 @@ def _settings(config: Mapping[str, Any]) -> str:
     return (
         "" if stored is None or stored == fingerprint(rest) else "its settings do not match their fingerprint"
     )
+
+
+def _model(result: StoredResult) -> str:
+    """Say where a result names its model's weights, tokenizer, engine or precision in two ways."""
+    asked, origin = part(result.config, "model"), part(result.provenance, "engine")
+    for kind in ("weights", "tokenizer", "engine", "dtype"):
+        named = {str(known[kind]) for known in (asked, origin) if known.get(kind) is not None}
+        if kind == "weights" and result.model.get("digest") is not None:
+            named.add(str(result.model["digest"]))
+        if len(named) > 1:
+            return one_line(
+                f"it names its {kind} in two ways: {' and '.join(one[:20] for one in sorted(named))}"
+            )
+    return ""
 
 
 def _column(result: StoredResult, name: str, records: Sequence[Mapping[str, Any]], deep: bool) -> str:

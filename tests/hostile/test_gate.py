@@ -333,6 +333,16 @@ def _(s: Stored) -> None:
 
 
 # ── the campaign ─────────────────────────────────────────────────────────────────────────────────
+@cheat("a digest of weights that the settings do not have")
+def _(s: Stored) -> None:
+    s.result["model"]["digest"] = "0" * 64
+
+
+@cheat("a tokenizer in the settings that the engine did not have")
+def _(s: Stored) -> None:
+    s.result["config"]["model"]["tokenizer"] = "0" * 64
+
+
 def test_there_are_enough() -> None:
     assert len(CHEATS) >= 40
 
@@ -399,6 +409,7 @@ def _reordered(s: Stored) -> None:
 
 def _rebuilt(s: Stored) -> None:
     s.result["config"]["model"]["weights"] = "0" * 64
+    s.result["provenance"]["engine"]["weights"] = "0" * 64
     s.result["model"]["digest"] = "0" * 64
 
 

@@ -11,6 +11,7 @@ from muse_eval.results.gate import (
     Baseline,
     Report,
     baseline_text,
+    check,
     compare,
     load_baseline,
     make_baseline,
@@ -447,3 +448,9 @@ def test_a_wrong_baseline_is_one_line_naming_the_place(tmp_path: Path, text: str
 def test_a_missing_baseline_says_how_to_write_one(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist; write one with: muse-eval check --update"):
         load_baseline(tmp_path / "baseline.json")
+
+
+def test_check_says_how_much_of_the_baseline_was_compared() -> None:
+    baseline = expecting("muse_books/npo", verbmem_f=(9.0, 2.0), knowmem_r=(50.0, 2.0))
+    report = check([stored("npo", verbmem_f=9.0)], baseline)
+    assert summary(report).endswith("; 1 of the baseline's 2 cells compared")
