@@ -361,6 +361,18 @@ def test_a_reference_is_described_with_what_was_measured_of_it() -> None:
     }
 
 
+def test_without_retain_texts_only_forget_is_told_from_holdout() -> None:
+    answers = likelier([-1.0, -1.2, -1.1, -1.3])
+    context = Context(resamples=10, reference=Reference("published", "paper", {"Min-40%": 0.5}))
+    aucs = privleak.score(rows_of(2), answers, privleak.Params(), context).extras["auc"]
+    assert {name.rsplit("_", 1)[0] for name in aucs} == {"forget_holdout"}
+
+
+def test_a_text_of_one_token_is_undefined_under_every_attack() -> None:
+    empty = TokenLogprobs(np.array([], np.float32))
+    assert set(attacks.statistics("a", empty, None, 0.4).values()) == {None}
+
+
 def test_lower_cased_texts_are_cut_as_the_texts_are() -> None:
     asks = privleak.requests(rows_of(1), privleak.Params(lower=True, truncate=True))
     assert [ask.truncate for ask in asks if isinstance(ask, Logprobs)] == [True] * 4

@@ -6,9 +6,9 @@ import pytest
 from rich.text import Text
 
 from muse_eval.errors import UserError
-from muse_eval.results.comparable import is_best
+from muse_eval.results.comparable import is_best, misfits
 from muse_eval.results.grid import Cell, Grid, grid, remarks
-from muse_eval.results.rows import all_rows, headings, rows
+from muse_eval.results.rows import all_rows, headings, rows, title
 from muse_eval.results.tables import FORMS, draw, grid_markdown, to_csv, to_markdown, writer
 from tests.results.test_tables import CARD, column, stored, with_cell
 
@@ -88,6 +88,41 @@ def test_an_interval_without_width_is_a_note_and_no_plus_minus_nothing() -> None
     found = rows([bound])
     laid = grid(headings("muse_books", found), found)
     assert laid.notes == ["[1] saturated: PrivLeak is at its bound, the leak may be larger than it can show"]
+
+
+def test_a_row_takes_what_a_result_says_and_nothing_of_another_kind() -> None:
+    said = {
+        "seed": 7,
+        "task": {"title": "Village", "columns": {"a": {"title": "A", "goal": "zero"}, "b": {}}},
+        "made": {"fold": {"split": "scal/forget_2"}},
+    }
+    (row,) = rows([stored("npo", 1.0, task="village", config=said)])
+    assert (row["title"], row["forgot"], row["seed"], row["auc"]) == ("Village", "scal/forget_2", 7, 0.53934)
+    assert (row["model"], row["revision"]) == ("org/npo", "c0ffee")
+    assert [(one.title, one.goal) for one in row["headings"].values()] == [("A", "zero"), ("b", None)]
+    assert title("village", [row]) == "Village"
+    odd = stored("x", 1.0, config={"seed": "7"}, extras={"auc": {"forget_holdout_Min-40%": "0.5"}})
+    (row,) = rows([odd])
+    assert (row["title"], row["forgot"], row["seed"], row["auc"]) == ("", "", None, None)
+    assert title("nowhere", [row]) == "nowhere"
+
+
+def test_every_flag_of_a_reference_that_misleads_is_told() -> None:
+    both = column(0.0, "unanswered", "answer-space")
+    found = rows([with_cell(stored("target", 99.0, 1.0), "knowmem_f", both), stored("npo", 1.0, 2.0)])
+    assert misfits(found[1], "knowmem_f", found) == [
+        "target is flagged answer-space, unanswered: this column shows no forgetting"
+    ]
+
+
+def test_all_rows_are_those_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "runs/t/broken").mkdir(parents=True)
+    (tmp_path / "runs/t/broken/result.json").write_text("{")
+    (tmp_path / "runs/t/a").mkdir()
+    (tmp_path / "runs/t/a/result.json").write_text(stored("a", 1.0, task="t").model_dump_json())
+    told: list[str] = []
+    assert [row["name"] for row in all_rows(tmp_path, told.append)] == ["a"]
+    assert len(told) >= 1
 
 
 def test_forms_are_named_and_an_empty_folder_is_told(tmp_path: Path) -> None:

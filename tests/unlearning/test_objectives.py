@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -97,6 +98,15 @@ def test_rmu_steers_the_output_of_its_layer() -> None:
     found = forget_loss(form, step(params)), retain_loss(form, None, step(params))
     assert float(found[0].detach()) == pytest.approx(float(torch.stack(forget).mean()), abs=1e-5)
     assert float(found[1].detach()) == pytest.approx(3 * float(torch.stack(retain).mean()), abs=1e-5)
+
+
+def test_a_layer_is_chosen_of_as_many_as_the_model_has() -> None:
+    above = replace(rmu.METHOD, layer=lambda layers, _: layers - 2)
+    params = rmu.Params(c=2.0)
+    goal = rmu.goal(8, 4, params)
+    expected = [((alone(MODEL, row, 1) - goal) ** 2).mean() for row in FORGET]
+    found = forget_loss(above, step(params))
+    assert float(found.detach()) == pytest.approx(float(torch.stack(expected).mean()), abs=1e-5)
 
 
 @pytest.mark.parametrize("term", ["nll", "kl"])
