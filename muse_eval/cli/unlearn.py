@@ -134,3 +134,8 @@ def one_voice() -> Iterator[None]:
             # The first process has it as well; when it has told of it, the launcher ends this one.
             time.sleep(GRACE)
         raise UserError(f"process {rank()}: {error}") from error
+    except Exception:
+        if rank():
+            # As a rule another process is gone and this one lost its connection: that one tells why.
+            time.sleep(GRACE)
+        raise

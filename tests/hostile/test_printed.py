@@ -53,11 +53,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         json.dumps([{"prompt": BAD, "gt": BAD, "more": BAD}]), encoding="utf-8"
     )
     records = tuple(
-        Record("verbmem/forget", at, {"rougeL_f1": 0.5}, {"prompt": BAD, "response": BAD, "gt": BAD})
+        Record("verbmem/forget", at, {"rougeL": 0.5}, {"prompt": BAD, "response": BAD, "gt": BAD})
         for at in range(2)
     )
     score = Score(50.0, (40.0, 60.0), 2, flags=(BAD, "limited"), records=records)
-    undefined = Score(None, None, 0, reason=BAD)
+    undefined = Score(None, None, 0, flags=("limited",), reason=BAD)
     model = {"id": BAD, "revision": BAD, "digest": BAD}
     task = {"name": "muse_news", "title": BAD, "columns": {"odd": {"title": BAD, "goal": "lower"}}}
     result = Result(
@@ -66,7 +66,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         model=model,
         columns={"verbmem_f": score, "odd": undefined},
         extras={"notes": {"asked": BAD}, "reference": {"source": BAD, "attack": BAD}},
-        config={"task": task, "metrics": BAD, "engine": BAD, "seed": 0},
+        config={"task": task, "metrics": BAD, "engine": BAD, "seed": 0, "limit": 2},
         provenance={"engine": BAD, "versions": {BAD: BAD}},
         seconds=1.0,
     )
@@ -281,9 +281,18 @@ def test_a_published_row_goes_through_files_and_back(tmp_path: Path) -> None:
 
 
 def _one_run(results: Path) -> Path:
-    result = Result("muse_news", "@one", {"id": "x"}, {"verbmem_f": Score(1.0, None, 3)}, {}, {}, {}, 1.0)
-    save(result, results / "runs/muse_news/@one")
+    _without_records(results / "runs/muse_news/@one")
     return results
+
+
+def _without_records(folder: Path) -> None:
+    """Store a run as versions that kept no records did."""
+    save(
+        Result("muse_news", folder.name, {"id": "x"}, {"verbmem_f": Score(1.0, None, 3)}, {}, {}, {}, 1.0),
+        folder,
+    )
+    (folder / "records.jsonl").unlink()
+    _edited(folder / "result.json", records_sha256=None)
 
 
 def test_markdown_takes_foreign_text_as_text(tmp_path: Path) -> None:
@@ -301,10 +310,7 @@ def test_a_rerun_tells_no_neutralised_name_as_gone(tmp_path: Path) -> None:
     for form in ("csv", "md"):
         line = ["leaderboard", "--results", _one_run(tmp_path), "--format", form]
         assert typed(*line).code == 0
-        save(
-            Result("muse_news", "two", {"id": "x"}, {"verbmem_f": Score(1.0, None, 3)}, {}, {}, {}, 1.0),
-            tmp_path / "runs/muse_news/two",
-        )
+        _without_records(tmp_path / "runs/muse_news/two")
         told = typed(*line)
         assert "gone" not in told.out
         (tmp_path / "runs/muse_news/two/result.json").unlink()
