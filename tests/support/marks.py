@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 
-SLOW_ROOMS = ("tests/e2e/", "tests/vllm/")
+SLOW_ROOMS = ("tests/e2e/", "tests/hostile/", "tests/vllm/")
 SLOW_FIXTURES = {"tests/unlearning/": "target", "tests/mini/": "made"}
 """In which room the use of which fixture means that a test trains."""
 SLOW_MARKS = ("mini", "launch", "vllm", "ray", "gpu")
