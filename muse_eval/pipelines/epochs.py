@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from muse_eval.errors import UserError
+from muse_eval.folders import sweep
 from muse_eval.results import (
     Epoch,
     Lineage,
@@ -157,6 +158,7 @@ def write(folder: Path, trajectory: Trajectory) -> None:
     """Write the trajectory's CSV and figure, unless they are there already."""
     text = to_csv(trajectory)
     table, figure = folder / CSV, folder / FIGURE
+    sweep(folder)
     if table.is_file() and figure.is_file() and table.read_text(encoding="utf-8") == text:
         return
     from muse_eval.results.figures import draw_trajectory
