@@ -23,8 +23,8 @@ def sync(path: Path) -> None:
     try:
         os.fsync(handle)
     except OSError as error:
-        # Some file systems cannot do so for a folder.
-        if error.errno != errno.EINVAL:
+        # Some file systems cannot do so, for a folder or at all.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF):
             raise
     finally:
         os.close(handle)

@@ -15,7 +15,7 @@ MOST_ERROR_BYTES = 2**16
 MOST_REDIRECTS = 3
 ENCODINGS = ("gzip", "deflate")
 """In which a few bytes hold at most some thousand times as many."""
-DIRECT = ("localhost", "127.0.0.1", "[::1]")
+DIRECT = ("localhost", "127.0.0.1", "0.0.0.0", "[::1]", "[::]")  # nosec B104  # never bound to
 """Never reached through a proxy of the environment's: what is said to this machine stays on it."""
 _OF_THE_WIRE = ("content-encoding", "content-length", "transfer-encoding")
 

@@ -36,6 +36,8 @@ from muse_eval.unlearning.training.output import (
 NEEDED = ("optimizer.*", "scheduler.pt", "rng_state*.pth")
 """Without these training would go on, and come to other weights."""
 
+READ = (".safetensors", ".bin", ".pt", ".json")
+"""What training or loading would read, so that a file more of these is another checkpoint."""
 BLOCK = 1 << 18
 """Bytes that are read at a time: they stay in the processor's cache."""
 
@@ -62,7 +64,8 @@ def seal(checkpoint: Path) -> None:
     home = checkpoint.parent.parent
     sync_tree(checkpoint)
     beside = [home / name for name in (RECIPE, REFERENCE, LOG) if (home / name).exists()]
-    sync(home / LOG)
+    for path in beside:
+        sync(path)
     sealed = {"checkpoint": _digests(checkpoint, _files(checkpoint)), "beside": _digests(home, beside)}
     whole = {**sealed, "sha256": joined_digest([canonical_json(sealed)])}
     write_whole(checkpoint / COMPLETE, json.dumps(whole, indent=2) + "\n")
@@ -96,7 +99,9 @@ def fault(checkpoint: Path) -> str | None:
     resumable = (checkpoint / STATE).exists()
     if not resumable:
         return _difference(_places(checkpoint, _of_model(files)))
-    more = {str(path.relative_to(checkpoint)) for path in _files(checkpoint)} - files.keys()
+    # A note of one's own beside the files is nobody's fault.
+    read = [path for path in _files(checkpoint) if path.suffix in READ]
+    more = {str(path.relative_to(checkpoint)) for path in read} - files.keys()
     if more:
         return f"{min(more)} was added"
     home = checkpoint.parent.parent
