@@ -8,6 +8,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 from transformers import AutoModelForCausalLM
+from transformers.utils import logging as transformers_logging
 
 from muse_eval.engines.checkpoint import Checkpoint
 from muse_eval.errors import UserError
@@ -90,6 +91,8 @@ def check_files(checkpoint: Checkpoint, trust_remote_code: bool) -> None:
 
 
 def _check_keys(checkpoint: Checkpoint, trust_remote_code: bool) -> None:
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
     try:
         # No weight is read: a model on the meta device has shapes alone.
         loaded: Any = AutoModelForCausalLM.from_pretrained(  # nosec B615  # a folder on disk
