@@ -36,8 +36,9 @@ from muse_eval.unlearning.training.output import (
 NEEDED = ("optimizer.*", "scheduler.pt", "rng_state*.pth")
 """Without these training would go on, and come to other weights."""
 
-READ = (".safetensors", ".bin", ".pt", ".json")
+READ = (".safetensors", ".bin", ".pt", ".pth", ".json")
 """What training or loading would read, so that a file more of these is another checkpoint."""
+
 BLOCK = 1 << 18
 """Bytes that are read at a time: they stay in the processor's cache."""
 
