@@ -83,9 +83,7 @@ def main(patterns: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="mutation-") as home:
         folder = Path(home)
         copy(folder)
-        subprocess.run(
-            [str(Path(sys.executable).with_name("mutmut")), "run", *patterns], cwd=folder, check=False
-        )
+        subprocess.run([MUTMUT, "run", *patterns], cwd=folder, check=False)
         found = {name: end for name, end in outcomes(folder).items() if end not in ("not checked", "skipped")}
         lived = [name for name, end in found.items() if end in ("survived", "no tests", "suspicious")]
         changes = {name: mutmut(folder, "show", name) for name in lived}

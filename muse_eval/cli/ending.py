@@ -1,6 +1,5 @@
 """How a command ends: its exit code, and the one line on standard error where it did not go well."""
 
-import errno
 import os
 import sys
 import traceback
@@ -11,13 +10,13 @@ from typing import Any
 from typer.core import TyperGroup
 
 from muse_eval.errors import Terminated, UserError, first_line
+from muse_eval.folders import FULL
 from muse_eval.printable import guarded, say
 
 CANNOT, UNFORESEEN, INTERRUPTED, TERMINATED = 2, 70, 130, 143
 """Exit codes: what the user can mend, a fault of muse-eval's own (``EX_SOFTWARE``), Ctrl-C, SIGTERM."""
 TRACEBACK = "MUSE_EVAL_TRACEBACK"
 """Environment variable that asks for the traceback of what was not foreseen."""
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Ended(Exception):  # noqa: N818 - it carries an error past Typer, which has its own idea of some

@@ -128,6 +128,7 @@ def pipeline(
     options["methods"] = tuple(dict.fromkeys(split(methods, "--methods"))) or METHODS
     asked = [options | one for one in _seeds(task, seeds)]
     configs = [build(PipelineConfig, "pipeline", **one) for one in asked]
+    # All of them before the first begins: each is looked at again when its turn comes.
     for config in configs:
         check_pipeline(config)
     folders: list[list[Path]] = []

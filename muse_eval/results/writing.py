@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from muse_eval.errors import UserError
+from muse_eval.folders import FULL
 
 
 def encode(text: str) -> bytes:
@@ -43,8 +44,7 @@ def write_files(folder: Path, files: Mapping[str, str | bytes]) -> None:
         for temporary, place in places.items():
             temporary.replace(place)
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        remedy = "free some space" if full else "make it a folder that can be written"
+        remedy = "free some space" if error.errno in FULL else "make it a folder that can be written"
         reason = error.strerror or str(error)
         raise UserError(f"cannot write to {folder}: {reason}; {remedy} or choose another one") from None
     finally:
