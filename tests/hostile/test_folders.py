@@ -135,6 +135,7 @@ def damaged(job: Job, out: Path, name: str, damage: Damage) -> None:
     damage(output.partial(out) / name)
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_stopped_run(plain: Job, tmp_path: Path, damage: Damage) -> None:
     """Each of some seventeen files in turn: nothing is gone on from in silence but what is harmless."""
@@ -178,6 +179,7 @@ def test_a_stopped_run_that_keeps_the_model_of_each_epoch(adapters: Job, tmp_pat
                 assert same(weights(kept[left.name]), weights(left)), (name, left)
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("damage", [delete, cut, empty, replace])
 @pytest.mark.parametrize(
     "name",

@@ -134,6 +134,7 @@ def test_every_verb_is_tried() -> None:
     assert sum(len(case.values[1]) for case in LINES) >= LEAST
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(("verb", "lines"), LINES)
 def test_a_line_is_answered(
     world: Path, written: Callable[[], list[str]], verb: Verb, lines: list[list[str]]

@@ -131,6 +131,7 @@ VLLM = {"text": False, "ids": True, "scores": True, "echo": False}
 
 
 # ── parts of an answer ───────────────────────────────────────────────────────────────────────────
+@pytest.mark.campaign
 @pytest.mark.parametrize("case", cases(*VLLM), ids=str)
 def test_an_answer_with_a_part_that_does_not_belong_there(world: World, case: Case) -> None:
     vllm, token = VLLM[case.question], world.ids(TEXT)[3]
@@ -142,6 +143,7 @@ def test_an_answer_with_a_part_that_does_not_belong_there(world: World, case: Ca
     assert len(world.told[vllm].asked) == 1
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("case", cases("models", "tokens"), ids=str)
 def test_a_server_that_tells_of_itself_what_cannot_be(world: World, case: Case) -> None:
     answer = case.spoiled(world.sound(True, case.question), 0)
@@ -158,6 +160,7 @@ TRANSIENTS = [name for name, _ in transients(b"")]
 REDIRECTS = [name for name, _ in redirects(12_345, 54_321)]
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("name", WHOLES)
 @pytest.mark.parametrize("question", ["text", "scores"])
 def test_an_answer_that_is_none(world: World, question: str, name: str) -> None:
@@ -173,6 +176,7 @@ OF_CHOICES = {"a text twice", "two choices", "the second choice", "a long text",
 OF_LISTS = [name for name in WHOLES if name not in OF_CHOICES and not name.startswith("finish")]
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("name", OF_LISTS)
 def test_a_list_of_models_that_is_none(world: World, name: str) -> None:
     listed = b'{"data": [{"id": "tiny", "index": 0}]}'
@@ -181,6 +185,7 @@ def test_a_list_of_models_that_is_none(world: World, name: str) -> None:
         world.refused(engine, "text")
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("name", TRANSIENTS)
 def test_what_passes_is_asked_again_and_what_stays_is_one_line(
     world: World, name: str, monkeypatch: pytest.MonkeyPatch
@@ -200,6 +205,7 @@ def test_what_passes_is_asked_again_and_what_stays_is_one_line(
 
 
 # ── elsewhere ────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.campaign
 @pytest.mark.parametrize(
     ("name", "path"),
     # A list of models is asked for without a question that could be lost.
@@ -244,6 +250,7 @@ def test_a_server_s_words_are_shown_short_and_without_the_key(world: World, path
             world.refused(engine, "scores")
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("before", range(0, 1_010, 29))
 def test_the_key_is_not_shown_in_part(world: World, before: int) -> None:
     words = "a" * before + KEY + "'" * 1_000
