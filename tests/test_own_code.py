@@ -221,6 +221,8 @@ ELSEWHERE = {
     "scoring/retrain.py": "the retrain model's digests stand in a run's settings",
     "scoring/which_task.py": "the task stands in a run's settings",
     "statistics/__init__.py": "a sentence",
+    "statistics/attacks.py": "compares stored runs; no score is made of it",
+    "statistics/paired.py": "compares stored runs; no score is made of it",
     "types": "re-exports, listeners and results; the nouns of methods are of unlearning",
     "unlearning": "read for how a model was made; the model's digests stand in a run's settings",
     "scoring/__init__.py": "a sentence",

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 MISFITS = ("answer-space", "no-answer-space", "unanswered")
 """Flags under which the target's or the retrain model's column shows nothing of forgetting."""
 
+NEVER_BEST = ("collapsed", "degenerate", "limited")
+"""Flags of any of a row's cells under which no cell of it is the best: ruined, or hardly asked."""
+NEVER_BEST_CELL = ("reference-published",)
+"""Flags under which a cell is not the best: it is relative to what was not measured here."""
+
 
 @cache
 def params_kind(metric: str) -> type | None:
@@ -59,12 +64,28 @@ def asked_notes(result: StoredResult) -> list[str]:
 
 
 def rivals(row: "RunRow", column: str, rows: Sequence["RunRow"]) -> list["RunRow"]:
-    """Return the rows that a row is compared with in a column: of one forget set, asked in the same way."""
+    """Return the rows that a row is compared with in a column: of one forget set and data, asked alike."""
 
-    def key(one: "RunRow") -> tuple[str, str | None]:
-        return one["forgot"], one["asked"].get(column)
+    def key(one: "RunRow") -> tuple[str, str | None, str, int | None]:
+        return one["forgot"], one["asked"].get(column), data_of(one["stored"], column), one["limit"]
 
     return [other for other in rows if key(other) == key(row)]
+
+
+def data_of(result: StoredResult, column: str) -> str:
+    """Return a text of the digests of the splits behind a column; equal ones compare."""
+    spec = part(part(part(result.config, "task"), "columns"), column)
+    digests = part(part(result.config, "data"), "sha256")
+    return canonical_json({str(split): digests.get(split) for split in part(spec, "splits").values()})
+
+
+def competes(row: "RunRow", column: str, rows: Sequence["RunRow"]) -> bool:
+    """Tell whether a cell can be the best: an unlearned model's, of nothing ruined, limited or borrowed."""
+    cell = row["columns"].get(column)
+    if cell is None or cell.value is None or row["name"] in REFERENCES or misfits(row, column, rows):
+        return False
+    flags = {flag for other in row["columns"].values() for flag in other.flags}
+    return not flags & set(NEVER_BEST) and not set(cell.flags) & set(NEVER_BEST_CELL)
 
 
 def misfits(row: "RunRow", column: str, rows: Sequence["RunRow"]) -> list[str]:
@@ -80,21 +101,14 @@ def misfits(row: "RunRow", column: str, rows: Sequence["RunRow"]) -> list[str]:
 
 
 def is_best(row: "RunRow", column: str, goal: "Goal | None", rows: Sequence["RunRow"]) -> bool:
-    """Tell whether an unlearned model's cell is the best of its rivals, as printed."""
-    own = _badness(row, column, goal)
-    if own is None or misfits(row, column, rows):
+    """Tell whether an unlearned model's cell is the best of its rivals by its value alone, as printed."""
+    if goal is None or not competes(row, column, rows):
         return False
-    others = (_badness(other, column, goal) for other in rivals(row, column, rows))
-    return own == min(value for value in others if value is not None)
+    others = [one for one in rivals(row, column, rows) if competes(one, column, rows)]
+    return _badness(row, column, goal) == min(_badness(other, column, goal) for other in others)
 
 
-def _badness(row: "RunRow", name: str, goal: "Goal | None") -> float | None:
-    """Return how far from ideal an unlearned model's cell is as printed; None where it cannot be the best."""
-    column = row["columns"].get(name)
-    if column is None or column.value is None or goal is None or row["name"] in REFERENCES:
-        return None
-    value = round(column.value, 2)
-    if goal == "zero":
-        collapsed = any("collapsed" in other.flags for other in row["columns"].values())
-        return None if collapsed else abs(value)
-    return value if goal == "lower" else -value
+def _badness(row: "RunRow", name: str, goal: "Goal") -> float:
+    """Return how far from ideal a cell is as printed."""
+    value = round(row["columns"][name].value or 0.0, 2)
+    return {"zero": abs(value), "lower": value, "higher": -value}[goal]

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from muse_eval.results.comparable import is_best, misfits
+from muse_eval.results.best import best_cells, mixed
+from muse_eval.results.comparable import misfits
 from muse_eval.results.rows import ARROWS, FLAGS, Heading, RunRow
 from muse_eval.results.runs import StoredColumn
 
@@ -41,15 +42,15 @@ class Grid:
 def grid(columns: Mapping[str, Heading], rows: Sequence[RunRow]) -> Grid:
     """Lay out one task's rows: the best unlearned models marked, flags and gaps as numbered notes."""
     notes: dict[str, int] = {}
-    lines = []
-    for row in rows:
+    lines, best = [], best_cells(columns, rows)
+    for place, row in enumerate(rows):
         cells = [Cell(row["name"], mark(row["notes"].values(), notes))]
-        for name, heading in columns.items():
-            best = is_best(row, name, heading.goal, rows)
-            cells.append(_cell(row["columns"].get(name), best, misfits(row, name, rows), notes))
+        for name in columns:
+            is_best = (place, name) in best.cells
+            cells.append(_cell(row["columns"].get(name), is_best, misfits(row, name, rows), notes))
         lines.append(cells)
     header = ["model", *(f"{heading.title}{ARROWS[heading.goal]}" for heading in columns.values())]
-    return Grid(header, lines, numbered(notes))
+    return Grid(header, lines, [*numbered(notes), *best.notes, *mixed(rows)])
 
 
 def remarks(column: StoredColumn) -> list[str]:

@@ -127,7 +127,7 @@ def _privleak(evidence: Evidence, deep: bool) -> str:
     if problem := _count(cell, sum(map(len, sides))):
         return problem
     headline = attack(float(evidence.params.get("k", 0.4)))
-    classes = _classes(evidence.records, splits, headline)
+    classes = two_classes(evidence.records, splits, headline)
     reference = part(evidence.extras, "reference")
     base = reference.get("auc")
     if classes is None or not isinstance(base, int | float) or base == 0:
@@ -146,7 +146,7 @@ _ROLES = ("forget", "holdout")
 
 def _of_retrain(evidence: Evidence, classes: TwoClasses, base: float, headline: str) -> str:
     """Hold retrain's AUC and the interval against the retrain model's own records, where they are there."""
-    theirs = _classes(evidence.retrain, evidence.splits, headline)
+    theirs = two_classes(evidence.retrain, evidence.splits, headline)
     same = theirs is not None and all(
         len(one) == len(other)
         for one, other in (
@@ -165,7 +165,7 @@ def _of_retrain(evidence: Evidence, classes: TwoClasses, base: float, headline: 
     return _interval(evidence.cell, interval and (100 * interval[0], 100 * interval[1]))
 
 
-def _classes(records: StoredRecords, splits: Mapping[str, Any], headline: str) -> TwoClasses | None:
+def two_classes(records: StoredRecords, splits: Mapping[str, Any], headline: str) -> TwoClasses | None:
     """Return both splits' scores, turned so that likelier is higher; None where one is undefined."""
     sides = []
     for role in _ROLES:

@@ -81,6 +81,11 @@ class RunRow(TypedDict):
     """Column to its parameters, as text. Only runs that were asked in the same way compete."""
     notes: dict[str, str]
     """What the row has to be read with: ``fold`` (its forget set), ``selection`` (its epoch), ``asked``."""
+    engine: str
+    dtype: str
+    limit: int | None
+    stored: StoredResult
+    """The run itself, for what its records tell."""
 
 
 # ── rows ─────────────────────────────────────────────────────────────────────────────────────────
@@ -131,7 +136,11 @@ def _row(result: StoredResult) -> RunRow:
     named = (result.extras.get("attack"), reference.get("attack"))
     attack = next((name for name in named if isinstance(name, str)), "Min-40%")
     auc = part(result.extras, "auc").get(f"forget_holdout_{attack}")
-    seed = result.config.get("seed")
+    seed, limit, asked_of = (
+        result.config.get("seed"),
+        result.config.get("limit"),
+        part(result.config, "model"),
+    )
     return {
         "task": result.task,
         "title": str(part(result.config, "task").get("title", "")),
@@ -147,6 +156,10 @@ def _row(result: StoredResult) -> RunRow:
         "forgot": str(part(part(result.config, "made"), "fold").get("split", "")),
         "asked": asked(result),
         "notes": {key: str(note) for key, note in part(result.extras, "notes").items()},
+        "engine": str(asked_of.get("engine", "")),
+        "dtype": str(asked_of.get("dtype", "")),
+        "limit": limit if isinstance(limit, int) else None,
+        "stored": result,
     }
 
 

@@ -31,7 +31,7 @@ def to_csv(rows: Iterable[RunRow], published: Iterable[Mapping[str, str]] = ()) 
     lines += [_published_line(line, names) for line in published if line["task"] in tasks]
     header = ["task", "name", "model", "revision", "digest"]
     header += [f"{name}{end}" for name in names for end in ("", "_low", "_high", "_n", "_flags")]
-    header += ["auc", "reference", "seed", "notes", "source"]
+    header += ["auc", "reference", "seed", "notes", "source", "engine", "dtype", "limit"]
     return csv_text([header, *lines])
 
 
@@ -45,14 +45,15 @@ def _csv_line(row: RunRow, names: Iterable[str]) -> list[str]:
         low, high = column.ci or (None, None)
         cells += [_number(column.value), _number(low), _number(high), str(column.n), ";".join(column.flags)]
     seed = "" if row["seed"] is None else str(row["seed"])
-    return [*cells, _number(row["auc"], 4), row["reference"], seed, "; ".join(row["notes"].values()), ""]
+    cells += [_number(row["auc"], 4), row["reference"], seed, "; ".join(row["notes"].values()), ""]
+    return [*cells, row["engine"], row["dtype"], "" if row["limit"] is None else str(row["limit"])]
 
 
 def _published_line(line: Mapping[str, str], names: Iterable[str]) -> list[str]:
     cells = [line["task"], line["method"], line["base_model"], "", ""]
     for name in names:
         cells += [line.get(name, ""), "", "", "", ""]
-    return [*cells, "", "", "", "", f"{line['source']}, {line['locator']}"]
+    return [*cells, "", "", "", "", f"{line['source']}, {line['locator']}", "", "", ""]
 
 
 def to_markdown(rows: Iterable[RunRow], published: Iterable[Mapping[str, str]] = ()) -> str:

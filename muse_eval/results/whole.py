@@ -87,12 +87,12 @@ def _column(result: StoredResult, name: str, records: Sequence[Mapping[str, Any]
         part(spec, "splits"),
         part(result.extras, name) or result.extras,
         seed if isinstance(seed, int) else 0,
-        _retrain(result, name) if deep else (),
+        retrain_records(result, name) if deep else (),
     )
     return rescore(str(spec.get("metric", "")))(evidence, deep)
 
 
-def _retrain(result: StoredResult, column: str) -> Sequence[Mapping[str, Any]]:
+def retrain_records(result: StoredResult, column: str) -> Sequence[Mapping[str, Any]]:
     """Return the records of the retrain model's own run, where that of this very model lies beside."""
     asked = part(result.config, "retrain")
     if not asked or result.folder is None:

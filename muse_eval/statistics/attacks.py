@@ -1,4 +1,4 @@
-"""What a membership attack's scores tell beside their AUC: rates at few false alarms, and two models' apart."""
+"""What a membership attack's scores tell beside their AUC: few false alarms, and two models apart."""
 
 from collections.abc import Sequence
 

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from muse_eval.config import TaskSpec
 from muse_eval.results import ARROWS, Cell, Grid, StoredResult, asked_notes, composite, plain_cell, remarks
+from muse_eval.results.best import best_cells
 from muse_eval.results.cells import csv_text
+from muse_eval.results.rows import rows
 from muse_eval.tuning.grid import Point, short
 
 
@@ -76,26 +78,29 @@ def rank(trials: Iterable[Trial], name: str) -> list[Trial]:
 
 
 def table(tuned: Tuned) -> Grid:
-    """Lay out the trials that were scored: rank, setting, columns, composite and flags; the best marked."""
+    """Lay out the trials that were scored: rank, setting, columns, composite, flags; the first and best sets marked."""
     columns = tuned.task.columns
     lines: list[list[Cell]] = []
     notes: dict[str, None] = {}
-    for place, trial in enumerate((one for one in tuned.trials if one.result is not None), start=1):
-        assert trial.result is not None
-        found, value, best = trial.result.columns, trial.value(tuned.composite), trial is tuned.best
+    scored = [(trial, trial.result) for trial in tuned.trials if trial.result is not None]
+    bold = best_cells(columns, [row for _, result in scored for row in rows([result])])
+    for place, (trial, result) in enumerate(scored, start=1):
+        found, value, best = result.columns, trial.value(tuned.composite), trial is tuned.best
         for column in found.values():
             notes |= dict.fromkeys(
                 f"n/a: {text}" if column.value is None else text for text in remarks(column)
             )
-        notes |= dict.fromkeys(asked_notes(trial.result))
+        notes |= dict.fromkeys(asked_notes(result))
         cells = [str(place), *(short(trial.point[name]) for name in tuned.names)]
-        numbers = [plain_cell(found[name], best) for name in columns]
+        numbers = [plain_cell(found[name], (place - 1, name) in bold.cells) for name in columns]
         last = ["n/a" if value is None else f"{value:.2f}", ", ".join(trial.flags)]
         lines.append(
             [*(Cell(text, best=best) for text in cells), *numbers, *(Cell(text, best=best) for text in last)]
         )
     titles = [f"{spec.title}{ARROWS[spec.goal]}" for spec in columns.values()]
-    return Grid(["rank", *tuned.names, *titles, f"{tuned.composite} ↑", "flags"], lines, list(notes))
+    return Grid(
+        ["rank", *tuned.names, *titles, f"{tuned.composite} ↑", "flags"], lines, [*notes, *bold.notes]
+    )
 
 
 def to_csv(tuned: Tuned) -> str:

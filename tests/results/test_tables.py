@@ -117,9 +117,10 @@ def test_csv_to_the_letter() -> None:
         "verbmem_f,verbmem_f_low,verbmem_f_high,verbmem_f_n,verbmem_f_flags,"
         "knowmem_f,knowmem_f_low,knowmem_f_high,knowmem_f_n,knowmem_f_flags,"
         "privleak,privleak_low,privleak_high,privleak_n,privleak_flags,"
-        "knowmem_r,knowmem_r_low,knowmem_r_high,knowmem_r_n,knowmem_r_flags,auc,reference,seed,notes,source\n"
+        "knowmem_r,knowmem_r_low,knowmem_r_high,knowmem_r_n,knowmem_r_flags,auc,reference,seed,notes,source,"
+        "engine,dtype,limit\n"
         "muse_books,npo,org/npo,c0ffee,0123456789ab,"
-        "12.35,11.35,13.35,100,,,,,,,,,,100,no-reference,,,,,,0.3333,none,0,,\n"
+        "12.35,11.35,13.35,100,,,,,,,,,,100,no-reference,,,,,,0.3333,none,0,,,,,\n"
     )
 
 
@@ -137,7 +138,9 @@ def test_csv_joins_flags() -> None:
 
 
 def test_csv_of_no_runs_is_its_header() -> None:
-    assert to_csv([]) == "task,name,model,revision,digest,auc,reference,seed,notes,source\n"
+    assert (
+        to_csv([]) == "task,name,model,revision,digest,auc,reference,seed,notes,source,engine,dtype,limit\n"
+    )
 
 
 def test_csv_quotes_what_needs_it() -> None:
@@ -206,7 +209,7 @@ def test_flags_and_gaps_are_numbered_notes() -> None:
     gap = with_cell(stored("ga", 2.0), "privleak", column(None, "no-reference", reason="give --retrain"))
     text = to_markdown(rows([gap, flagged]))
     assert "| ga | 2.00 ± 1.00 |  | n/a [1] |  |\n" in text
-    assert "| **-100.00** ± 1.00 [2, 3] |" in text
+    assert "| -100.00 ± 1.00 [2, 3] |" in text
     assert "\n- [1] give --retrain\n" in text
     assert f"- [2] saturated: {FLAGS['saturated']}\n- [3] reference-published: " in text
 
@@ -227,12 +230,12 @@ def test_ties_as_printed_are_all_best() -> None:
     assert re.findall(r"\*\*.*?\*\*", text) == ["**1.00**", "**5.00**", "**-3.00**", "**1.00**", "**3.00**"]
 
 
-def test_a_collapsed_model_is_not_best_in_privleak() -> None:
-    ruined = with_cell(stored("ga", 0.0, 0.0, 0.1, 0.0), "verbmem_f", column(0.0, "collapsed"))
+@pytest.mark.parametrize("flag", ["collapsed", "degenerate", "limited"])
+def test_a_ruined_or_limited_model_is_best_in_nothing(flag: str) -> None:
+    ruined = with_cell(stored("ga", 0.0, 0.0, 0.1, 0.0), "verbmem_f", column(0.0, flag))
     text = to_markdown(rows([ruined, stored("npo", 5.0, 5.0, -40.0, 30.0)]))
-    assert "| 0.10 ± 1.00 |" in text
-    assert "**-40.00**" in text
-    assert "**0.00**" in text
+    assert re.findall(r"\*\*.*?\*\*", text) == ["**5.00**", "**5.00**", "**-40.00**", "**30.00**"]
+    assert "**" not in to_markdown(rows([ruined]))
 
 
 def asking(result: StoredResult, metric: str = "knowmem", **params: Any) -> StoredResult:
@@ -331,7 +334,8 @@ def test_the_terminal_shows_the_same_cells() -> None:
     with console.capture() as capture:
         console.print(draw(grid(columns, found)))
     text = capture.get()
-    assert "\x1b[1m-19.82\x1b[0m ± 1.00 [1]" in text
+    assert "-19.82 ± 1.00 [1]" in text
+    assert "\x1b[1m-31.17\x1b[0m ± 1.00" in text
     assert f"[1] reference-published: {FLAGS['reference-published']}" in " ".join(text.split())
     laid = grid(columns, found)
     plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
@@ -408,7 +412,10 @@ def test_published_lines_follow_the_runs_of_their_task() -> None:
     measured, *published = text.splitlines()[1:]
     assert measured.endswith(",")
     assert published
-    assert all(line.startswith("muse_books,") and not line.endswith(",") for line in published)
+    assert all(
+        line.startswith("muse_books,") and line.endswith(",,,") and not line.endswith(",,,,")
+        for line in published
+    )
     simnpo = next(line for line in published if line.startswith("muse_books,SimNPO,"))
     assert "-19.82" in simnpo
     assert "model card OPTML-Group/SimNPO-MUSE-Books-iclm-7b" in simnpo

@@ -1,0 +1,144 @@
+"""A stored column's scores, example by example, resampled as every other row's of its table."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from muse_eval.metrics.attacks import attack
+from muse_eval.results.comparable import stored_params
+from muse_eval.results.lineage import part
+from muse_eval.results.rescoring import two_classes
+from muse_eval.results.rows import Goal
+from muse_eval.results.runs import CorruptResult, StoredResult, load_records
+from muse_eval.results.whole import retrain_records
+from muse_eval.statistics import Difference, TwoClasses, difference, flip_p, resampled_auc, resampled_mean
+
+Floats = NDArray[np.float64]
+Examples = tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One run's scores in one column, in percent."""
+
+    value: float
+    drawn: Floats
+    """(resamples,) the value of each resample; one seed draws the same examples for every run."""
+    examples: Examples
+    """What was asked and was true, example by example; only runs of the same examples compare."""
+    each: Floats | None = None
+    """(n,) each example's; None of a membership attack, which has none of its own."""
+    classes: TwoClasses | None = None
+    """Both splits' scores of a membership attack."""
+    remark: str = ""
+    """What has to be read with it."""
+
+    @property
+    def n(self) -> int:
+        """How many examples there are."""
+        return len(self.examples)
+
+
+class ScoreReader:
+    """Reads runs' scores from their records, each run's once."""
+
+    def __init__(self) -> None:
+        self._records: dict[Path, list[dict[str, Any]] | str] = {}
+        self._scores: dict[tuple[int, str], Scores | str] = {}
+
+    def of(self, result: StoredResult, column: str) -> Scores | str:
+        """Return a run's scores in a column, or in one line why there are none."""
+        key = (id(result), column)
+        if key not in self._scores:
+            self._scores[key] = self._read(result, column)
+        return self._scores[key]
+
+    def _read(self, result: StoredResult, column: str) -> Scores | str:
+        if result.folder is None:
+            return f"{result.key} was never on disk"
+        if result.folder not in self._records:
+            try:
+                self._records[result.folder] = list(load_records(result.folder))
+            except CorruptResult as error:
+                self._records[result.folder] = str(error)
+        records = self._records[result.folder]
+        if isinstance(records, str):
+            return records
+        own = [one for one in records if one.get("column") == column]
+        spec = part(part(part(result.config, "task"), "columns"), column)
+        relative = isinstance((part(result.extras, column) or result.extras).get("attack"), str)
+        found = _attacked(result, column, spec, own) if relative else _averaged(own)
+        return f"{result.key}, {column}: {found}" if isinstance(found, str) else found
+
+
+def _example(record: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(str(record.get(key)) for key in ("split", "id", "prompt_sha256", "truth"))
+
+
+def _averaged(records: list[dict[str, Any]]) -> Scores | str:
+    ordered = sorted(records, key=_example)
+    values = [part(one, "scores").get("rougeL") for one in ordered]
+    numbers = [100 * value for value in values if isinstance(value, int | float)]
+    if not numbers or len(numbers) < len(values):
+        return "its records have no score that can be averaged; score the run again"
+    return Scores(
+        float(np.mean(numbers)),
+        resampled_mean(numbers),
+        tuple(map(_example, ordered)),
+        np.asarray(numbers),
+    )
+
+
+def _attacked(
+    result: StoredResult, column: str, spec: Mapping[str, Any], records: list[dict[str, Any]]
+) -> Scores | str:
+    splits = part(spec, "splits")
+    sides = [str(splits.get(role)) for role in ("forget", "holdout")]
+    own = sorted((one for one in records if one.get("split") in sides), key=_example)
+    headline = attack(float(stored_params(result, column).get("k", 0.4)))
+    classes = two_classes(own, splits, headline)
+    reference = part(part(result.extras, column) or result.extras, "reference")
+    base = reference.get("auc")
+    if classes is None or not isinstance(base, int | float) or base <= 0:
+        return "its records have no score of every text, or there is no retrain AUC"
+    theirs = sorted(
+        (one for one in retrain_records(result, column) if one.get("split") in sides), key=_example
+    )
+    told = two_classes(theirs, splits, headline)
+    remark, drawn_base = "", np.full(1, float(base))
+    if told is not None and list(map(_example, own)) == list(map(_example, theirs)):
+        drawn_base = resampled_auc(told)
+    elif reference.get("source") == "measured":
+        remark = "the retrain model's own run is not stored beside: its AUC counts as a constant"
+    if not (drawn_base > 0).all():
+        return "a resampled AUC of the retrain model is 0, and nothing can be relative to it"
+    value = 100 * (float(classes.wins().mean()) - base) / base
+    drawn = 100 * (resampled_auc(classes) / drawn_base - 1)
+    return Scores(value, np.asarray(drawn), tuple(map(_example, own)), None, classes, remark)
+
+
+# ── how far from what it should be ───────────────────────────────────────────────────────────────
+def minus(one: Scores, other: Scores) -> Difference:
+    """Return what one has more than another, paired: by sign flips of examples, else by resamples."""
+    p = None if one.each is None or other.each is None else flip_p(list(one.each - other.each))
+    return difference(one.value - other.value, one.drawn - other.drawn, one.n, p)
+
+
+def away(scores: Scores, goal: Goal, retrain: Scores | None) -> Scores:
+    """Return how far from ideal scores are, smaller being better.
+
+    Of a forget column (``lower``) that is the distance to retrain where it is known; 0 is over-unlearning.
+    """
+    if goal == "higher":
+        each = None if scores.each is None else -scores.each
+        return replace(scores, value=-scores.value, drawn=-scores.drawn, each=each)
+    if goal == "lower" and retrain is None:
+        return scores
+    value, drawn = scores.value, scores.drawn
+    if goal == "lower" and retrain is not None:
+        value, drawn = value - retrain.value, drawn - retrain.drawn
+    return replace(scores, value=abs(value), drawn=np.abs(drawn), each=None)
