@@ -3,10 +3,32 @@
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["check", "evaluate", "finetune", "leaderboard", "load_run", "pipeline", "sweep", "tune", "unlearn"]
+__all__ = [
+    "check",
+    "compare",
+    "evaluate",
+    "finetune",
+    "leaderboard",
+    "load_run",
+    "pipeline",
+    "sweep",
+    "tune",
+    "unlearn",
+]
 
 if TYPE_CHECKING:
-    from muse_eval.api import check, evaluate, finetune, leaderboard, load_run, pipeline, sweep, tune, unlearn
+    from muse_eval.api import (
+        check,
+        compare,
+        evaluate,
+        finetune,
+        leaderboard,
+        load_run,
+        pipeline,
+        sweep,
+        tune,
+        unlearn,
+    )
 
 
 def __getattr__(name: str) -> Any:

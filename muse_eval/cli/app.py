@@ -9,7 +9,20 @@ from typing import Annotated, Any
 import typer
 
 import muse_eval
-from muse_eval.cli import check, data, finetune, leaderboard, lists, pipeline, run, show, sweep, tune, unlearn
+from muse_eval.cli import (
+    check,
+    compare,
+    data,
+    finetune,
+    leaderboard,
+    lists,
+    pipeline,
+    run,
+    show,
+    sweep,
+    tune,
+    unlearn,
+)
 from muse_eval.cli.ending import Verbs
 from muse_eval.cli.unlearn import several
 from muse_eval.errors import Terminated
@@ -38,6 +51,7 @@ def top(version: Annotated[bool, typer.Option("--version", help="Print the versi
 
 app.command()(run.run)
 app.command()(leaderboard.leaderboard)
+app.command()(compare.compare)
 app.command()(check.check)
 app.command()(finetune.finetune)
 app.command()(unlearn.unlearn)

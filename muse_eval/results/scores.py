@@ -84,7 +84,7 @@ def _averaged(records: list[dict[str, Any]]) -> Scores | str:
     values = [part(one, "scores").get("rougeL") for one in ordered]
     numbers = [100 * value for value in values if isinstance(value, int | float)]
     if not numbers or len(numbers) < len(values):
-        return "its records have no score that can be averaged; score the run again"
+        return "its records have no score that can be averaged"
     return Scores(
         float(np.mean(numbers)),
         resampled_mean(numbers),

@@ -43,13 +43,13 @@ def _drawn(n: int, seed: int, resamples: int) -> Floats:
 @lru_cache(maxsize=4)
 def _signs(n: int, seed: int, resamples: int) -> Floats:
     rng = np.random.default_rng([seed, n, 1])
-    return rng.integers(0, 2, size=(resamples, n)) * 2.0 - 1.0
+    return np.asarray(rng.integers(0, 2, size=(resamples, n)) * 2.0 - 1.0, dtype=np.float64)
 
 
 def resampled_mean(values: Sequence[float], *, seed: int = SEED, resamples: int = RESAMPLES) -> Floats:
     """Return (resamples,): the mean of each resample; one seed draws the same examples."""
-    means = _drawn(len(values), seed, resamples) @ np.asarray(values) / len(values)
-    return means.astype(np.float64, copy=False)
+    drawn = _drawn(len(values), seed, resamples)
+    return np.asarray(drawn @ np.asarray(values) / len(values), dtype=np.float64)
 
 
 def resampled_auc(scores: TwoClasses, *, seed: int = SEED, resamples: int = RESAMPLES) -> Floats:

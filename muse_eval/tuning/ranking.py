@@ -78,7 +78,7 @@ def rank(trials: Iterable[Trial], name: str) -> list[Trial]:
 
 
 def table(tuned: Tuned) -> Grid:
-    """Lay out the trials that were scored: rank, setting, columns, composite, flags; the first and best sets marked."""
+    """Lay out the trials that were scored: rank, setting, columns, composite, flags; the best marked."""
     columns = tuned.task.columns
     lines: list[list[Cell]] = []
     notes: dict[str, None] = {}
