@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from muse_eval.results.comparable import competes, is_best, rivals
+from muse_eval.results.comparable import asked, competes, is_best, rivals
 from muse_eval.results.rows import Goal, Heading, RunRow
-from muse_eval.results.scores import ScoreReader, Scores, away, minus
+from muse_eval.results.scores import ScoreReader, Scores, away, minus, retrain_run
 from muse_eval.statistics import best_set, holm, pairs_of
 
 BOLD = "bold: not significantly worse than the best (paired by example, Holm over the column's pairs, 5 %)"
@@ -91,7 +91,7 @@ def _best_of(
         on_disk = any(rows[place]["stored"].folder is not None for place in group)
         return _Found(alone, problem=problem if on_disk else "")
     known = [one for one in scores if isinstance(one, Scores)]
-    retrain = _retrain(reader, column, known[0], rows) if goal == "lower" else None
+    retrain = _retrain(reader, column, rows[group[0]], known[0], rows) if goal == "lower" else None
     ideal = [away(one, goal, retrain) for one in known]
     first = min(range(len(ideal)), key=lambda at: ideal[at].value)
     others = [at for at in range(len(ideal)) if at != first]
@@ -110,13 +110,16 @@ def _problem(scores: Sequence[Scores | str]) -> str:
     return ""
 
 
-def _retrain(reader: ScoreReader, column: str, own: Scores, rows: Sequence[RunRow]) -> Scores | None:
-    """Return the retrain model's scores of the same examples, where its run is in the table."""
-    for row in rows:
-        if row["name"] == "retrain" and column in row["columns"]:
-            found = reader.of(row["stored"], column)
-            if isinstance(found, Scores) and found.examples == own.examples:
-                return found
+def _retrain(
+    reader: ScoreReader, column: str, row: RunRow, own: Scores, rows: Sequence[RunRow]
+) -> Scores | None:
+    """Return the retrain model's scores of the same examples: its run in the table, else the one beside."""
+    stored = [one["stored"] for one in rows if one["name"] == "retrain"]
+    for run in stored or filter(None, [retrain_run(row["stored"])]):
+        found = reader.of(run, column)
+        same = asked(run).get(column) == row["asked"].get(column)
+        if same and isinstance(found, Scores) and found.examples == own.examples:
+            return found
     return None
 
 

@@ -13,8 +13,8 @@ from muse_eval.results.evidence import find_run
 from muse_eval.results.lineage import part
 from muse_eval.results.measured import differs
 from muse_eval.results.rows import Goal, RunRow, headings, rows
-from muse_eval.results.runs import CorruptResult, StoredResult, load
-from muse_eval.results.scores import ScoreReader, Scores, away, minus
+from muse_eval.results.runs import StoredResult, load
+from muse_eval.results.scores import ScoreReader, Scores, away, minus, retrain_run
 from muse_eval.results.whole import fault
 from muse_eval.statistics import best_set, holm, kolmogorov_smirnov, tpr_at
 
@@ -143,11 +143,7 @@ def _retrain_run(runs: Sequence[StoredResult]) -> StoredResult | None:
     for one in runs:
         if one.name == "retrain":
             return one
-    folder = runs[0].folder
-    try:
-        return load(folder.parent / "retrain") if folder is not None else None
-    except CorruptResult:
-        return None
+    return retrain_run(runs[0])
 
 
 # ── one column ───────────────────────────────────────────────────────────────────────────────────

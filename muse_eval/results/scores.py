@@ -13,7 +13,7 @@ from muse_eval.results.comparable import stored_params
 from muse_eval.results.lineage import part
 from muse_eval.results.rescoring import two_classes
 from muse_eval.results.rows import Goal
-from muse_eval.results.runs import CorruptResult, StoredResult, load_records
+from muse_eval.results.runs import CorruptResult, StoredResult, load, load_records
 from muse_eval.results.whole import retrain_records
 from muse_eval.statistics import Difference, TwoClasses, difference, flip_p, resampled_auc, resampled_mean
 
@@ -119,6 +119,14 @@ def _attacked(
     value = 100 * (float(classes.wins().mean()) - base) / base
     drawn = 100 * (resampled_auc(classes) / drawn_base - 1)
     return Scores(value, np.asarray(drawn), tuple(map(_example, own)), None, classes, remark)
+
+
+def retrain_run(beside: StoredResult) -> StoredResult | None:
+    """Return the retrain model's run that is stored beside a run; None where there is none."""
+    try:
+        return load(beside.folder.parent / "retrain") if beside.folder is not None else None
+    except CorruptResult:
+        return None
 
 
 # ── how far from what it should be ───────────────────────────────────────────────────────────────

@@ -32,6 +32,7 @@ VERBS = [
     ("show",),
     ("leaderboard",),
     ("check",),
+    ("compare",),
     ("list",),
     ("data", "init"),
     ("data", "show"),
