@@ -1,6 +1,6 @@
 """A stored column's scores, example by example, resampled as every other row's of its table."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from muse_eval.config import canonical_json
 from muse_eval.metrics.attacks import attack
 from muse_eval.results.comparable import stored_params
 from muse_eval.results.lineage import part
@@ -43,16 +44,25 @@ class Scores:
         return len(self.examples)
 
 
+@dataclass(frozen=True)
+class _Base:
+    """The retrain model's AUC of each resample, and of which texts."""
+
+    examples: Examples
+    drawn: Floats
+
+
 class ScoreReader:
     """Reads runs' scores from their records, each run's once."""
 
     def __init__(self) -> None:
         self._records: dict[Path, list[dict[str, Any]] | str] = {}
-        self._scores: dict[tuple[int, str], Scores | str] = {}
+        self._scores: dict[tuple[Path | None, str], Scores | str] = {}
+        self._bases: dict[tuple[Path, str, str, str], _Base | None] = {}
 
     def of(self, result: StoredResult, column: str) -> Scores | str:
         """Return a run's scores in a column, or in one line why there are none."""
-        key = (id(result), column)
+        key = (result.folder, column)
         if key not in self._scores:
             self._scores[key] = self._read(result, column)
         return self._scores[key]
@@ -71,12 +81,54 @@ class ScoreReader:
         own = [one for one in records if one.get("column") == column]
         spec = part(part(part(result.config, "task"), "columns"), column)
         relative = isinstance((part(result.extras, column) or result.extras).get("attack"), str)
-        found = _attacked(result, column, spec, own) if relative else _averaged(own)
+        found = self._attacked(result, column, spec, own) if relative else _averaged(own)
         return f"{result.key}, {column}: {found}" if isinstance(found, str) else found
+
+    def _attacked(
+        self, result: StoredResult, column: str, spec: Mapping[str, Any], records: list[dict[str, Any]]
+    ) -> Scores | str:
+        splits = part(spec, "splits")
+        headline = attack(float(stored_params(result, column).get("k", 0.4)))
+        own = _of_both(records, splits)
+        classes, examples = two_classes(own, splits, headline), tuple(map(_example, own))
+        reference = part(part(result.extras, column) or result.extras, "reference")
+        base = reference.get("auc")
+        if classes is None or not isinstance(base, int | float) or base <= 0:
+            return "its records have no score of every text, or there is no retrain AUC"
+        remark, drawn_base = "", np.full(1, float(base))
+        told = self._base(result, column, splits, headline)
+        if told is not None and told.examples == examples:
+            drawn_base = told.drawn
+        elif reference.get("source") == "measured":
+            remark = "the retrain model's own run is not stored beside: its AUC counts as a constant"
+        if not (drawn_base > 0).all():
+            return "a resampled AUC of the retrain model is 0, and nothing can be relative to it"
+        value = 100 * (float(classes.wins().mean()) - base) / base
+        drawn = 100 * (resampled_auc(classes) / drawn_base - 1)
+        return Scores(value, np.asarray(drawn), examples, None, classes, remark)
+
+    def _base(
+        self, result: StoredResult, column: str, splits: Mapping[str, Any], headline: str
+    ) -> _Base | None:
+        """Return the retrain model's resampled AUC, read once for all runs that lie beside it."""
+        if result.folder is None:
+            return None
+        key = (result.folder.parent, canonical_json(part(result.config, "retrain")), column, headline)
+        if key not in self._bases:
+            theirs = _of_both(retrain_records(result, column), splits)
+            told = two_classes(theirs, splits, headline)
+            found = None if told is None else _Base(tuple(map(_example, theirs)), resampled_auc(told))
+            self._bases[key] = found
+        return self._bases[key]
 
 
 def _example(record: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(str(record.get(key)) for key in ("split", "id", "prompt_sha256", "truth"))
+
+
+def _of_both(records: Iterable[Mapping[str, Any]], splits: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    sides = [str(splits.get(role)) for role in ("forget", "holdout")]
+    return sorted((one for one in records if one.get("split") in sides), key=_example)
 
 
 def _averaged(records: list[dict[str, Any]]) -> Scores | str:
@@ -91,34 +143,6 @@ def _averaged(records: list[dict[str, Any]]) -> Scores | str:
         tuple(map(_example, ordered)),
         np.asarray(numbers),
     )
-
-
-def _attacked(
-    result: StoredResult, column: str, spec: Mapping[str, Any], records: list[dict[str, Any]]
-) -> Scores | str:
-    splits = part(spec, "splits")
-    sides = [str(splits.get(role)) for role in ("forget", "holdout")]
-    own = sorted((one for one in records if one.get("split") in sides), key=_example)
-    headline = attack(float(stored_params(result, column).get("k", 0.4)))
-    classes = two_classes(own, splits, headline)
-    reference = part(part(result.extras, column) or result.extras, "reference")
-    base = reference.get("auc")
-    if classes is None or not isinstance(base, int | float) or base <= 0:
-        return "its records have no score of every text, or there is no retrain AUC"
-    theirs = sorted(
-        (one for one in retrain_records(result, column) if one.get("split") in sides), key=_example
-    )
-    told = two_classes(theirs, splits, headline)
-    remark, drawn_base = "", np.full(1, float(base))
-    if told is not None and list(map(_example, own)) == list(map(_example, theirs)):
-        drawn_base = resampled_auc(told)
-    elif reference.get("source") == "measured":
-        remark = "the retrain model's own run is not stored beside: its AUC counts as a constant"
-    if not (drawn_base > 0).all():
-        return "a resampled AUC of the retrain model is 0, and nothing can be relative to it"
-    value = 100 * (float(classes.wins().mean()) - base) / base
-    drawn = 100 * (resampled_auc(classes) / drawn_base - 1)
-    return Scores(value, np.asarray(drawn), tuple(map(_example, own)), None, classes, remark)
 
 
 def retrain_run(beside: StoredResult) -> StoredResult | None:
