@@ -184,3 +184,22 @@ def test_a_model_that_is_worse_is_found() -> None:
     gap = list(rng.normal(0.5, 1.0, size=EXAMPLES))
     adjusted = holm([flip_p(gap), flip_p(list(rng.normal(0, 1.0, size=EXAMPLES)))], pairs_of(3))
     assert best_set(adjusted) == [False, True]
+
+
+@pytest.mark.parametrize("off", [0.0, 0.3])
+def test_distances_to_a_third_keep_their_error_and_their_intervals_are_never_too_narrow(off: float) -> None:
+    """Three models equally far from a reference; near it a distance cannot be below 0, which widens it."""
+    rng, wrong, covered, worlds = np.random.default_rng(3), 0, 0, 600
+    for _ in range(worlds):
+        hard = rng.beta(0.8, 1.5, size=EXAMPLES)
+        reference, *models = hard + rng.uniform(-0.3, 0.3, size=(4, EXAMPLES))
+        gaps = [100 * (one + off - reference) for one in models]
+        far = [abs(float(gap.mean())) for gap in gaps]
+        drawn = [np.abs(resampled_mean(list(gap), resamples=DRAWS)) for gap in gaps]
+        best = int(np.argmin(far))
+        ps = [bootstrap_p(far[i] - far[best], drawn[i] - drawn[best]) for i in range(3) if i != best]
+        wrong += not all(best_set(holm(ps, pairs_of(3))))
+        low, high = np.percentile(drawn[0] - drawn[1], [2.5, 97.5])
+        covered += bool(low <= 0 <= high)
+    assert wrong / worlds <= 0.055
+    assert covered / worlds >= 0.93
