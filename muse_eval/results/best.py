@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from muse_eval.errors import listed
 from muse_eval.results.comparable import asked, competes, is_best, rivals
 from muse_eval.results.rows import Goal, Heading, RunRow
 from muse_eval.results.scores import ScoreReader, Scores, away, minus, retrain_run

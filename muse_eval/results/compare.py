@@ -209,8 +209,8 @@ def _judged_by(goal: Goal | None, base: Scores | None) -> str:
     if base is not None:
         return f"distance to retrain ({base.value:.1f}); 0 is over-unlearning"
     return {
-        "lower": "the lower the better, since no retrain run of these data is stored",
-        "higher": "the higher the better",
+        "lower": "value, the lower the better, since no retrain run of these data is stored",
+        "higher": "value, the higher the better",
         "zero": "distance to 0, retrain's",
         None: "nothing: the task does not say which way is better",
     }[goal]

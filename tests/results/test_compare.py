@@ -202,7 +202,7 @@ def test_other_examples_a_lost_record_and_one_run_alone_are_refused(home: Path) 
 def test_another_engine_is_told_and_a_ruined_model_is_no_success(home: Path) -> None:
     store(home, "ruin", 0.15 + 0.2 * WAVE, WAVE, "collapsed", model={"engine": "vllm", "dtype": "bfloat16"})
     told = " ".join(" ".join(lines(compare(["gone", "ruin"], home))).split())
-    assert "scored differently: hf float32: gone; vllm bfloat16: ruin" in told
+    assert "scored differently: hf float32: run gone; vllm bfloat16: run ruin" in told
     assert "but it is collapsed" in told
     assert "ruin is flagged collapsed: never the best of a table" in told
 
@@ -261,7 +261,7 @@ def test_engine_dtype_and_limit_are_columns_and_a_mixed_table_says_so(home: Path
     store(home, "served", WAVE, WAVE, model={"engine": "vllm", "dtype": "bfloat16"})
     laid = table(home)
     assert laid.notes[-1] == (
-        "scored differently: hf float32: retrain, gone, like, worse; vllm bfloat16: served"
+        "scored differently: hf float32: runs retrain, gone, like and 1 more; vllm bfloat16: run served"
     )
     text = to_csv(rows(load_all(home, print))).splitlines()
     assert text[0].endswith(",notes,source,engine,dtype,limit")
