@@ -133,6 +133,5 @@ def mixed(rows: Sequence[RunRow]) -> list[str]:
         kinds.setdefault(kind + limit, []).append(row["name"])
     if len(kinds) < 2:
         return []
-    return [
-        "scored differently: " + "; ".join(f"{kind}: {', '.join(names)}" for kind, names in kinds.items())
-    ]
+    told = (f"{kind}: {listed('run', names)}" for kind, names in kinds.items())
+    return [f"scored differently: {'; '.join(told)}"]

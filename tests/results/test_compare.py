@@ -261,7 +261,7 @@ def test_engine_dtype_and_limit_are_columns_and_a_mixed_table_says_so(home: Path
     store(home, "served", WAVE, WAVE, model={"engine": "vllm", "dtype": "bfloat16"})
     laid = table(home)
     assert laid.notes[-1] == (
-        "scored differently: hf float32: runs retrain, gone, like and 1 more; vllm bfloat16: run served"
+        "scored differently: hf float32: runs retrain, gone, like and worse; vllm bfloat16: run served"
     )
     text = to_csv(rows(load_all(home, print))).splitlines()
     assert text[0].endswith(",notes,source,engine,dtype,limit")
