@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 import tarfile
@@ -67,6 +68,7 @@ def idle(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 BASELINE = "results/baseline.json"
+LEADERBOARD = "results/leaderboard.csv"
 
 
 def contents(home: Path) -> dict[str, bytes]:
@@ -74,6 +76,12 @@ def contents(home: Path) -> dict[str, bytes]:
     found = {name: (home / name).read_bytes() for name in files(home) if not name.endswith(".db")}
     # What the values are of is noted since version 2 of the baseline; the values stay.
     found[BASELINE] = json.dumps(json.loads(found[BASELINE])["runs"]).encode()
+    # The leaderboard has columns more behind those of then, which stay in their places.
+    if LEADERBOARD in found:
+        lines = list(csv.reader(found[LEADERBOARD].decode().splitlines()))
+        width = lines[0].index("source") + 1
+        assert lines[0][width:] in ([], ["engine", "dtype", "limit"])
+        found[LEADERBOARD] = json.dumps([line[:width] for line in lines]).encode()
     return found
 
 
