@@ -46,6 +46,7 @@ NEEDED: dict[Verb, list[str]] = {
     ("show",): ["village/absent"],
     ("leaderboard",): [],
     ("check",): [],
+    ("compare",): ["village/absent", "village/none"],
     ("list",): ["tasks"],
     ("data", "init"): ["new", "--forget", "a-file", "--retain", "a-file"],
     ("data", "show"): TASK,

@@ -99,6 +99,8 @@ LINES: list[list[str]] = [
     ["check", "--baseline", "made.json", "--only", BAD],
     ["show", "muse_news/sound"],
     ["show", "muse_news/sound", "--json"],
+    ["compare", "muse_news/sound", f"muse_news/{RUN}"],
+    ["compare", "muse_news/sound", BAD],
     ["show", f"muse_news/{RUN}"],
     ["show", f"results/runs/muse_news/{RUN}", "--column", "verbmem_f"],
     ["show", "muse_news/damaged"],
