@@ -1,13 +1,15 @@
-"""Figures of scores: over the epochs of an unlearning, and over several forget sets; PNG bytes.
+"""Figures of scores: over the epochs of unlearnings, and over several forget sets.
 
-Each panel is a column of the task, with its 95 % band and the retrain model's value as a dashed line.
+Each panel is a column of the task, with its 95 % band and the retrain model's value as a dashed line. A model
+that is flagged as collapsed or degenerate is crossed out: its value near the goal is no success.
 """
 
-import io
-import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from muse_eval.results.drawing import CROSS, INK, MUTED, chart, colour_scale, shape_scale, tick_labels
 from muse_eval.results.forget_sets import ForgetSetRun, ForgetSetRuns
 from muse_eval.results.lineage import ForgetSet
 from muse_eval.results.rows import ARROWS, Heading, headings, rows
@@ -15,43 +17,40 @@ from muse_eval.results.runs import StoredResult
 from muse_eval.results.trajectory import Trajectory
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    import altair as alt
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Okabe and Ito's palette, told apart by colour-blind readers too."""
-MARKERS = ("o", "s", "^", "D", "v", "P")
-INK, FAINT, REFERENCE = "#222222", "#E4E4E4", "#666666"
-DPI = 150
 PANELS_A_ROW = 2
+WIDTH, HEIGHT = 300, 170
+RUINED = ("collapsed", "degenerate")
+"""Flags under which a value near the goal is no success."""
+CROSSED = f"✕: flagged {' or '.join(RUINED)}, so that a value near the goal is no success"
+Point = dict[str, Any]
 
 
-def draw_trajectory(trajectory: Trajectory) -> bytes:
+def ruined(result: StoredResult) -> bool:
+    """Tell whether a run is flagged so that none of its values is a success."""
+    return any(flag in column.flags for column in result.columns.values() for flag in RUINED)
+
+
+def draw_trajectory(trajectory: Trajectory) -> alt.TopLevelMixin:
     """Draw every column over the epochs, 0 being the start, with the selected epoch marked."""
-    from matplotlib.ticker import MaxNLocator
+    return draw_trajectories([trajectory], f"{trajectory.name} on {trajectory.title}")
 
-    chosen = trajectory.selection
-    colour = COLOURS[0]
-    figure, panels = _panels(trajectory.headings, f"{trajectory.name} on {trajectory.title}")
-    results = [trajectory.start, *trajectory.epochs]
-    for name, axes in panels.items():
-        _retrain(axes, trajectory.retrain, name)
-        points = list(range(len(results)))
-        values = _line(axes, points, results, name, colour, MARKERS[0], trajectory.name)
-        axes.axvline(chosen.epoch, color=COLOURS[1], linewidth=1.0, alpha=0.6, zorder=1)
-        axes.plot(
-            [chosen.epoch],
-            [values[chosen.epoch]],
-            "o",
-            markersize=11,
-            markerfacecolor="none",
-            markeredgecolor=COLOURS[1],
-            markeredgewidth=1.8,
-            label=_selected(trajectory),
-        )
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_xlabel(f"epoch (0: {trajectory.start.name})")
-    return _png(figure, list(panels.values()))
+
+def draw_trajectories(several: Sequence[Trajectory], title: str) -> alt.TopLevelMixin:
+    """Draw the epochs of several unlearnings of one task over each other, each with its selected epoch."""
+    first = several[0]
+    points = [
+        point
+        for one in several
+        for epoch, result in enumerate([one.start, *one.epochs])
+        for point in _points(one.name, epoch, result, first.headings, epoch == one.selection.epoch)
+    ]
+    said = [f"ring: {_selected(first)}"] if len(several) == 1 else ["ring: the selected epoch"]
+    longest = max(len(one.epochs) for one in several)
+    ticks = {epoch: str(epoch) for epoch in range(0, longest + 1, max(1, longest // 10))}
+    axis = f"epoch (0: {first.start.name})"
+    return _panels(points, first.headings, first.retrain, _Frame(title, said, axis, ticks))
 
 
 def _selected(trajectory: Trajectory) -> str:
@@ -63,28 +62,23 @@ def _selected(trajectory: Trajectory) -> str:
     return f"{where}, selected by the rule {chosen.rule!r}{ranked}"
 
 
-def draw_forget_sets(runs: ForgetSetRuns) -> bytes:
+def draw_forget_sets(runs: ForgetSetRuns) -> alt.TopLevelMixin:
     """Draw every column over the forget set's size (nested) or the step (sequential), a line a method.
 
     The lines start at the target, which has forgotten nothing.
     """
-    found = rows(runs.references.values())
-    figure, panels = _panels(headings(runs.task.name, found), runs.task.title)
-    for name, axes in panels.items():
-        _retrain(axes, runs.references["retrain"], name)
-        for at, (method, forget_sets) in enumerate(runs.methods.items()):
-            results = [runs.references["target"], *(run.result for run in forget_sets)]
-            look = COLOURS[at % len(COLOURS)], MARKERS[at % len(MARKERS)]
-            _line(axes, _places(runs, forget_sets), results, name, *look, method)
-        longest = max(runs.methods.values(), key=len)
-        axes.set_xticks(_places(runs, longest), ["target", *(_amount(run.forget_set) for run in longest)])
-        axes.tick_params(axis="x", labelsize=8)
-        axes.set_xlabel(
-            "size of the forget set"
-            if runs.forget_sets.mode == "nested"
-            else "forget sets, one after the other"
-        )
-    return _png(figure, list(panels.values()))
+    columns = headings(runs.task.name, rows(runs.references.values()))
+    points: list[Point] = []
+    for method, found in runs.methods.items():
+        results = [runs.references["target"], *(run.result for run in found)]
+        for place, result in zip(_places(runs, found), results, strict=True):
+            points += _points(method, place, result, columns, False)
+    longest = max(runs.methods.values(), key=len)
+    amounts = ["target", *(_amount(run.forget_set) for run in longest)]
+    ticks = dict(zip(_places(runs, longest), amounts, strict=True))
+    nested = runs.forget_sets.mode == "nested"
+    axis = "size of the forget set" if nested else "forget sets, one after the other"
+    return _panels(points, columns, runs.references["retrain"], _Frame(runs.task.title, [], axis, ticks))
 
 
 def _places(runs: ForgetSetRuns, forget_sets: Sequence[ForgetSetRun]) -> list[int]:
@@ -92,11 +86,11 @@ def _places(runs: ForgetSetRuns, forget_sets: Sequence[ForgetSetRun]) -> list[in
     return [0, *(run.forget_set.texts if nested else run.forget_set.number for run in forget_sets)]
 
 
-def _amount(forget_set: ForgetSet) -> str:
+def _amount(forget_set: ForgetSet) -> list[str]:
     """Return a tick's label: the step where it is one, the set's texts and tokens."""
     tokens = [] if forget_set.tokens is None else [f"{_short(forget_set.tokens)} tokens"]
     step = [] if forget_set.mode == "nested" else [f"step {forget_set.number}"]
-    return "\n".join([*step, f"{forget_set.texts} texts", *tokens])
+    return [*step, f"{forget_set.texts} texts", *tokens]
 
 
 def _short(count: int) -> str:
@@ -107,69 +101,84 @@ def _short(count: int) -> str:
     return str(count)
 
 
+def _points(
+    line: str, place: int, result: StoredResult, columns: Mapping[str, Heading], chosen: bool
+) -> Iterator[Point]:
+    for name in columns:
+        cell = result.columns.get(name)
+        value = cell.value if cell else None
+        low, high = (cell.ci if cell else None) or (value, value)
+        yield {
+            "line": line, "x": place, "column": name, "value": value, "low": low, "high": high,
+            "chosen": chosen, "ruined": ruined(result),
+        }  # fmt: skip
+
+
 # ── panels ───────────────────────────────────────────────────────────────────────────────────────
-def _panels(columns: Mapping[str, Heading], title: str) -> tuple["Figure", dict[str, "Axes"]]:
-    from matplotlib.figure import Figure
+class _Frame:
+    """What stands around the panels."""
 
-    across = min(PANELS_A_ROW, len(columns))
-    down = math.ceil(len(columns) / across)
-    figure = Figure(figsize=(4.2 * across, 2.9 * down + 0.9), dpi=DPI, layout="constrained")
-    figure.suptitle(title, fontsize=12, fontweight="bold", color=INK)
-    panels = {}
-    for at, (name, heading) in enumerate(columns.items(), 1):
-        axes = figure.add_subplot(down, across, at)
-        axes.set_title(f"{heading.title}{ARROWS[heading.goal]}", fontsize=10, loc="left", color=INK)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["left", "bottom"]].set_color(REFERENCE)
-        axes.grid(axis="y", color=FAINT, linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.tick_params(colors=INK, labelsize=9, length=3)
-        axes.xaxis.label.set(fontsize=9, color=INK)
-        if heading.goal != "zero":
-            axes.set_ylim(-4, 104)
-        panels[name] = axes
-    return figure, panels
+    def __init__(
+        self, title: str, subtitle: list[str], axis: str, ticks: Mapping[int, str | list[str]]
+    ) -> None:
+        self.title, self.subtitle, self.axis, self.ticks = title, subtitle, axis, ticks
 
 
-def _retrain(axes: "Axes", retrain: StoredResult, name: str) -> None:
-    value = retrain.columns[name].value
-    if value is not None:
-        axes.axhline(value, color=REFERENCE, linewidth=1.2, linestyle=(0, (5, 3)), label="retrain")
+def _panels(
+    points: Sequence[Point], columns: Mapping[str, Heading], retrain: StoredResult, frame: _Frame
+) -> alt.TopLevelMixin:
+    import altair as alt
+
+    names = list(dict.fromkeys(point["line"] for point in points))
+    panels = [
+        _panel([one for one in points if one["column"] == name], names, heading, retrain, name, frame)
+        for name, heading in columns.items()
+    ]
+    said = [*frame.subtitle, "dashed: retrain; band: 95 % interval"]
+    said += [CROSSED] if any(point["ruined"] for point in points) else []
+    title = alt.TitleParams(frame.title, subtitle=said, fontSize=15, offset=16)
+    return alt.concat(*panels, columns=PANELS_A_ROW, title=title, spacing=28)
 
 
-def _line(
-    axes: "Axes",
-    places: Sequence[int],
-    results: Sequence[StoredResult],
-    name: str,
-    colour: str,
-    marker: str,
-    label: str,
-) -> list[float]:
-    """Draw a column's values with their band, gaps where it is undefined; return the values."""
-    columns = [result.columns[name] for result in results]
-    values = [math.nan if column.value is None else column.value for column in columns]
-    ends = [column.ci or (value, value) for column, value in zip(columns, values, strict=True)]
-    low, high = zip(*ends, strict=True)
-    axes.fill_between(places, low, high, color=colour, alpha=0.18, linewidth=0)
-    axes.plot(places, values, color=colour, marker=marker, markersize=4.5, linewidth=1.8, label=label)
-    return values
+def _panel(
+    points: list[Point],
+    names: Sequence[str],
+    heading: Heading,
+    retrain: StoredResult,
+    column: str,
+    frame: _Frame,
+) -> alt.LayerChart:
+    import altair as alt
 
-
-def _png(figure: "Figure", panels: Sequence["Axes"]) -> bytes:
-    """Add one legend below all panels and return the picture; the same input gives the same bytes."""
-    known = {
-        label: line for axes in panels for line, label in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
-    names = sorted(known, key=lambda label: label == "retrain")
-    figure.legend(
-        [known[name] for name in names],
-        names,
-        loc="outside lower center",
-        ncols=min(4, len(names)),
-        frameon=False,
-        fontsize=9,
+    scale = alt.Scale(nice=True) if heading.goal == "zero" else alt.Scale(domain=[0, 100], nice=False)
+    ticks = alt.Axis(
+        values=list(frame.ticks), labelExpr=tick_labels(frame.ticks), grid=False, title=frame.axis
     )
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", facecolor="white", metadata={"Software": None})
-    return picture.getvalue()
+    legend = alt.Legend(title=None, orient="bottom", columns=4, symbolOpacity=1) if len(names) > 1 else None
+    base = chart(points).encode(
+        x=alt.X("x:Q", axis=ticks, scale=alt.Scale(nice=False, padding=12)),
+        color=alt.Color("line:N", scale=colour_scale(names), legend=legend),
+    )
+    y = alt.Y("value:Q", title=None, scale=scale)
+    shape = alt.Shape("line:N", scale=shape_scale(names), legend=legend)
+    break_at_gaps = "break-paths-show-domains"
+    layers = [
+        base.mark_area(opacity=0.18, invalid=break_at_gaps).encode(y=alt.Y("low:Q", title=None), y2="high:Q"),
+        base.mark_line(strokeWidth=1.8, invalid=break_at_gaps).encode(y=y),
+        base.mark_point(size=38, filled=True, opacity=1, invalid="filter").encode(y=y, shape=shape),
+        base.mark_point(size=190, filled=False, strokeWidth=1.8, opacity=1, invalid="filter")
+        .encode(y=y)
+        .transform_filter("datum.chosen"),
+        base.mark_point(shape=CROSS, size=110, stroke=INK, strokeWidth=1.6, opacity=1, invalid="filter")
+        .encode(y=y, color=alt.value(INK))
+        .transform_filter("datum.ruined"),
+    ]
+    aim = retrain.columns[column].value if column in retrain.columns else None
+    if aim is not None:
+        layers.append(
+            chart([{"aim": aim}])
+            .mark_rule(color=MUTED, strokeDash=[5, 3], strokeWidth=1.2)
+            .encode(y=alt.Y("aim:Q", title=None))
+        )
+    title = f"{heading.title}{ARROWS[heading.goal]}"
+    return alt.layer(*layers).properties(width=WIDTH, height=HEIGHT, title=title)

@@ -103,10 +103,15 @@ def all_rows(results: Path, warn: Warn) -> list[RunRow]:
     Raises:
         UserError: it holds no run.
     """
-    found = rows(one for one in load_all(results, warn) if _credible(one, warn))
+    found = rows(credible(results, warn))
     if not found:
         raise UserError(f"{results} holds no run; score a model first: muse-eval run --model …")
     return found
+
+
+def credible(results: Path, warn: Warn) -> list[StoredResult]:
+    """Return the runs of a results folder that contradict nothing, by task and name; the others are told."""
+    return [one for one in load_all(results, warn) if _credible(one, warn)]
 
 
 def _credible(result: StoredResult, warn: Warn) -> bool:

@@ -1,0 +1,99 @@
+"""Which runs a page is about: those of one task, with their records."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from muse_eval.errors import UserError, unknown_name
+from muse_eval.results import REFERENCES, CorruptResult, RunRow, StoredResult, headings, load_records, title
+from muse_eval.results.rows import Heading, credible, rows
+from muse_eval.types import Warn
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The runs of a page, references first, then by name."""
+
+    task: str
+    title: str
+    results: Path
+    """The results folder."""
+    runs: dict[str, StoredResult]
+    rows: list[RunRow]
+    """As the table has them, in the order of ``runs``."""
+    headings: Mapping[str, Heading]
+    """The task's columns, those alone that a run has."""
+    records: dict[str, dict[str, list[Mapping[str, Any]]]]
+    """Run to column to its examples, as they stand in ``records.jsonl``; a run without it has none."""
+
+    def retrain_of(self, row: RunRow, column: str) -> StoredResult | None:
+        """Return the retrain model's run where a row's column may be held against it, else None.
+
+        Both must be of the same data, asked alike and with the same limit.
+        """
+        other = self.runs.get("retrain")
+        if other is None or row["name"] == "retrain" or column not in other.columns:
+            return None
+        mine = self.runs[row["name"]]
+        theirs = next(one for one in self.rows if one["name"] == "retrain")
+        alike = all(_scope(mine, key) == _scope(other, key) for key in ("data", "limit"))
+        return other if alike and row["asked"].get(column) == theirs["asked"].get(column) else None
+
+    @property
+    def unlearned(self) -> list[str]:
+        """The names of the runs that are no references."""
+        return [name for name in self.runs if name not in REFERENCES]
+
+
+def _scope(result: StoredResult, key: str) -> Any:
+    found = result.config.get(key)
+    return found.get("sha256") if isinstance(found, dict) else found
+
+
+def choose(results: Path, task: str | None, models: Sequence[str], warn: Warn) -> Chosen:
+    """Return a task's runs that can be shown.
+
+    Args:
+        results: the results folder.
+        task: the task's name; None: the one that has runs.
+        models: names of runs; empty: all.
+        warn: told, in one line, of a run that cannot be read or has no records.
+
+    Raises:
+        UserError: there is no run, several tasks have some, or one that is named has none.
+    """
+    found = credible(results, warn)
+    tasks = sorted({one.task for one in found})
+    if not tasks:
+        raise UserError(f"{results} holds no run; score a model first: muse-eval run --model …")
+    if task is None and len(tasks) > 1:
+        raise UserError(f"{results} holds runs of several tasks; give --task with one of {', '.join(tasks)}")
+    if task is not None and task not in tasks:
+        raise unknown_name("task with runs", task, tasks)
+    task = task or tasks[0]
+    runs = {one.name: one for one in found if one.task == task}
+    for name in models:
+        if name not in runs:
+            raise unknown_name("run", name, runs)
+    kept = rows(one for name, one in runs.items() if not models or name in models)
+    ordered = {row["name"]: runs[row["name"]] for row in kept}
+    known = {
+        name: heading
+        for name, heading in headings(task, kept).items()
+        if any(name in row["columns"] for row in kept)
+    }
+    records = {name: _records(one, warn) for name, one in ordered.items()}
+    return Chosen(task, title(task, kept), results, ordered, kept, known, records)
+
+
+def _records(result: StoredResult, warn: Warn) -> dict[str, list[Mapping[str, Any]]]:
+    by_column: dict[str, list[Mapping[str, Any]]] = {}
+    assert result.folder is not None
+    try:
+        for record in load_records(result.folder):
+            by_column.setdefault(str(record.get("column")), []).append(record)
+    except CorruptResult as error:
+        warn(f"without its evidence: {error}")
+        return {}
+    return by_column

@@ -1,0 +1,164 @@
+"""What each model's numbers say, in plain sentences, and badges that each carry their rule."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from muse_eval.report.chosen import Chosen
+from muse_eval.results import RunRow, StoredResult, part
+from muse_eval.results.rows import FLAGS
+from muse_eval.results.runs import StoredColumn
+
+RULES = {
+    "reference": "a model that the others are compared with",
+    "like retrain": "no forget column lies apart from retrain's, and no other badge applies",
+    "remembers": "a forget column lies on the target's side of retrain's value, its whole 95 % interval does",
+    "past retrain": "a forget column lies beyond retrain's value, its whole 95 % interval does: more is gone than "
+    "a model that never saw the text lacks",
+    "utility lost": "the whole 95 % interval of a retain column lies under nine tenths of the target's value",
+    "limited": "only the first examples were scored: it is not compared",
+    "no retrain": "no retrain model was scored alike on the same data, so nothing says what forgetting would look like",
+    "undefined": "a column has no value: why stands below the table",
+}
+"""What each badge of ours means; a flag's badge has the flag's own rule."""
+COLOURS = {"like retrain": "good", "reference": "plain", "remembers": "bad", "no retrain": "plain"}
+BADGE_FLAGS = ("degenerate", "collapsed", "unanswered", "saturated")
+"""Flags of a cell that say something of the whole model."""
+RETAINED = 0.9
+CERTAIN = 0.005
+"""Percent within which the ends of an interval and a value count as the same: what a table shows as equal."""
+
+
+@dataclass(frozen=True)
+class Badge:
+    """A word on a model."""
+
+    name: str
+    rule: str
+    colour: str
+    """``good``, ``warn``, ``bad`` or ``plain``."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one model's numbers say."""
+
+    name: str
+    badges: list[Badge]
+    sentences: list[str]
+
+
+def verdicts(chosen: Chosen) -> list[Verdict]:
+    """Return a verdict for each model, in the table's order."""
+    return [Verdict(row["name"], _badges(chosen, row), list(_sentences(chosen, row))) for row in chosen.rows]
+
+
+# ── badges ───────────────────────────────────────────────────────────────────────────────────────
+def _badges(chosen: Chosen, row: RunRow) -> list[Badge]:
+    names = list(dict.fromkeys(_names(chosen, row)))
+    return [Badge(name, rule(name), COLOURS.get(name, "warn" if name in RULES else "bad")) for name in names]
+
+
+def rule(name: str) -> str:
+    """Return what a badge means."""
+    return RULES.get(name) or FLAGS.get(name, name)
+
+
+def _names(chosen: Chosen, row: RunRow) -> Iterator[str]:
+    if row["name"] not in chosen.unlearned:
+        yield "reference"
+        return
+    flags = {flag for cell in row["columns"].values() for flag in cell.flags}
+    if "limited" in flags:
+        yield "limited"
+        return
+    found = [*(flag for flag in BADGE_FLAGS if flag in flags), *_against_references(chosen, row)]
+    if any(cell.value is None for cell in row["columns"].values()):
+        found.append("undefined")
+    yield from found or ["like retrain"]
+
+
+def _against_references(chosen: Chosen, row: RunRow) -> Iterator[str]:
+    compared = 0
+    for name, cell in row["columns"].items():
+        heading = chosen.headings.get(name)
+        retrain, target = chosen.retrain_of(row, name), chosen.runs.get("target")
+        if heading is None or cell.value is None:
+            continue
+        if heading.goal == "higher":
+            kept = target.columns.get(name) if target else None
+            if kept and kept.value is not None and _ends(cell)[1] < RETAINED * kept.value - CERTAIN:
+                yield "utility lost"
+            continue
+        aim = 0.0 if heading.goal == "zero" else retrain.columns[name].value if retrain else None
+        if aim is None or heading.goal is None:
+            continue
+        compared += heading.goal == "lower"
+        low, high = _ends(cell)
+        more, less = ("remembers", "past retrain") if heading.goal == "lower" else ("past retrain", "remembers")
+        if low > aim + CERTAIN:
+            yield more
+        elif high < aim - CERTAIN:
+            yield less
+    if not compared:
+        yield "no retrain"
+
+
+def _ends(cell: StoredColumn) -> tuple[float, float]:
+    assert cell.value is not None
+    return cell.ci or (cell.value, cell.value)
+
+
+# ── sentences ────────────────────────────────────────────────────────────────────────────────────
+def _sentences(chosen: Chosen, row: RunRow) -> Iterator[str]:
+    metrics = part(part(chosen.runs[row["name"]].config, "task"), "columns")
+    for name, cell in row["columns"].items():
+        heading = chosen.headings[name]
+        metric = part(metrics, name).get("metric")
+        if cell.value is None:
+            yield f"{heading.title} is undefined: {cell.reason or 'no reason is stored'}."
+        elif metric == "privleak":
+            yield _leak(chosen, row, name)
+        elif metric == "verbmem":
+            yield (
+                f"Its continuations of the forget text hold {_percent(cell.value)} of it, word after word"
+                f"{_beside(chosen, row, name, 'which never saw it')}."
+            )
+        elif metric == "knowmem" and heading.goal == "higher":
+            yield f"What should stay it knows to {_percent(cell.value)}{_beside(chosen, row, name)}."
+        elif metric == "knowmem":
+            asked = "Asked about the forget text it is right to"
+            yield f"{asked} {_percent(cell.value)}{_beside(chosen, row, name)}."
+        else:
+            yield f"{heading.title} is {cell.value:.2f}{_beside(chosen, row, name)}."
+
+
+def _leak(chosen: Chosen, row: RunRow, name: str) -> str:
+    """Say how well a membership attack tells forget texts from texts never seen."""
+    own = row["auc"]
+    if own is None:
+        return f"PrivLeak is {row['columns'][name].value:.2f}."
+    right = 1 - own
+    said = (
+        f"A membership attack takes a forget text for the more familiar one of a pair in {_percent(100 * right)} "
+        "of the pairs with text never seen"
+    )
+    retrain = chosen.retrain_of(row, name)
+    theirs = part(retrain.extras, "auc").get(_attack(retrain)) if retrain else None
+    return f"{said} (retrain: {_percent(100 * (1 - theirs))})." if isinstance(theirs, float | int) else f"{said}."
+
+
+def _attack(result: StoredResult | None) -> str:
+    return f"forget_holdout_{result.extras.get('attack', 'Min-40%')}" if result else ""
+
+
+def _beside(chosen: Chosen, row: RunRow, column: str, why: str = "") -> str:
+    """Return what the models that it is compared with come to, in brackets."""
+    retrain = chosen.retrain_of(row, column)
+    if row["name"] == "retrain" or retrain is None or (value := retrain.columns[column].value) is None:
+        return ""
+    return f" (retrain{f', {why},' if why else ':'} {_percent(value)})"
+
+
+def _percent(value: float) -> str:
+    """Return a share in whole percent; under 10 with a decimal, so that little is not nothing."""
+    return f"{value:.0f} %" if value >= 9.95 else f"{value:.1f} %"

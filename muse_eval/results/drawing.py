@@ -1,0 +1,103 @@
+"""How a figure looks and becomes a file: one Vega-Lite description for page and paper; no browser."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import altair as alt
+
+Form = Literal["svg", "png", "pdf"]
+FORMS: tuple[Form, ...] = ("svg", "png", "pdf")
+COLOURS = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B07C00", "#2E86C1", "#7A5195", "#8C564B", "#5B8C00", "#4A4A4A",
+)  # fmt: skip
+"""Okabe and Ito's palette first, told apart by colour-blind readers too, its yellows darkened for white paper."""
+SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross")
+CROSS = "M-1,-1L1,1M1,-1L-1,1"
+INK, FAINT, MUTED = "#222222", "#E4E4E4", "#666666"
+"""Colours that the page exchanges in the dark."""
+FONT = "system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif"
+SCALE = 2.0
+"""Pixels of a PNG to a unit of the description."""
+BASE = "https://vega.github.io/vega-datasets/"
+"""What the converter puts in front of a link within the page."""
+
+
+def chart(rows: Sequence[Mapping[str, Any]]) -> alt.Chart:
+    """Return an empty chart of rows of plain values."""
+    import altair as alt
+
+    return alt.Chart(alt.Data(values=list(rows)))
+
+
+def dressed(picture: alt.TopLevelMixin) -> dict[str, Any]:
+    """Return a chart's Vega-Lite description in the house's look."""
+    axis = {
+        "labelColor": INK, "titleColor": INK, "gridColor": FAINT, "domainColor": MUTED, "tickColor": MUTED,
+        "titleFontWeight": "normal", "labelFontSize": 11, "titleFontSize": 11, "tickSize": 4, "labelPadding": 4,
+    }  # fmt: skip
+    title = {"color": INK, "subtitleColor": MUTED, "anchor": "start", "fontSize": 13, "subtitleFontSize": 11,
+             "offset": 10, "fontWeight": 600}  # fmt: skip
+    legend = {"labelColor": INK, "titleColor": INK, "labelFontSize": 11, "titleFontWeight": "normal",
+              "labelLimit": 400, "symbolSize": 70}  # fmt: skip
+    description: dict[str, Any] = picture.to_dict()
+    description["config"] = {
+        "font": FONT, "background": "#FFFFFF", "axis": axis, "title": title, "legend": legend,
+        "view": {"stroke": None}, "aria": False,
+    }  # fmt: skip
+    return description
+
+
+def draw(picture: alt.TopLevelMixin, form: Form) -> bytes:
+    """Return a chart as SVG, PNG or PDF; the same chart gives the same bytes."""
+    import vl_convert
+
+    description = dressed(picture)
+    if form == "svg":
+        return vl_convert.vegalite_to_svg(description).encode()
+    if form == "png":
+        return vl_convert.vegalite_to_png(description, scale=SCALE)
+    return vl_convert.vegalite_to_pdf(description)
+
+
+def files(stem: str, picture: alt.TopLevelMixin) -> dict[str, bytes]:
+    """Return a chart in every form, by the name of its file."""
+    return {f"{stem}.{form}": draw(picture, form) for form in FORMS}
+
+
+def inline(picture: alt.TopLevelMixin) -> str:
+    """Return a chart as SVG for a page: without background, coordinates short, its links within the page.
+
+    Links take no stop of the Tab key: there may be thousands, and the examples' list leads to the same.
+    """
+    svg = draw(picture, "svg").decode()
+    svg = re.sub(r'<rect width="[\d.]+" height="[\d.]+" fill="(?i:#FFFFFF)"/>', "", svg, count=1)
+    svg = svg.replace(f'xlink:href="{BASE}#', 'tabindex="-1" href="#')
+    svg = re.sub(r"-?\d+\.\d{2,}", lambda number: f"{float(number[0]):.1f}".removesuffix(".0"), svg)
+    svg = re.sub(r' (?:aria-[a-z]+|role|pointer-events)="[^"]*"', "", svg)
+    svg = re.sub(r'<path class="(?:background|foreground)" d="[^"]*"(?: display="none")?/>', "", svg)
+    return svg.replace(' opacity="1"', "").replace(' version="1.1"', "")
+
+
+def colour_scale(names: Sequence[str]) -> alt.Scale:
+    """Return which name has which colour: those of a table keep theirs in every picture."""
+    import altair as alt
+
+    return alt.Scale(domain=list(names), range=[COLOURS[at % len(COLOURS)] for at in range(len(names))])
+
+
+def shape_scale(names: Sequence[str]) -> alt.Scale:
+    """Return which name has which shape."""
+    import altair as alt
+
+    return alt.Scale(domain=list(names), range=[SHAPES[at % len(SHAPES)] for at in range(len(names))])
+
+
+def tick_labels(labels: Mapping[float, str | Sequence[str]]) -> str:
+    """Return the expression that names an axis's ticks, each in a line or several."""
+    known = {str(int(at)): text for at, text in labels.items()}
+    return f"{json.dumps(known)}[datum.value]"
