@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from muse_eval import plugins
 from muse_eval.config import TaskSpec
@@ -41,6 +42,12 @@ def columns(chosen: Chosen, data_dir: Path | None) -> list[Column]:
         if by_run:
             found.append(_column(chosen, name, heading.goal, by_run, texts))
     return found
+
+
+def link(column: Column, example: Mapping[str, Any], run: str = "") -> str:
+    """Return the link of an example within the page; with a run, one that shows that run too."""
+    split = "" if example["split"] == column.block["home"] else f"{quote(example['split'])}/"
+    return f"#{quote(column.name)}/{split}{example['id']}" + (f"@{quote(run)}" if run else "")
 
 
 class Texts:

@@ -20,6 +20,7 @@ SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross"
 CROSS = "M-1,-1L1,1M1,-1L-1,1"
 INK, FAINT, MUTED = "#222222", "#E4E4E4", "#666666"
 """Colours that the page exchanges in the dark."""
+GREYS = {"target": "#8A8A8A", "retrain": INK}
 FONT = "system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif"
 SCALE = 2.0
 """Pixels of a PNG to a unit of the description."""
@@ -83,11 +84,17 @@ def inline(picture: alt.TopLevelMixin) -> str:
     return svg.replace(' opacity="1"', "").replace(' version="1.1"', "")
 
 
+def colours(names: Sequence[str]) -> dict[str, str]:
+    """Return which name has which colour: those of a table keep theirs in every picture, references are grey."""
+    others = [name for name in names if name not in GREYS]
+    return {name: GREYS.get(name) or COLOURS[others.index(name) % len(COLOURS)] for name in names}
+
+
 def colour_scale(names: Sequence[str]) -> alt.Scale:
-    """Return which name has which colour: those of a table keep theirs in every picture."""
+    """Return the scale of ``colours``."""
     import altair as alt
 
-    return alt.Scale(domain=list(names), range=[COLOURS[at % len(COLOURS)] for at in range(len(names))])
+    return alt.Scale(domain=list(names), range=list(colours(names).values()))
 
 
 def shape_scale(names: Sequence[str]) -> alt.Scale:
