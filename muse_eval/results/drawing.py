@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 Form = Literal["svg", "png", "pdf"]
 FORMS: tuple[Form, ...] = ("svg", "png", "pdf")
 COLOURS = (
-    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B07C00", "#2E86C1", "#7A5195", "#8C564B", "#5B8C00", "#4A4A4A",
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B07C00", "#2E86C1", "#7A5195", "#8C564B",
+    "#5B8C00", "#4A4A4A",
 )  # fmt: skip
-"""Okabe and Ito's palette first, told apart by colour-blind readers too, its yellows darkened for white paper."""
+"""Okabe and Ito's palette first, told apart by colour-blind readers too, its yellow darkened for paper."""
 SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross")
 CROSS = "M-1,-1L1,1M1,-1L-1,1"
 INK, FAINT, MUTED = "#222222", "#E4E4E4", "#666666"
@@ -32,14 +33,15 @@ def chart(rows: Sequence[Mapping[str, Any]]) -> alt.Chart:
     """Return an empty chart of rows of plain values."""
     import altair as alt
 
-    return alt.Chart(alt.Data(values=list(rows)))
+    return alt.Chart(alt.InlineData(values=list(rows)))
 
 
 def dressed(picture: alt.TopLevelMixin) -> dict[str, Any]:
     """Return a chart's Vega-Lite description in the house's look."""
     axis = {
         "labelColor": INK, "titleColor": INK, "gridColor": FAINT, "domainColor": MUTED, "tickColor": MUTED,
-        "titleFontWeight": "normal", "labelFontSize": 11, "titleFontSize": 11, "tickSize": 4, "labelPadding": 4,
+        "titleFontWeight": "normal", "labelFontSize": 11, "titleFontSize": 11, "tickSize": 4,
+        "labelPadding": 4,
     }  # fmt: skip
     title = {"color": INK, "subtitleColor": MUTED, "anchor": "start", "fontSize": 13, "subtitleFontSize": 11,
              "offset": 10, "fontWeight": 600}  # fmt: skip
@@ -85,7 +87,7 @@ def inline(picture: alt.TopLevelMixin) -> str:
 
 
 def colours(names: Sequence[str]) -> dict[str, str]:
-    """Return which name has which colour: those of a table keep theirs in every picture, references are grey."""
+    """Return which name has which colour, the same in every picture of a table; references are grey."""
     others = [name for name in names if name not in GREYS]
     return {name: GREYS.get(name) or COLOURS[others.index(name) % len(COLOURS)] for name in names}
 
@@ -104,7 +106,7 @@ def shape_scale(names: Sequence[str]) -> alt.Scale:
     return alt.Scale(domain=list(names), range=[SHAPES[at % len(SHAPES)] for at in range(len(names))])
 
 
-def tick_labels(labels: Mapping[float, str | Sequence[str]]) -> str:
+def tick_labels(labels: Mapping[int, str] | Mapping[int, Sequence[str]]) -> str:
     """Return the expression that names an axis's ticks, each in a line or several."""
-    known = {str(int(at)): text for at, text in labels.items()}
+    known = {str(at): text for at, text in labels.items()}
     return f"{json.dumps(known)}[datum.value]"

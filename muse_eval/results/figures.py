@@ -7,7 +7,7 @@ that is flagged as collapsed or degenerate is crossed out: its value near the go
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from muse_eval.results.drawing import CROSS, INK, MUTED, chart, colour_scale, shape_scale, tick_labels
 from muse_eval.results.forget_sets import ForgetSetRun, ForgetSetRuns
@@ -48,7 +48,9 @@ def draw_trajectories(several: Sequence[Trajectory], title: str) -> alt.TopLevel
     ]
     said = [f"ring: {_selected(first)}"] if len(several) == 1 else ["ring: the selected epoch"]
     longest = max(len(one.epochs) for one in several)
-    ticks = {epoch: str(epoch) for epoch in range(0, longest + 1, max(1, longest // 10))}
+    ticks: dict[int, Sequence[str]] = {
+        epoch: [str(epoch)] for epoch in range(0, longest + 1, max(1, longest // 10))
+    }
     axis = f"epoch (0: {first.start.name})"
     return _panels(points, first.headings, first.retrain, _Frame(title, said, axis, ticks))
 
@@ -74,7 +76,7 @@ def draw_forget_sets(runs: ForgetSetRuns) -> alt.TopLevelMixin:
         for place, result in zip(_places(runs, found), results, strict=True):
             points += _points(method, place, result, columns, False)
     longest = max(runs.methods.values(), key=len)
-    amounts = ["target", *(_amount(run.forget_set) for run in longest)]
+    amounts: list[Sequence[str]] = [["target"], *(_amount(run.forget_set) for run in longest)]
     ticks = dict(zip(_places(runs, longest), amounts, strict=True))
     nested = runs.forget_sets.mode == "nested"
     axis = "size of the forget set" if nested else "forget sets, one after the other"
@@ -119,7 +121,7 @@ class _Frame:
     """What stands around the panels."""
 
     def __init__(
-        self, title: str, subtitle: list[str], axis: str, ticks: Mapping[int, str | list[str]]
+        self, title: str, subtitle: list[str], axis: str, ticks: Mapping[int, Sequence[str]]
     ) -> None:
         self.title, self.subtitle, self.axis, self.ticks = title, subtitle, axis, ticks
 
@@ -147,7 +149,7 @@ def _panel(
     retrain: StoredResult,
     column: str,
     frame: _Frame,
-) -> alt.LayerChart:
+) -> alt.LayerChart | alt.FacetChart:
     import altair as alt
 
     scale = alt.Scale(nice=True) if heading.goal == "zero" else alt.Scale(domain=[0, 100], nice=False)
@@ -161,7 +163,7 @@ def _panel(
     )
     y = alt.Y("value:Q", title=None, scale=scale)
     shape = alt.Shape("line:N", scale=shape_scale(names), legend=legend)
-    break_at_gaps = "break-paths-show-domains"
+    break_at_gaps: Literal["break-paths-show-domains"] = "break-paths-show-domains"
     layers = [
         base.mark_area(opacity=0.18, invalid=break_at_gaps).encode(y=alt.Y("low:Q", title=None), y2="high:Q"),
         base.mark_line(strokeWidth=1.8, invalid=break_at_gaps).encode(y=y),

@@ -8,7 +8,7 @@ from typing import Any
 
 from muse_eval import reading
 from muse_eval.errors import UserError
-from muse_eval.report.chosen import Chosen
+from muse_eval.reports.chosen import Chosen
 from muse_eval.results import StoredResult, part
 
 UNTOLD = {"method", "model", "task", "rows", "params", "report_to"}
@@ -31,10 +31,11 @@ def origins(chosen: Chosen) -> list[Origin]:
     return [Origin(name, _facts(one), _commands(chosen, one)) for name, one in chosen.runs.items()]
 
 
-def page_command(task: str, results: Path, models: Sequence[str]) -> str:
+def page_command(task: str, results: Path, models: Sequence[str], data_dir: str | Path | None) -> str:
     """Return the command that makes the page again."""
     words = ["muse-eval", "report", "--task", task, "--results", str(results)]
-    return shlex.join([*words, *(["--models", ",".join(models)] if models else [])])
+    words += ["--models", ",".join(models)] if models else []
+    return shlex.join([*words, *(["--data-dir", str(data_dir)] if data_dir is not None else [])])
 
 
 def _facts(result: StoredResult) -> list[tuple[str, str]]:
@@ -120,7 +121,7 @@ def _typed(value: Any) -> str:
 
 
 def _unlearn(result: StoredResult) -> str:
-    """Return the command that makes an unlearned model again, where its recipe is still beside its weights."""
+    """Return the command that makes an unlearned model again, where its recipe lies beside its weights."""
     place = part(result.provenance, "engine").get("path")
     try:
         card = reading.read_json(Path(str(place)) / "unlearn.json") if place else {}

@@ -8,11 +8,11 @@ from urllib.parse import quote
 
 from muse_eval import plugins
 from muse_eval.config import TaskSpec
-from muse_eval.data import open_data
+from muse_eval.data import Data, open_data
 from muse_eval.errors import UserError
-from muse_eval.report import words
-from muse_eval.report.chosen import Chosen
-from muse_eval.report.tokens import TokenEvidence, whole_texts
+from muse_eval.reports import words
+from muse_eval.reports.chosen import Chosen
+from muse_eval.reports.tokens import TokenEvidence, whole_texts
 from muse_eval.results import evidence, part
 from muse_eval.results.rows import Goal
 
@@ -55,7 +55,8 @@ class Texts:
 
     def __init__(self, chosen: Chosen, data_dir: Path | None) -> None:
         """Open the data of a task that is built in or on this disk; nothing is downloaded."""
-        self._data, self.missing = None, ""
+        self._data: Data | None = None
+        self.missing = ""
         task = _task(chosen)
         try:
             if data_dir is not None and task is None:
@@ -72,7 +73,9 @@ class Texts:
     def of(self, splits: Sequence[str]) -> dict[str, list[str]]:
         """Return the texts of splits; without those that cannot be read."""
         found: dict[str, list[str]] = {}
-        for name in splits if self._data is not None else ():
+        for name in splits:
+            if self._data is None:
+                break
             try:
                 found[name] = self._data.split(name).texts
             except (UserError, KeyError):
@@ -104,7 +107,9 @@ def _column(
         ),
         None,
     )
-    score = attack or ("rougeL" if "rougeL" in part(first[0], "scores") else next(iter(part(first[0], "scores")), ""))
+    score = attack or (
+        "rougeL" if "rougeL" in part(first[0], "scores") else next(iter(part(first[0], "scores")), "")
+    )
     kind = "tokens" if attack else "rouge" if score == "rougeL" else "plain"
     examples: dict[tuple[str, int], dict[str, Any]] = {}
     missing: dict[str, str] = {}
@@ -143,8 +148,12 @@ def _head(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return what an example is for every run: its number and what was given."""
     given = {key: _bounded(str(record[key])) for key in evidence.GIVEN if key in record}
     return {
-        "id": _number(record), "split": str(record.get("split")), "given": given,
-        "truths": [], "cuts": [], "runs": {},
+        "id": _number(record),
+        "split": str(record.get("split")),
+        "given": given,
+        "truths": [],
+        "cuts": [],
+        "runs": {},
     }
 
 
@@ -185,7 +194,7 @@ def _compared(example: dict[str, Any], truth: str, response: str, score: float |
 
 
 def _pieces(text: words.Words, marked: set[int]) -> list[str]:
-    """Return a text as pieces in turn unmarked and marked: a marked word stands alone, for all else is unmarked."""
+    """Return a text as pieces in turn unmarked and marked; a marked word is a piece of its own."""
     found = [""]
     for at, piece in enumerate(text.pieces):
         if at % 2 and at // 2 in marked:
@@ -234,7 +243,9 @@ class _Shades:
         self.missing = ""
         self._tokens: TokenEvidence | None = None
         if not self._texts:
-            self.missing = f"the records hold only the ends of its texts; {texts.missing or 'the data are others'}"
+            self.missing = (
+                f"the records hold only the ends of its texts; {texts.missing or 'the data are others'}"
+            )
         else:
             self._tokens = TokenEvidence(result, column, chosen.results / "cache")
             self.missing = self._tokens.missing

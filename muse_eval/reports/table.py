@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from muse_eval.printable import one_line
-from muse_eval.report.chosen import Chosen
+from muse_eval.reports.chosen import Chosen
 from muse_eval.results import ARROWS, RunRow, plain_cell
 from muse_eval.results.comparable import misfits
 from muse_eval.results.grid import grid, remarks

@@ -15,7 +15,7 @@ class Words:
     """A text cut into the words that ROUGE compares, and what stands between them."""
 
     pieces: list[str]
-    """What stands before the first word, the first word, what stands behind it, and so on: joined, the text."""
+    """What stands before the first word, the word, what stands behind it, and so on: joined, the text."""
     words: list[str]
     """The words as they are compared: in lower case, letters a–z and digits."""
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from muse_eval.report.chosen import Chosen
+from muse_eval.printable import one_line
+from muse_eval.reports.chosen import Chosen
 from muse_eval.results import RunRow, StoredResult, part
 from muse_eval.results.rows import FLAGS
 from muse_eval.results.runs import StoredColumn
@@ -12,11 +13,11 @@ RULES = {
     "reference": "a model that the others are compared with",
     "like retrain": "no forget column lies apart from retrain's, and no other badge applies",
     "remembers": "a forget column lies on the target's side of retrain's value, its whole 95 % interval does",
-    "past retrain": "a forget column lies beyond retrain's value, its whole 95 % interval does: more is gone than "
-    "a model that never saw the text lacks",
+    "past retrain": "a forget column lies beyond retrain's value, its whole 95 % interval does: more is gone "
+    "than a model lacks that never saw the text",
     "utility lost": "the whole 95 % interval of a retain column lies under nine tenths of the target's value",
     "limited": "only the first examples were scored: it is not compared",
-    "no retrain": "no retrain model was scored alike on the same data, so nothing says what forgetting would look like",
+    "no retrain": "no retrain model was scored alike on the same data: nothing says what forgetting is",
     "undefined": "a column has no value: why stands below the table",
 }
 """What each badge of ours means; a flag's badge has the flag's own rule."""
@@ -33,6 +34,8 @@ class Badge:
     """A word on a model."""
 
     name: str
+    of: str
+    """The titles of the columns that it is about; empty where it is about the model."""
     rule: str
     colour: str
     """``good``, ``warn``, ``bad`` or ``plain``."""
@@ -54,8 +57,18 @@ def verdicts(chosen: Chosen) -> list[Verdict]:
 
 # ── badges ───────────────────────────────────────────────────────────────────────────────────────
 def _badges(chosen: Chosen, row: RunRow) -> list[Badge]:
-    names = list(dict.fromkeys(_names(chosen, row)))
-    return [Badge(name, rule(name), COLOURS.get(name, "warn" if name in RULES else "bad")) for name in names]
+    found: dict[str, list[str]] = {}
+    for name, column in _named(chosen, row):
+        found.setdefault(name, []).append(one_line(chosen.headings[column].title) if column else "")
+    return [
+        Badge(
+            name,
+            ", ".join(filter(None, of)),
+            rule(name),
+            COLOURS.get(name, "warn" if name in RULES else "bad"),
+        )
+        for name, of in found.items()
+    ]
 
 
 def rule(name: str) -> str:
@@ -63,21 +76,21 @@ def rule(name: str) -> str:
     return RULES.get(name) or FLAGS.get(name, name)
 
 
-def _names(chosen: Chosen, row: RunRow) -> Iterator[str]:
+def _named(chosen: Chosen, row: RunRow) -> Iterator[tuple[str, str]]:
+    """Yield each badge's name, and the column that it is about or an empty text."""
     if row["name"] not in chosen.unlearned:
-        yield "reference"
+        yield "reference", ""
         return
     flags = {flag for cell in row["columns"].values() for flag in cell.flags}
     if "limited" in flags:
-        yield "limited"
+        yield "limited", ""
         return
-    found = [*(flag for flag in BADGE_FLAGS if flag in flags), *_against_references(chosen, row)]
-    if any(cell.value is None for cell in row["columns"].values()):
-        found.append("undefined")
-    yield from found or ["like retrain"]
+    found = [*((flag, "") for flag in BADGE_FLAGS if flag in flags), *_against_references(chosen, row)]
+    found += [("undefined", name) for name, cell in row["columns"].items() if cell.value is None]
+    yield from found or [("like retrain", "")]
 
 
-def _against_references(chosen: Chosen, row: RunRow) -> Iterator[str]:
+def _against_references(chosen: Chosen, row: RunRow) -> Iterator[tuple[str, str]]:
     compared = 0
     for name, cell in row["columns"].items():
         heading = chosen.headings.get(name)
@@ -87,20 +100,22 @@ def _against_references(chosen: Chosen, row: RunRow) -> Iterator[str]:
         if heading.goal == "higher":
             kept = target.columns.get(name) if target else None
             if kept and kept.value is not None and _ends(cell)[1] < RETAINED * kept.value - CERTAIN:
-                yield "utility lost"
+                yield "utility lost", name
             continue
         aim = 0.0 if heading.goal == "zero" else retrain.columns[name].value if retrain else None
         if aim is None or heading.goal is None:
             continue
         compared += heading.goal == "lower"
         low, high = _ends(cell)
-        more, less = ("remembers", "past retrain") if heading.goal == "lower" else ("past retrain", "remembers")
+        more, less = (
+            ("remembers", "past retrain") if heading.goal == "lower" else ("past retrain", "remembers")
+        )
         if low > aim + CERTAIN:
-            yield more
+            yield more, name
         elif high < aim - CERTAIN:
-            yield less
+            yield less, name
     if not compared:
-        yield "no retrain"
+        yield "no retrain", ""
 
 
 def _ends(cell: StoredColumn) -> tuple[float, float]:
@@ -120,7 +135,7 @@ def _sentences(chosen: Chosen, row: RunRow) -> Iterator[str]:
             yield _leak(chosen, row, name)
         elif metric == "verbmem":
             yield (
-                f"Its continuations of the forget text hold {_percent(cell.value)} of it, word after word"
+                f"It continues the forget text with {_percent(cell.value)} of the true words in their order"
                 f"{_beside(chosen, row, name, 'which never saw it')}."
             )
         elif metric == "knowmem" and heading.goal == "higher":
@@ -137,18 +152,21 @@ def _leak(chosen: Chosen, row: RunRow, name: str) -> str:
     own = row["auc"]
     if own is None:
         return f"PrivLeak is {row['columns'][name].value:.2f}."
-    right = 1 - own
     said = (
-        f"A membership attack takes a forget text for the more familiar one of a pair in {_percent(100 * right)} "
-        "of the pairs with text never seen"
+        "Shown a forget text and one never seen, a membership attack picks the forget text in "
+        f"{_percent(100 * (1 - own))} of the pairs; 50\u00a0% is guessing"
     )
     retrain = chosen.retrain_of(row, name)
     theirs = part(retrain.extras, "auc").get(_attack(retrain)) if retrain else None
-    return f"{said} (retrain: {_percent(100 * (1 - theirs))})." if isinstance(theirs, float | int) else f"{said}."
+    return (
+        f"{said} (retrain: {_percent(100 * (1 - theirs))})."
+        if isinstance(theirs, float | int)
+        else f"{said}."
+    )
 
 
-def _attack(result: StoredResult | None) -> str:
-    return f"forget_holdout_{result.extras.get('attack', 'Min-40%')}" if result else ""
+def _attack(result: StoredResult) -> str:
+    return f"forget_holdout_{result.extras.get('attack', 'Min-40%')}"
 
 
 def _beside(chosen: Chosen, row: RunRow, column: str, why: str = "") -> str:
@@ -161,4 +179,4 @@ def _beside(chosen: Chosen, row: RunRow, column: str, why: str = "") -> str:
 
 def _percent(value: float) -> str:
     """Return a share in whole percent; under 10 with a decimal, so that little is not nothing."""
-    return f"{value:.0f} %" if value >= 9.95 else f"{value:.1f} %"
+    return f"{value:.0f}\u00a0%" if value >= 9.95 else f"{value:.1f}\u00a0%"

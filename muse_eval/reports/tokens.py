@@ -30,7 +30,7 @@ class Shading:
     pieces: tuple[str, ...]
     """The text cut into the model's tokens; joined, the text."""
     values: list[int | None]
-    """For each piece 2·round(−100·log p), and 1 more where Min-K % counted it; None where there is no log p."""
+    """For each piece 2·round(−100·log p), 1 more where Min-K % counted it; None where there is no log p."""
 
 
 class TokenEvidence:
@@ -65,7 +65,9 @@ class TokenEvidence:
         cut = _cut(self._tokenizer, text, len(answer.logprobs))
         if found is None or abs(found - score) > 1e-9 * max(1.0, abs(score)) or cut is None:
             return None
-        counted = set(np.argsort(answer.logprobs, kind="stable")[: int(self._k * len(answer.logprobs))].tolist())
+        counted = set(
+            np.argsort(answer.logprobs, kind="stable")[: int(self._k * len(answer.logprobs))].tolist()
+        )
         shown = [
             2 * round(-SCALE * float(value)) + (at in counted) for at, value in enumerate(answer.logprobs)
         ]
@@ -137,7 +139,10 @@ def whole_texts(records: Sequence[Mapping[str, Any]], rows: Mapping[str, Sequenc
     for at, record in enumerate(records):
         texts = rows.get(str(record.get("split")), ())
         number = record.get("id")
-        several = [record.get("text"), texts[number] if isinstance(number, int) and number < len(texts) else None]
+        several = [
+            record.get("text"),
+            texts[number] if isinstance(number, int) and number < len(texts) else None,
+        ]
         for text in several:
             if isinstance(text, str) and _digest(text) == record.get("prompt_sha256"):
                 found[at] = text

@@ -1,5 +1,5 @@
 """The page: a table's verdicts, pictures and the evidence behind every number, in one offline file."""
 
-from muse_eval.report.report import Report, report
+from muse_eval.reports.report import Report, report
 
 __all__ = ["Report", "report"]

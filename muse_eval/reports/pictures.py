@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from muse_eval.report.chosen import Chosen
-from muse_eval.report.examples import Column, link
-from muse_eval.results.drawing import COLOURS, CROSS, INK, MUTED, chart, colour_scale, tick_labels
+from muse_eval.reports.chosen import Chosen
+from muse_eval.reports.dots import dots_in_rows, heaped
+from muse_eval.reports.examples import Column, link
+from muse_eval.results.drawing import COLOURS, CROSS, INK, MUTED, chart, colour_scale
 from muse_eval.results.figures import CROSSED, ruined
 from muse_eval.results.rows import ARROWS
 
@@ -17,10 +18,6 @@ if TYPE_CHECKING:
     import altair as alt
 
 FORGET, HOLDOUT = COLOURS[1], COLOURS[0]
-BINS = 60
-ROW = 44
-"""Height of a model's row of dots."""
-WIDTH = 640
 
 
 @dataclass(frozen=True)
@@ -52,16 +49,20 @@ def _trade_offs(chosen: Chosen) -> Iterator[Picture]:
     """Draw every forget column against the first column whose goal is to stay high."""
     utility = next((name for name, head in chosen.headings.items() if head.goal == "higher"), None)
     forget = [name for name, head in chosen.headings.items() if head.goal in ("lower", "zero")]
-    points = [] if utility is None else [_point(chosen, run, name, utility) for name in forget for run in chosen.runs]
+    points = (
+        []
+        if utility is None
+        else [_point(chosen, run, name, utility) for name in forget for run in chosen.runs]
+    )
     known = [point for point in points if point]
     if utility is None or not known:
         return
     for name in forget:
         _mark_front([point for point in known if point["column"] == name])
     said = (
-        f"Each model's value in a forget column against {chosen.headings[utility].title}, with 95 % intervals. "
-        "The dashed line is retrain's value, the place to be: left of it more is gone than a model lacks that "
-        "never saw the text. Filled: no other model is both nearer to the line and higher up."
+        f"A forget column's value against {chosen.headings[utility].title}, with 95 % intervals. The dashed "
+        "line is retrain's value, the place to be: beyond it more is gone than a model lacks that never saw "
+        "the text. Filled: no other model is both nearer to the line and higher up."
     )
     if any(point["ruined"] for point in known):
         said += f" {CROSSED}."
@@ -94,7 +95,7 @@ def _aim(chosen: Chosen, column: str) -> float | None:
 
 
 def _mark_front(points: Sequence[dict[str, Any]]) -> None:
-    """Mark the points that no other beats in nearness to retrain and in utility; a ruined one competes in nothing."""
+    """Mark the points that no other beats in nearness to retrain and in utility; ruined ones never."""
     rivals = [one for one in points if one["rival"] and not one["ruined"] and one["aim"] is not None]
     for one in rivals:
         mine = (abs(one["x"] - one["aim"]), -one["y"])
@@ -102,7 +103,9 @@ def _mark_front(points: Sequence[dict[str, Any]]) -> None:
         one["front"] = not any(a <= mine[0] and b <= mine[1] and (a, b) != mine for a, b in others)
 
 
-def _trade_off(points: Sequence[dict[str, Any]], chosen: Chosen, column: str, utility: str) -> alt.LayerChart:
+def _trade_off(
+    points: Sequence[dict[str, Any]], chosen: Chosen, column: str, utility: str
+) -> alt.LayerChart | alt.FacetChart:
     import altair as alt
 
     heading = chosen.headings[column]
@@ -118,8 +121,12 @@ def _trade_off(points: Sequence[dict[str, Any]], chosen: Chosen, column: str, ut
     layers = [
         base.mark_rule(opacity=0.5, strokeWidth=1.4).encode(x=alt.X("x0:Q", title=title), x2="x1:Q", y=y),
         base.mark_rule(opacity=0.5, strokeWidth=1.4).encode(x=x, y=alt.Y("y0:Q", title=y_title), y2="y1:Q"),
-        base.mark_point(filled=True, size=90, opacity=1).encode(x=x, y=y).transform_filter("datum.front || !datum.rival"),
-        base.mark_point(filled=False, size=80, opacity=1, strokeWidth=2).encode(x=x, y=y).transform_filter("datum.rival && !datum.front"),
+        base.mark_point(filled=True, size=90, opacity=1)
+        .encode(x=x, y=y)
+        .transform_filter("datum.front || !datum.rival"),
+        base.mark_point(filled=False, size=80, opacity=1, strokeWidth=2)
+        .encode(x=x, y=y)
+        .transform_filter("datum.rival && !datum.front"),
         base.mark_point(shape=CROSS, size=170, opacity=1, strokeWidth=1.8)
         .encode(x=x, y=y, color=alt.value(INK))
         .transform_filter("datum.ruined"),
@@ -142,60 +149,13 @@ def _scores(column: Column, title: str) -> Picture:
             for example in column.block["examples"]
             if example["runs"].get(run, {}).get("score") is not None
         ]
-        dots += [{**dot, "model": run} for dot in _heaped(values, (0, 100), row, 1)]
-    said = (
-        f"{title}: ROUGE-L of every example in percent, a dot each; heaps grow upwards. A dot leads to its example."
-    )
-    return Picture(f"scores-{column.name}", f"Every example: {title}", said, _dots(dots, runs, "ROUGE-L, %", (0, 100)))
-
-
-def _heaped(
-    values: Sequence[tuple[float, str]], ends: tuple[float, float], row: int, way: int
-) -> Iterator[dict[str, Any]]:
-    """Heap dots of about equal value upon each other, above (1) or below (−1) a row's line; it fills 0.4 of a row."""
-    low, high = ends
-    width = (high - low) / BINS or 1.0
-    bins = Counter(min(BINS - 1, int((value - low) / width)) for value, _ in values)
-    tallest = max(bins.values(), default=1)
-    step = min(0.11, (0.8 if way == 1 else 0.4) / tallest)
-    reached: Counter[int] = Counter()
-    for value, target in sorted(values):
-        # A heap stands in the middle of its bin.
-        at = min(BINS - 1, int((value - low) / width))
-        height = (reached[at] + 0.5) * step
-        reached[at] += 1
-        yield {"x": round(low + (at + 0.5) * width, 3), "y": round(-row + way * height, 3), "href": target}
-
-
-def _dots(
-    dots: Sequence[Mapping[str, Any]], runs: Sequence[str], axis: str, ends: tuple[float, float],
-    colour: tuple[str, Sequence[str], Sequence[str]] | None = None,
-) -> alt.LayerChart:  # fmt: skip
-    """Draw dots in rows, one a model, coloured by the model or by a field, its names and their colours."""
-    import altair as alt
-
-    below = 0.5 if colour else 0.12
-    ticks = {-row: run for row, run in enumerate(runs)}
-    left = alt.Axis(
-        values=list(ticks), labelExpr=tick_labels(ticks), title=None, grid=True, domain=False, ticks=False,
-        labelLimit=160, labelPadding=10,
-    )  # fmt: skip
-    y = alt.Y("y:Q", axis=left, scale=alt.Scale(domain=[-len(runs) + 1 - below, 0.95 if not colour else 0.5], nice=False))
-    if colour:
-        field, names, colours = colour
-        shade = alt.Color(
-            f"{field}:N",
-            scale=alt.Scale(domain=list(names), range=list(colours)),
-            legend=alt.Legend(title=None, orient="top", symbolOpacity=1),
-        )
-    else:
-        shade = alt.Color("model:N", scale=colour_scale(runs), legend=None)
-    x = alt.X("x:Q", title=axis, scale=alt.Scale(domain=list(ends), nice=False), axis=alt.Axis(grid=False))
-    return (
-        chart(dots)
-        .mark_circle(size=16, opacity=0.75)
-        .encode(x=x, y=y, color=shade, href="href:N")
-        .properties(width=WIDTH, height=ROW * len(runs) + 24)
+        dots += [{**dot, "model": run} for dot in heaped(values, (0, 100), row, 1)]
+    said = f"{title}: ROUGE-L of every example, a dot each, heaped upwards. A dot leads to its example."
+    return Picture(
+        f"scores-{column.name}",
+        f"Every example: {title}",
+        said,
+        dots_in_rows(dots, runs, "ROUGE-L, %", (0, 100)),
     )
 
 
@@ -224,24 +184,28 @@ def _attack(column: Column, title: str) -> Iterator[Picture]:
         {**dot, "of": names[way < 0]}
         for row, run in enumerate(block["runs"])
         for split, way in zip(splits, (1, -1), strict=True)
-        for dot in _heaped(values[run, split], ends, row, way)
+        for dot in heaped(values[run, split], ends, row, way)
     ]
     said = (
-        f"{block['score']} of every text in nats, lower being likelier to the model: {names[0]} above each line, "
-        f"{names[1]}, which no model has seen, below. Where both lie alike, as retrain's do, membership does not show."
+        f"{block['score']} of every text in nats, lower being likelier to the model: {names[0]} above each "
+        f"line, {names[1]}, which no model has seen, below. Where both lie alike, membership does not show."
     )
-    picture = _dots(dots, block["runs"], f"{block['score']}, nats", ends, ("of", names, (FORGET, HOLDOUT)))
+    picture = dots_in_rows(
+        dots, block["runs"], f"{block['score']}, nats", ends, ("of", names, (FORGET, HOLDOUT))
+    )
     yield Picture(f"attack-{column.name}", f"{title}: is a text known?", said, picture)
     told = (
-        "Share of forget texts that the attack takes for known, over the share of texts never seen that it takes "
-        "for known. On the dotted diagonal it guesses; in the upper left corner it knows."
+        "Share of forget texts that the attack takes for known, over that of texts never seen. On the dotted "
+        "diagonal it guesses; in the upper left corner it knows."
     )
-    yield Picture(f"roc-{column.name}", f"{title}: how well the attack tells", told, _roc(values, block["runs"], splits))
+    yield Picture(
+        f"roc-{column.name}", f"{title}: how well the attack tells", told, _roc(values, block["runs"], splits)
+    )
 
 
 def _roc(
     values: Mapping[tuple[str, str], Sequence[tuple[float, str]]], runs: Sequence[str], splits: Sequence[str]
-) -> alt.LayerChart:
+) -> alt.TopLevelMixin:
     import altair as alt
 
     points = [
@@ -251,11 +215,12 @@ def _roc(
             roc([v for v, _ in values[run, splits[0]]], [v for v, _ in values[run, splits[1]]])
         )
     ]
-    percent = alt.Axis(format="%", tickCount=5)
+    percent, whole = alt.Axis(format="%", tickCount=5), alt.Scale(domain=[0, 1])
+    legend = alt.Legend(title=None, orient="right", symbolOpacity=1)
     line = chart(points).mark_line(strokeWidth=1.8, interpolate="linear").encode(
-        x=alt.X("fpr:Q", title="texts never seen, taken for known", axis=percent, scale=alt.Scale(domain=[0, 1])),
-        y=alt.Y("tpr:Q", title="forget texts, taken for known", axis=percent, scale=alt.Scale(domain=[0, 1])),
-        color=alt.Color("model:N", scale=colour_scale(runs), legend=alt.Legend(title=None, orient="right", symbolOpacity=1)),
+        x=alt.X("fpr:Q", title="texts never seen, taken for known", axis=percent, scale=whole),
+        y=alt.Y("tpr:Q", title="forget texts, taken for known", axis=percent, scale=whole),
+        color=alt.Color("model:N", scale=colour_scale(runs), legend=legend),
         order="order:Q",
     )  # fmt: skip
     guess = (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from muse_eval.report.chosen import Chosen
-from muse_eval.report.pictures import Picture
+from muse_eval.reports.chosen import Chosen
+from muse_eval.reports.pictures import Picture
 from muse_eval.results import REFERENCES, CorruptResult, StoredResult, Trajectory, collect, load, part
 from muse_eval.results.figures import draw_forget_sets, draw_trajectories
 from muse_eval.results.rows import task_spec
@@ -20,7 +20,7 @@ def courses(chosen: Chosen) -> Iterator[Picture]:
         return
     went = [one for name in chosen.unlearned if (one := trajectory(chosen, name)) is not None]
     if went:
-        said = "Each column after every epoch of the unlearning, the target's at 0. A ring is the epoch that counts."
+        said = "Each column after every epoch, the target's at 0. A ring is the epoch that counts."
         yield Picture("epochs", "Over the epochs", said, draw_trajectories(went, chosen.title))
     spec = task_spec(chosen.task)
     if spec is not None and spec.forget_sets is not None:

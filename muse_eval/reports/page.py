@@ -1,8 +1,8 @@
 """Puts a page together: one HTML file that loads nothing, and in which nobody's text can run.
 
-Every text enters as text: jinja2 escapes what stands in the HTML, and models' answers lie in packed blocks that
-the page's script only ever sets as text. The policy in the page's head allows our one script and our one style
-sheet, by their digests, and nothing else: no request, no style attribute, no script within the text.
+Every text enters as text: jinja2 escapes what stands in the HTML, and models' answers lie in packed blocks,
+which the page's script only ever sets as text. The policy in the page's head allows our one script and one
+style sheet, by their digests, and nothing else: no request, no style attribute, no script within a text.
 """
 
 import base64
@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-import muse_eval
+from muse_eval import provenance
 from muse_eval.printable import printable
-from muse_eval.report.chosen import Chosen
-from muse_eval.report.examples import Column
-from muse_eval.report.pictures import Picture
-from muse_eval.report.provenance import origins
-from muse_eval.report.table import table
-from muse_eval.report.verdicts import verdicts
+from muse_eval.reports.chosen import Chosen
+from muse_eval.reports.examples import Column
+from muse_eval.reports.pictures import Picture
+from muse_eval.reports.provenance import origins
+from muse_eval.reports.table import table
+from muse_eval.reports.verdicts import verdicts
 from muse_eval.results import REFERENCES
 from muse_eval.results.drawing import colours, inline
 from muse_eval.results.tables import to_csv
@@ -56,7 +56,7 @@ def render(content: Content) -> str:
         "base-uri 'none'; form-action 'none'",
         style=_verbatim(style),
         script=_verbatim(script),
-        version=muse_eval.__version__,
+        version=provenance.versions()["muse-eval"],
         title=chosen.title,
         task=chosen.task,
         command=content.command,
@@ -76,7 +76,7 @@ def render(content: Content) -> str:
 
 
 def _asset(name: str) -> str:
-    return (files("muse_eval.report") / name).read_text(encoding="utf-8")
+    return (files("muse_eval.reports") / name).read_text(encoding="utf-8")
 
 
 def _digest(text: str) -> str:
@@ -91,7 +91,7 @@ def _verbatim(text: str) -> Any:
 
 
 def pack(value: Any) -> str:
-    """Return plain values as JSON, gzipped, in base64; a lone surrogate stays the escape that JSON has for it."""
+    """Return plain values as JSON, gzipped, in base64; of a lone surrogate JSON's escape stays."""
     text = json.dumps(value, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
     return base64.b64encode(gzip.compress(text.encode("ascii"), compresslevel=9, mtime=0)).decode()
 

@@ -1,0 +1,91 @@
+"""Makes the page of a task's runs, and its pictures as files of their own."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from muse_eval.errors import UserError
+from muse_eval.reports.chosen import choose
+from muse_eval.reports.examples import columns
+from muse_eval.reports.provenance import page_command
+from muse_eval.results import write_files
+from muse_eval.results.writing import encode
+from muse_eval.types import Warn, ignore
+
+FOLDER = "reports"
+"""Where pages lie in a results folder, one a task."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """A page that was written."""
+
+    path: Path
+    runs: int
+    num_bytes: int
+    pictures: list[Path]
+    """The files of its pictures; none where no folder was given for them."""
+
+
+def report(
+    task: str | None = None,
+    models: Sequence[str] = (),
+    *,
+    results: str | Path = "results",
+    out: str | Path | None = None,
+    figures: str | Path | None = None,
+    data_dir: str | Path | None = None,
+    warn: Warn = ignore,
+) -> Report:
+    """Write the page of a task's runs: one offline HTML file; no model is asked and nothing is fetched.
+
+    Args:
+        task: the task's name; None: the one that has runs.
+        models: names of runs; empty: all of the task.
+        results: the results folder.
+        out: the page's file; None: ``reports/TASK.html`` in the results folder.
+        figures: folder for each picture as SVG, PNG and PDF; None: none.
+        data_dir: the task's data, for texts of which records keep only the ends.
+        warn: told, in one line, of what is left out.
+
+    Raises:
+        UserError: there is nothing to show, a name is unknown, or a file cannot be written.
+
+    Example:
+        ``report("muse_mini", ["target", "retrain", "simnpo_gdr"]).path``
+    """
+    home = Path(results)
+    page, folder = _file(out), _folder(figures)
+    chosen = choose(home, task, (models,) if isinstance(models, str) else tuple(models), warn)
+    evidence = columns(chosen, None if data_dir is None else Path(data_dir))
+    # Drawing takes a second to load, which a refusal above need not wait for.
+    from muse_eval.reports.courses import courses
+    from muse_eval.reports.page import Content, render
+    from muse_eval.reports.pictures import pictures
+    from muse_eval.results.drawing import files
+
+    drawn = [*pictures(chosen, evidence), *courses(chosen)]
+    command = page_command(chosen.task, home, [] if not models else list(chosen.runs), data_dir)
+    html = render(Content(chosen, evidence, drawn, command))
+    page = page or home / FOLDER / f"{chosen.task}.html"
+    written: list[Path] = []
+    for one in drawn:
+        if folder is None:
+            break
+        made = files(one.name, one.chart)
+        write_files(folder, made)
+        written += [folder / name for name in made]
+    write_files(page.parent, {page.name: html})
+    return Report(page, len(chosen.runs), len(encode(html)), written)
+
+
+def _file(out: str | Path | None) -> Path | None:
+    if out is not None and Path(out).is_dir():
+        raise UserError(f"{out} is a folder; --out must name a file")
+    return None if out is None else Path(out)
+
+
+def _folder(figures: str | Path | None) -> Path | None:
+    if figures is not None and Path(figures).exists() and not Path(figures).is_dir():
+        raise UserError(f"{figures} is a file; --figures must name a folder")
+    return None if figures is None else Path(figures)
