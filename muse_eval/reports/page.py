@@ -50,7 +50,7 @@ def render(content: Content) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.finalize = lambda value: printable(value) if type(value) is str else value
+    environment.finalize = _shown
     return environment.from_string(_asset("page.html.jinja")).render(
         policy=f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; "
         "base-uri 'none'; form-action 'none'",
@@ -73,6 +73,11 @@ def render(content: Content) -> str:
         csv=_link("text/csv", to_csv(chosen.rows)),
         json=_link("application/json", _json(chosen)),
     )
+
+
+def _shown(value: Any) -> Any:
+    """Return a text with what cannot be seen spelled out, and its percent signs kept with their numbers."""
+    return printable(value).replace(" %", "\u00a0%") if type(value) is str else value
 
 
 def _asset(name: str) -> str:

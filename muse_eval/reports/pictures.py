@@ -35,12 +35,10 @@ class Picture:
 def pictures(chosen: Chosen, columns: Sequence[Column]) -> list[Picture]:
     """Return the pictures that the runs allow."""
     found: list[Picture] = list(_trade_offs(chosen))
+    titles = {name: heading.title for name, heading in chosen.headings.items()}
+    found += [_scores(one, titles[one.name]) for one in columns if one.kind == "rouge"]
     for column in columns:
-        title = chosen.headings[column.name].title
-        if column.kind == "rouge":
-            found.append(_scores(column, title))
-        elif column.kind == "tokens":
-            found += _attack(column, title)
+        found += _attack(column, titles[column.name]) if column.kind == "tokens" else []
     return found
 
 
@@ -135,7 +133,7 @@ def _trade_off(
     if aim is not None:
         line = chart([{"aim": aim}]).mark_rule(color=MUTED, strokeDash=[5, 3], strokeWidth=1.2)
         layers.insert(0, line.encode(x=alt.X("aim:Q", title=title)))
-    return alt.layer(*layers).properties(width=230, height=220)
+    return alt.layer(*layers).properties(width=300, height=230)
 
 
 # ── every example ────────────────────────────────────────────────────────────────────────────────

@@ -59,7 +59,7 @@ def table(chosen: Chosen) -> Table:
         ]
         lines.append(Line(row["name"], [one_line(note) for note in row["notes"].values()], cells))
     header = [f"{one_line(heading.title)}{ARROWS[heading.goal]}" for heading in chosen.headings.values()]
-    return Table(header, lines, [f"{one_line(said)} ({', '.join(where)})" for said, where in notes.items()])
+    return Table(header, lines, [f"{one_line(said)} ({'; '.join(where)})" for said, where in notes.items()])
 
 
 def _cell(chosen: Chosen, row: RunRow, name: str, best: bool, notes: dict[str, list[str]]) -> Shown:
@@ -67,7 +67,7 @@ def _cell(chosen: Chosen, row: RunRow, name: str, best: bool, notes: dict[str, l
     if column is None:
         return Shown("", "", False, None, [], "", "")
     for said in [*remarks(column), *misfits(row, name, chosen.rows)]:
-        notes.setdefault(said, []).append(f"{row['name']}, {one_line(chosen.headings[name].title)}")
+        notes.setdefault(said, []).append(f"{row['name']}: {one_line(chosen.headings[name].title)}")
     printed = plain_cell(column, best)
     ends = f"95 % interval {column.ci[0]:.2f} to {column.ci[1]:.2f}, n = {column.n}" if column.ci else ""
     flags = [(flag, FLAGS.get(flag, flag)) for flag in column.flags]

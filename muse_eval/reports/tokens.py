@@ -96,11 +96,10 @@ def _answers(result: StoredResult, cache: Path) -> list[EngineAnswers]:
 
 def _tokenizer(result: StoredResult) -> "PreTrainedTokenizerBase":
     """Load the tokenizer of a run from the folder that was scored, and make sure that it is the same."""
-    from muse_eval.engines.checkpoint import is_folder
     from muse_eval.engines.loading import load_tokenizer, tokenizer_digest
 
     place = part(result.provenance, "engine").get("path")
-    if not isinstance(place, str) or not is_folder(place):
+    if not isinstance(place, str) or not Path(place).is_dir():
         raise UserError(f"its tokenizer is not on this machine ({place or 'no folder is known'})")
     tokenizer = load_tokenizer(None, place, ())
     if tokenizer_digest(tokenizer) != part(result.config, "model").get("tokenizer"):

@@ -1,0 +1,291 @@
+"""The page of runs: what stands in it, what may run in it, and what cannot be shown is told."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from muse_eval.errors import UserError
+from muse_eval.metrics.attacks import min_k
+from muse_eval.reports import report
+from muse_eval.reports.chosen import choose
+from muse_eval.reports.examples import MOST, columns
+from muse_eval.reports.pictures import roc
+from muse_eval.reports.verdicts import verdicts
+from tests.support.stored import TEXTS, TRUE, TRUTHS, write_runs
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+HOSTILE = (
+    "<script>document.title = 'owned'</script>", "</script><img src=x onerror=alert(1)>", "<!-- <script> ]]> {{ 7 * 7 }}",
+    "a\u2028b\u2029c\u202ed\u2066e", "\x1b[2Jcleared\x07 \x00", "\ud800 alone \udfff",
+)  # fmt: skip
+
+
+def page(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def block(html: str, name: str) -> Any:
+    (packed,) = re.findall(rf'<script type="application/octet-stream" id="{name}">([\w+/=]+)</script>', html)
+    return json.loads(gzip.decompress(base64.b64decode(packed)))
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    return write_runs(tmp_path / "results")
+
+
+# ── the file ─────────────────────────────────────────────────────────────────────────────────────
+def test_the_policy_allows_our_script_and_style_and_nothing_else(results: Path) -> None:
+    html = page(report(results=results).path)
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]+)"', html)
+    (style,) = re.findall(r"<style>(.*?)</style>", html, re.S)
+    (script,) = re.findall(r"<script>(.*?)</script>", html, re.S)
+
+    def digest(text: str) -> str:
+        return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+    assert policy.replace("&#39;", "'") == (
+        f"default-src 'none'; script-src 'sha256-{digest(script)}'; style-src 'sha256-{digest(style)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    assert html.index("Content-Security-Policy") < html.index("<style>")
+    assert not re.search(r'\sstyle="|\son\w+="|(src|href)="(https?:)?//|@import|url\(', html)
+
+
+def test_the_same_runs_give_the_same_page(results: Path, tmp_path: Path) -> None:
+    one = report(results=results)
+    two = report("town", results=results, out=tmp_path / "two.html")
+    assert one.path == results / "reports" / "town.html"
+    assert one.path.read_bytes() == two.path.read_bytes()
+    assert (one.runs, one.num_bytes) == (3, one.path.stat().st_size)
+
+
+def test_verdicts_and_table_are_plain_html(results: Path) -> None:
+    html = page(report(results=results).path)
+    text = re.sub(r"[ \n]+", " ", re.sub(r"<[^>]+>", " ", html))
+    assert "It continues the forget text with 100\u00a0% of the true words in their order" in text
+    assert "retrain, which never saw it, 32\u00a0%" in text
+    assert "± " in text
+    assert "from retrain" in text
+    for name in TRUE:
+        assert f"--name {name} " in html
+
+
+def test_nothing_of_what_models_say_is_html(tmp_path: Path) -> None:
+    said = {"target": HOSTILE, "retrain": HOSTILE[::-1], "npo": HOSTILE}
+    results = write_runs(tmp_path, said, truths=HOSTILE)
+    html = page(report(results=results).path)
+    assert html.count("<script") == html.count("</script>") == 5  # three blocks, the outline, our own
+    assert not re.search(r"<!-- |<img|onerror|owned|\u202e|\u2028|\x1b|\x00", html)
+    shown = block(html, "evidence-0")["examples"]
+    assert ["".join(example["runs"]["npo"]["said"]) for example in shown] == list(HOSTILE)
+
+
+def test_a_title_of_others_is_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.support import stored
+
+    monkeypatch.setitem(stored.TASK, "title", "<b onclick=x>\u202eTown & {{ 1 }}")
+    html = page(report(results=write_runs(tmp_path)).path)
+    assert "&lt;b onclick=x&gt;\\u202eTown &amp; {{ 1 }}" in html
+
+
+def test_two_megabytes_of_one_word_stay_out_of_the_page(tmp_path: Path) -> None:
+    long = "word" * 500_000
+    results = write_runs(tmp_path, {**TRUE, "npo": [long, "word " * 5_000, "x"]})
+    made = report(results=results)
+    assert made.num_bytes < 300_000
+    first, second, _ = block(page(made.path), "evidence-0")["examples"]
+    assert len("".join(first["runs"]["npo"]["said"])) < MOST + 100
+    assert f"… {2_000_000 - MOST:,} characters more stand in records.jsonl" in first["runs"]["npo"]["said"][-1]
+    assert second["runs"]["npo"]["words"] == [8, 5_000]
+
+
+def test_pictures_are_files_of_their_own_where_asked_for(results: Path, tmp_path: Path) -> None:
+    made = report(results=results, figures=tmp_path / "paper")
+    names = {path.name for path in made.pictures}
+    assert {"trade-off.svg", "trade-off.png", "trade-off.pdf", "roc-privleak.pdf", "scores-verbmem_f.svg"} <= names
+    assert (tmp_path / "paper" / "trade-off.pdf").read_bytes().startswith(b"%PDF")
+    html = page(made.path)
+    assert 'href="#verbmem_f/0@npo"' in html
+    assert 'href="#privleak/privleak/holdout/1@npo"' in html
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"task": "twon"}, "no task with runs 'twon'"),
+        ({"models": "npoo"}, "no run 'npoo'"),
+        ({"results": "none"}, "none holds no run"),
+        ({"out": "."}, "is a folder; --out must name a file"),
+        ({"figures": "file"}, "file is a file; --figures must name a folder"),
+        ({"data_dir": "data"}, "the task town is not installed"),
+    ],
+    ids=lambda one: next(iter(one)) if isinstance(one, dict) else "",
+)
+def test_what_cannot_be_is_refused_before_a_file_is_written(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    with pytest.raises(UserError, match=re.escape(said)):
+        report(**{"results": results, **asked})
+    assert not list(results.glob("reports/*"))
+
+
+def test_several_tasks_need_a_choice(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.support import stored
+
+    home = results / "runs"
+    (home / "town").rename(home / "city")
+    for path in home.glob("city/*/result.json"):
+        path.write_text(path.read_text(encoding="utf-8").replace('"task": "town"', '"task": "city"'), encoding="utf-8")
+    write_runs(results)
+    assert stored.TASK["name"] == "town"
+    with pytest.raises(UserError, match=r"several tasks; give --task with one of city, town"):
+        report(results=results)
+    assert report("city", results=results).path.name == "city.html"
+
+
+def test_a_run_without_records_stays_in_the_table_and_is_told(results: Path) -> None:
+    (results / "runs" / "town" / "npo" / "records.jsonl").unlink()
+    told: list[str] = []
+    html = page(report(results=results, warn=told.append).path)
+    assert any("records.jsonl does not exist" in one for one in told)
+    assert block(html, "evidence-0")["runs"] == ["target", "retrain"]
+    assert '<th scope="row">' in html
+    assert html.count("npo</th>") == 1
+
+
+# ── what is marked ───────────────────────────────────────────────────────────────────────────────
+def test_marked_words_give_the_stored_score(results: Path) -> None:
+    for name in ("verbmem_f", "knowmem_r"):
+        column = next(one for one in columns(choose(results, None, (), print), None) if one.name == name)
+        assert [example["id"] for example in column.block["examples"]] == [0, 1, 2]
+        for example in column.block["examples"]:
+            for answer in example["runs"].values():
+                marked = answer["said"][1::2]
+                truth, response = answer["words"]
+                assert len(marked) == len(answer["hits"])
+                assert answer["score"] == pytest.approx(2 * len(marked) / (truth + response))
+                pieces = example["truths"][answer["truth"]]
+                assert [pieces[2 * at + 1].lower() for at in answer["hits"]] == [one.lower() for one in marked]
+
+
+def test_a_score_that_does_not_follow_from_its_texts_has_no_marks(results: Path) -> None:
+    path = results / "runs" / "town" / "npo" / "records.jsonl"
+    lines = path.read_text(encoding="utf-8").replace('"response": "the mill"', '"response": "the hill"')
+    path.write_text(lines, encoding="utf-8")
+    stored = results / "runs" / "town" / "npo" / "result.json"
+    whole = json.loads(stored.read_text(encoding="utf-8"))
+    whole["records_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    stored.write_text(json.dumps(whole), encoding="utf-8")
+    column = columns(choose(results, None, (), print), None)[0]
+    answer = column.block["examples"][0]["runs"]["npo"]
+    assert answer["odd"]
+    assert answer["said"] == ["the hill"]
+
+
+# ── tokens ───────────────────────────────────────────────────────────────────────────────────────
+def shaded(results: Path) -> Any:
+    return next(one for one in columns(choose(results, None, (), print), None) if one.name == "privleak")
+
+
+def test_tokens_come_from_the_cache_and_those_counted_give_the_score(
+    tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerBase
+) -> None:
+    column = shaded(write_runs(tmp_path, tokenizer=tiny_tokenizer))
+    assert column.missing == {}
+    for example, text in zip(column.block["examples"], TEXTS, strict=True):
+        for answer in example["runs"].values():
+            pieces = example["cuts"][answer["cut"]]
+            assert "".join(pieces) == text
+            assert len(pieces) == len(answer["tokens"]) == len(tiny_tokenizer(text).input_ids)
+            assert answer["tokens"][0] is None  # BOS
+            nats = [value // 2 / 100 for value in answer["tokens"][1:]]
+            counted = [one for one, value in zip(nats, answer["tokens"][1:], strict=True) if value % 2]
+            assert len(counted) == int(0.4 * len(nats))
+            assert sum(counted) / len(counted) == pytest.approx(answer["score"], abs=0.006)
+    splits = [example["split"] for example in column.block["examples"]]
+    assert splits == ["privleak/forget"] * 2 + ["privleak/holdout"] * 2
+
+
+@pytest.mark.parametrize(
+    ("gone", "said"), [("cache", "not in the cache"), ("tokenizer", "its tokenizer is not on this machine")]
+)
+def test_what_is_missing_for_tokens_is_told_on_the_page(
+    tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerBase, gone: str, said: str
+) -> None:
+    results = write_runs(tmp_path, tokenizer=tiny_tokenizer)
+    (results / gone).rename(results / "elsewhere")
+    assert all(said in why for why in shaded(results).missing.values())
+    html = page(report(results=results).path)
+    assert html.count(said) == 3
+    assert "tokens" not in block(html, "evidence-2")["examples"][0]["runs"]["npo"]
+
+
+def test_another_tokenizer_in_the_folder_is_refused(
+    tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerBase
+) -> None:
+    results = write_runs(tmp_path, tokenizer=tiny_tokenizer)
+    config = results / "tokenizer" / "tokenizer.json"
+    config.write_text(config.read_text(encoding="utf-8").replace("<pad>", "<pat>"), encoding="utf-8")
+    assert all("is not the one that it was scored with" in why for why in shaded(results).missing.values())
+
+
+def test_answers_that_do_not_give_the_score_are_not_shown(
+    tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerBase
+) -> None:
+    results = write_runs(tmp_path, tokenizer=tiny_tokenizer)
+    import numpy as np
+
+    from muse_eval.reports.tokens import TokenEvidence
+    from muse_eval.results import load
+
+    stored = load(results / "runs" / "town" / "npo")
+    assert stored is not None
+    evidence = TokenEvidence(stored, "privleak", results / "cache")
+    assert evidence.of(TEXTS[0], 1.0) is None
+    assert evidence.of("another text", 1.0) is None
+    assert min_k(np.array([-1.0, -2.0, -3.0]), 0.4) == 3.0
+
+
+# ── verdicts and pictures ────────────────────────────────────────────────────────────────────────
+def badges(results: Path) -> dict[str, list[tuple[str, str]]]:
+    found = verdicts(choose(results, None, (), print))
+    return {one.name: [(badge.name, badge.of) for badge in one.badges] for one in found}
+
+
+def test_badges_follow_their_rules(tmp_path: Path) -> None:
+    said = {
+        "target": TRUTHS, "retrain": ["nothing", "the bay", "an owl said"],
+        "back": TRUTHS, "silent": ["", "", ""],
+    }  # fmt: skip
+    found = badges(write_runs(tmp_path, said))
+    assert found["target"] == found["retrain"] == [("reference", "")]
+    assert ("remembers", "VerbMem Df") in found["back"]
+    assert ("past retrain", "VerbMem Df") in found["silent"]
+
+
+def test_without_a_retrain_model_nothing_says_what_forgetting_is(tmp_path: Path) -> None:
+    found = badges(write_runs(tmp_path, {"target": TRUTHS, "npo": ["", "", ""]}))
+    assert ("no retrain", "") in found["npo"]
+
+
+def test_a_limited_run_is_not_judged(tmp_path: Path) -> None:
+    assert badges(write_runs(tmp_path, limit=3))["npo"] == [("limited", "")]
+
+
+def test_the_roc_takes_ties_together_and_straight_lines_short() -> None:
+    assert roc([1.0, 2.0], [3.0, 4.0]) == [(0.0, 0.0), (0.0, 1.0), (1.0, 1.0)]
+    assert roc([1.0, 3.0], [1.0, 2.0]) == [(0.0, 0.0), (0.5, 0.5), (1.0, 0.5), (1.0, 1.0)]
+    assert roc([], [1.0]) == []
