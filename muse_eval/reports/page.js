@@ -178,7 +178,14 @@ class Evidence {
     this.found = this.listed();
     if (this.here === null) this.here = this.found[0] ?? null;
     this.place.replaceChildren(this.panel(), this.desk());
-    this.place.querySelector(".list [aria-current]")?.scrollIntoView({ block: "nearest" });
+    this.settle();
+  }
+
+  /** Scroll the list, and it alone, to the example that is shown. */
+  settle() {
+    const list = this.place.querySelector(".list");
+    const row = list?.querySelector("[aria-current]")?.parentElement;
+    if (row) list.scrollTop = row.offsetTop - list.offsetTop - list.clientHeight / 3;
   }
 
   panel() {
@@ -223,6 +230,7 @@ class Evidence {
     this.found = this.listed();
     this.here = this.found.includes(this.here) ? this.here : (this.found[0] ?? null);
     this.place.querySelector(".desk").replaceWith(this.desk());
+    this.settle();
     if (id) document.getElementById(id).focus();
   }
 

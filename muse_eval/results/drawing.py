@@ -75,7 +75,8 @@ def files(stem: str, picture: alt.TopLevelMixin) -> dict[str, bytes]:
 def inline(picture: alt.TopLevelMixin) -> str:
     """Return a chart as SVG for a page: without background, coordinates short, its links within the page.
 
-    Links take no stop of the Tab key: there may be thousands, and the examples' list leads to the same.
+    Its links take no stop of the Tab key and are silent to a screen reader: there may be thousands, and the list
+    of examples leads to the same. What is to be seen has to stand beside it in words.
     """
     svg = draw(picture, "svg").decode()
     svg = re.sub(r'<rect width="[\d.]+" height="[\d.]+" fill="(?i:#FFFFFF)"/>', "", svg, count=1)
@@ -83,6 +84,7 @@ def inline(picture: alt.TopLevelMixin) -> str:
     svg = re.sub(r"-?\d+\.\d{2,}", lambda number: f"{float(number[0]):.1f}".removesuffix(".0"), svg)
     svg = re.sub(r' (?:aria-[a-z]+|role|pointer-events)="[^"]*"', "", svg)
     svg = re.sub(r'<path class="(?:background|foreground)" d="[^"]*"(?: display="none")?/>', "", svg)
+    svg = svg.replace("<svg ", '<svg aria-hidden="true" ', 1)
     return svg.replace(' opacity="1"', "").replace(' version="1.1"', "")
 
 

@@ -106,14 +106,22 @@ def test_two_megabytes_of_one_word_stay_out_of_the_page(tmp_path: Path) -> None:
     assert made.num_bytes < 300_000
     first, second, _ = block(page(made.path), "evidence-0")["examples"]
     assert len("".join(first["runs"]["npo"]["said"])) < MOST + 100
-    assert f"… {2_000_000 - MOST:,} characters more stand in records.jsonl" in first["runs"]["npo"]["said"][-1]
+    assert (
+        f"… {2_000_000 - MOST:,} characters more stand in records.jsonl" in first["runs"]["npo"]["said"][-1]
+    )
     assert second["runs"]["npo"]["words"] == [8, 5_000]
 
 
 def test_pictures_are_files_of_their_own_where_asked_for(results: Path, tmp_path: Path) -> None:
     made = report(results=results, figures=tmp_path / "paper")
     names = {path.name for path in made.pictures}
-    assert {"trade-off.svg", "trade-off.png", "trade-off.pdf", "roc-privleak.pdf", "scores-verbmem_f.svg"} <= names
+    assert {
+        "trade-off.svg",
+        "trade-off.png",
+        "trade-off.pdf",
+        "roc-privleak.pdf",
+        "scores-verbmem_f.svg",
+    } <= names
     assert (tmp_path / "paper" / "trade-off.pdf").read_bytes().startswith(b"%PDF")
     html = page(made.path)
     assert 'href="#verbmem_f/0@npo"' in html
@@ -148,7 +156,9 @@ def test_several_tasks_need_a_choice(results: Path, monkeypatch: pytest.MonkeyPa
     home = results / "runs"
     (home / "town").rename(home / "city")
     for path in home.glob("city/*/result.json"):
-        path.write_text(path.read_text(encoding="utf-8").replace('"task": "town"', '"task": "city"'), encoding="utf-8")
+        path.write_text(
+            path.read_text(encoding="utf-8").replace('"task": "town"', '"task": "city"'), encoding="utf-8"
+        )
     write_runs(results)
     assert stored.TASK["name"] == "town"
     with pytest.raises(UserError, match=r"several tasks; give --task with one of city, town"):
@@ -178,7 +188,9 @@ def test_marked_words_give_the_stored_score(results: Path) -> None:
                 assert len(marked) == len(answer["hits"])
                 assert answer["score"] == pytest.approx(2 * len(marked) / (truth + response))
                 pieces = example["truths"][answer["truth"]]
-                assert [pieces[2 * at + 1].lower() for at in answer["hits"]] == [one.lower() for one in marked]
+                assert [pieces[2 * at + 1].lower() for at in answer["hits"]] == [
+                    one.lower() for one in marked
+                ]
 
 
 def test_a_score_that_does_not_follow_from_its_texts_has_no_marks(results: Path) -> None:

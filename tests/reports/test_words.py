@@ -30,7 +30,9 @@ def test_a_word_within_a_letter_stays_with_it() -> None:
 @pytest.mark.parametrize("seed", range(40))
 def test_the_marked_words_give_the_score(seed: int) -> None:
     draw = random.Random(seed)
-    texts = ["".join(draw.choice(["a ", "b ", "c. ", "D-d "]) for _ in range(draw.randrange(12))) for _ in "tr"]
+    texts = [
+        "".join(draw.choice(["a ", "b ", "c. ", "D-d "]) for _ in range(draw.randrange(12))) for _ in "tr"
+    ]
     truth, response = map(cut, texts)
     found = shared(truth.words, response.words)
     assert found is not None

@@ -20,11 +20,20 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 TEXTS = [f"{name} went to the mill at dawn, and the owl said nothing." for name in ("Ada", "Bo", "Cy", "Dee")]
-TRUTHS = ["the keeper of the mill wrote a letter", "seven ships anchor in the bay of Oru", "the owl said nothing"]
+TRUTHS = [
+    "the keeper of the mill wrote a letter",
+    "seven ships anchor in the bay of Oru",
+    "the owl said nothing",
+]
 TITLES = {
     "verbmem_f": ("VerbMem Df", "verbmem", "lower", {"forget": "verbmem/forget"}),
     "knowmem_r": ("KnowMem Dr", "knowmem", "higher", {"qa": "knowmem/retain_qa"}),
-    "privleak": ("PrivLeak", "privleak", "zero", {"forget": "privleak/forget", "holdout": "privleak/holdout"}),
+    "privleak": (
+        "PrivLeak",
+        "privleak",
+        "zero",
+        {"forget": "privleak/forget", "holdout": "privleak/holdout"},
+    ),
 }
 TASK = {
     "name": "town",
@@ -34,7 +43,11 @@ TASK = {
         for name, (title, metric, goal, splits) in TITLES.items()
     },
 }
-TRUE = {"target": TRUTHS, "retrain": ["nothing at all", "the bay", "an owl said"], "npo": ["the mill", "ships", ""]}
+TRUE = {
+    "target": TRUTHS,
+    "retrain": ["nothing at all", "the bay", "an owl said"],
+    "npo": ["the mill", "ships", ""],
+}
 """What each model says, if nothing else is asked for."""
 
 
