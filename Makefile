@@ -64,7 +64,7 @@ fresh:
 	@find results/cache -type d -empty -delete 2>/dev/null || true
 
 test: .venv/.dev ## Run the tests (TESTS=tests/results for some; WORKERS=2)
-	@$(PYTEST) $(TESTS) -m 'not gpu and not vllm and not ray' $(COVERAGE)
+	@$(PYTEST) $(TESTS) -m 'not gpu and not vllm and not ray and not browser' $(COVERAGE)
 
 coverage: COVERAGE := --cov --cov-report=term:skip-covered --cov-fail-under=90
 coverage: test ## Run the tests and measure what they cover; below 90 % fails (half as long again)

@@ -296,5 +296,5 @@ def _several(names: Sequence[str]) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(names)
 
 
-__all__ = ["check", "compare", "evaluate", "finetune", "leaderboard", "load_run", "pipeline", "report", "sweep"]
-__all__ += ["tune", "unlearn"]
+__all__ = ["check", "compare", "evaluate", "finetune", "leaderboard", "load_run", "pipeline", "report"]
+__all__ += ["sweep", "tune", "unlearn"]

@@ -154,18 +154,18 @@ def pipeline(
             )
         if not as_json:
             _print(config, folders[-1])
-    homes = list(dict.fromkeys(one[0].parent for one in folders)) if page else []
+    homes = (
+        {made[0].parent.name: one["task"] for one, made in zip(asked, folders, strict=True)} if page else {}
+    )
     pages = [
-        api.report(
-            home.name, results=results, figures=results / "reports" / home.name, data_dir=data_dir, warn=warn
-        )
-        for home in homes
+        api.report(named, results=results, figures=results / "reports" / name, data_dir=data_dir, warn=warn)
+        for name, named in homes.items()
     ]
     if as_json:
         made = [folder for one in folders for folder in one]
         several = len({folder.parent for folder in made}) > 1
         done = {f"{f.parent.name}/{f.name}" if several else f.name: str(f) for f in made}
-        paths = {home.name: str(one.path) for home, one in zip(homes, pages, strict=True)}
+        paths = {name: str(one.path) for name, one in zip(homes, pages, strict=True)}
         print_json({"done": done, "failed": {}, **({"reports": paths} if page else {})})
         return
     if len(configs) > 1:

@@ -1,14 +1,19 @@
 """Which runs a page is about: those of one task, with their records."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from muse_eval import plugins
+from muse_eval.config import TaskSpec
 from muse_eval.errors import UserError, unknown_name
 from muse_eval.results import REFERENCES, CorruptResult, RunRow, StoredResult, headings, load_records, title
-from muse_eval.results.rows import Heading, credible, rows
+from muse_eval.results.rows import Heading, credible, rows, task_spec
 from muse_eval.types import Warn
+
+_YAML = re.compile(r"\.ya?ml(-seed\d+)?$")
 
 
 @dataclass(frozen=True)
@@ -16,6 +21,8 @@ class Chosen:
     """The runs of a page, references first, then by name."""
 
     task: str
+    spec: TaskSpec | None
+    """The task as it is installed, or as its YAML says; None: only what its results tell is known."""
     title: str
     results: Path
     """The results folder."""
@@ -56,7 +63,7 @@ def choose(results: Path, task: str | None, models: Sequence[str], warn: Warn) -
 
     Args:
         results: the results folder.
-        task: the task's name; None: the one that has runs.
+        task: the task's name or YAML file; None: the one that has runs.
         models: names of runs; empty: all.
         warn: told, in one line, of a run that cannot be read or has no records.
 
@@ -69,9 +76,11 @@ def choose(results: Path, task: str | None, models: Sequence[str], warn: Warn) -
         raise UserError(f"{results} holds no run; score a model first: muse-eval run --model …")
     if task is None and len(tasks) > 1:
         raise UserError(f"{results} holds runs of several tasks; give --task with one of {', '.join(tasks)}")
-    if task is not None and task not in tasks:
-        raise unknown_name("task with runs", task, tasks)
     task = task or tasks[0]
+    spec = plugins.task(task) if task not in tasks and _YAML.search(task) else task_spec(task)
+    task = spec.name if spec is not None else task
+    if task not in tasks:
+        raise unknown_name("task with runs", task, tasks)
     runs = {one.name: one for one in found if one.task == task}
     for name in models:
         if name not in runs:
@@ -84,7 +93,7 @@ def choose(results: Path, task: str | None, models: Sequence[str], warn: Warn) -
         if any(name in row["columns"] for row in kept)
     }
     records = {name: _records(one, warn) for name, one in ordered.items()}
-    return Chosen(task, title(task, kept), results, ordered, kept, known, records)
+    return Chosen(task, spec, title(task, kept), results, ordered, kept, known, records)
 
 
 def _records(result: StoredResult, warn: Warn) -> dict[str, list[Mapping[str, Any]]]:

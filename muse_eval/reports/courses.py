@@ -8,7 +8,6 @@ from muse_eval.reports.chosen import Chosen
 from muse_eval.reports.pictures import Picture
 from muse_eval.results import REFERENCES, CorruptResult, StoredResult, Trajectory, collect, load, part
 from muse_eval.results.figures import draw_forget_sets, draw_trajectories
-from muse_eval.results.rows import task_spec
 from muse_eval.results.selection import Selection
 
 EPOCHS = "epochs"
@@ -22,8 +21,7 @@ def courses(chosen: Chosen) -> Iterator[Picture]:
     if went:
         said = "Each column after every epoch, the target's at 0. A ring is the epoch that counts."
         yield Picture("epochs", "Over the epochs", said, draw_trajectories(went, chosen.title))
-    spec = task_spec(chosen.task)
-    if spec is not None and spec.forget_sets is not None:
+    if (spec := chosen.spec) is not None and spec.forget_sets is not None:
         runs = collect(spec, list(chosen.runs.values()))
         if runs.methods:
             said = "Each column after forget sets that grow, or that are forgotten one after the other."

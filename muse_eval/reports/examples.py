@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from muse_eval import plugins
+from pydantic import ValidationError
+
 from muse_eval.config import TaskSpec
 from muse_eval.data import Data, open_data
 from muse_eval.errors import UserError
@@ -57,10 +58,12 @@ class Texts:
         """Open the data of a task that is built in or on this disk; nothing is downloaded."""
         self._data: Data | None = None
         self.missing = ""
-        task = _task(chosen)
+        task = chosen.spec or _stored_task(chosen)
         try:
             if data_dir is not None and task is None:
-                raise UserError(f"the task {chosen.task} is not installed, so --data-dir cannot be read")
+                raise UserError(
+                    f"what the task {chosen.task} is cannot be told; give its YAML file with --task"
+                )
             if task is not None and (data_dir is not None or task.data.source in ("builtin", "folder")):
                 self._data = open_data(task, data_dir)
             else:
@@ -83,10 +86,12 @@ class Texts:
         return found
 
 
-def _task(chosen: Chosen) -> TaskSpec | None:
+def _stored_task(chosen: Chosen) -> TaskSpec | None:
+    """Return the task as a result tells it: without the folder of its data, which is never stored."""
+    first = next(iter(chosen.runs.values()))
     try:
-        return plugins.task(chosen.task)
-    except UserError:
+        return TaskSpec.model_validate(first.config.get("task"))
+    except ValidationError:
         return None
 
 

@@ -40,7 +40,7 @@ def report(
     """Write the page of a task's runs: one offline HTML file; no model is asked and nothing is fetched.
 
     Args:
-        task: the task's name; None: the one that has runs.
+        task: the task's name or YAML file; None: the one that has runs.
         models: names of runs; empty: all of the task.
         results: the results folder.
         out: the page's file; None: ``reports/TASK.html`` in the results folder.
@@ -65,7 +65,7 @@ def report(
     from muse_eval.results.drawing import files
 
     drawn = [*pictures(chosen, evidence), *courses(chosen)]
-    command = page_command(chosen.task, home, [] if not models else list(chosen.runs), data_dir)
+    command = page_command(task or chosen.task, home, [] if not models else list(chosen.runs), data_dir)
     html = render(Content(chosen, evidence, drawn, command))
     page = page or home / FOLDER / f"{chosen.task}.html"
     written: list[Path] = []

@@ -75,8 +75,8 @@ def files(stem: str, picture: alt.TopLevelMixin) -> dict[str, bytes]:
 def inline(picture: alt.TopLevelMixin) -> str:
     """Return a chart as SVG for a page: without background, coordinates short, its links within the page.
 
-    Its links take no stop of the Tab key and are silent to a screen reader: there may be thousands, and the list
-    of examples leads to the same. What is to be seen has to stand beside it in words.
+    Its links take no stop of the Tab key and are silent to a screen reader: there may be thousands, and the
+    list of examples leads to the same. What is to be seen has to stand beside it in words.
     """
     svg = draw(picture, "svg").decode()
     svg = re.sub(r'<rect width="[\d.]+" height="[\d.]+" fill="(?i:#FFFFFF)"/>', "", svg, count=1)

@@ -253,7 +253,7 @@ def cache_info(root: Path, warn: Warn) -> list[CacheEntry]:
     """List what the cache holds, engine by engine."""
     entries = []
     for folder in sorted(path for path in root.glob("*") if path.is_dir()):
-        engine = engine_of(folder)
+        engine = _engine_of(folder)
         kept = EngineAnswers(root, engine, warn)
         size = sum(path.stat().st_size for path in folder.glob("*.jsonl"))
         entries.append(CacheEntry(folder, engine, len(kept.answers), size))
@@ -281,7 +281,7 @@ def cache_clear(root: Path) -> int:
     return freed
 
 
-def engine_of(folder: Path) -> str:
+def _engine_of(folder: Path) -> str:
     """Return the engine id that a folder's first sound line names."""
     for path in sorted(folder.glob("*.jsonl")):
         try:

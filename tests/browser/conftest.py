@@ -19,12 +19,6 @@ if TYPE_CHECKING:
 HOW = "no Chromium to open the page in; `make test-browser` installs what is missing"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if "tests/browser/" in item.nodeid:
-            item.add_marker(pytest.mark.browser)
-
-
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Debian's Chromium; where it must be there (BROWSER_REQUIRED), its absence fails."""

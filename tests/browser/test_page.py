@@ -1,4 +1,4 @@
-"""The page in a real Chromium: it asks for nothing, sorts, filters, links, marks, prints, and runs no one's text."""
+"""The page in a real Chromium: it asks for nothing, sorts, links, marks, prints, and runs nobody's text."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 Open = Callable[..., "Page"]
+pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
@@ -49,15 +50,15 @@ def opened(browser: Browser) -> Iterator[Open]:
 
 
 def rows(page: Page) -> list[str]:
-    return [one.strip() for one in page.locator("#table tbody th").all_inner_texts()]
+    return [str(one).strip() for one in page.locator("#table tbody th").all_inner_texts()]
 
 
 def listed(page: Page) -> list[str]:
-    return page.locator(".list .id").all_inner_texts()
+    return [str(one) for one in page.locator(".list .id").all_inner_texts()]
 
 
 def heading(page: Page) -> str:
-    return page.locator(".example h3").first.inner_text()
+    return str(page.locator(".example h3").first.inner_text())
 
 
 # ── table ────────────────────────────────────────────────────────────────────────────────────────
@@ -147,7 +148,7 @@ def test_tokens_are_shaded_and_those_that_min_k_counted_underlined(town: Path, o
     tokens, counted = side.locator(".token").count(), side.locator(".token.counted").count()
     assert counted == int(0.4 * tokens) > 0
     assert "of 4 texts, the likeliest first" in side.locator(".sum").inner_text()
-    assert side.locator(".token").first.get_attribute("title").startswith("log p = −")  # type: ignore[union-attr]
+    assert side.locator(".token").first.get_attribute("title").startswith("log p = −")
 
 
 def test_models_are_taken_away_and_put_back(town: Path, opened: Open) -> None:
@@ -184,7 +185,7 @@ def test_all_of_it_works_by_keyboard(town: Path, opened: Open) -> None:
 
 
 # ── other people's text ──────────────────────────────────────────────────────────────────────────
-def test_hostile_text_is_text(browser: Browser, opened: Open, tmp_path: Path) -> None:
+def test_hostile_text_is_text(opened: Open, tmp_path: Path) -> None:
     said = {"target": HOSTILE, "retrain": HOSTILE[::-1], "npo": HOSTILE}
     page = opened(made(tmp_path, said, truths=HOSTILE), "#verbmem_f/0")
     title = page.title()
@@ -207,7 +208,7 @@ def test_the_policy_holds_even_if_we_slip(browser: Browser, town: Path) -> None:
     page.goto(town.as_uri())
     page.wait_for_selector("body[data-ready]")
     page.evaluate("""document.body.insertAdjacentHTML("beforeend",
-        "<img src='https://example.invalid/x.png' onerror='document.title = 1'><p style='color:red'>x</p>")""")
+        "<img src='https://example.invalid/x.png' onerror='document.title = 1'><p style='color:red'>")""")
     page.evaluate("""const script = document.createElement("script");
         script.textContent = "document.title = 'owned'"; document.body.append(script)""")
     page.wait_for_timeout(200)

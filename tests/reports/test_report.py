@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 HOSTILE = (
-    "<script>document.title = 'owned'</script>", "</script><img src=x onerror=alert(1)>", "<!-- <script> ]]> {{ 7 * 7 }}",
+    "<script>document.title = 'owned'</script>", "</script><img src=x onerror=alert(1)>",
+    "<!-- <script> ]]> {{ 7 * 7 }}",
     "a\u2028b\u2029c\u202ed\u2066e", "\x1b[2Jcleared\x07 \x00", "\ud800 alone \udfff",
 )  # fmt: skip
 
@@ -136,7 +137,7 @@ def test_pictures_are_files_of_their_own_where_asked_for(results: Path, tmp_path
         ({"results": "none"}, "none holds no run"),
         ({"out": "."}, "is a folder; --out must name a file"),
         ({"figures": "file"}, "file is a file; --figures must name a folder"),
-        ({"data_dir": "data"}, "the task town is not installed"),
+        ({"data_dir": "data"}, "what the task town is cannot be told"),
     ],
     ids=lambda one: next(iter(one)) if isinstance(one, dict) else "",
 )
@@ -150,9 +151,7 @@ def test_what_cannot_be_is_refused_before_a_file_is_written(
     assert not list(results.glob("reports/*"))
 
 
-def test_several_tasks_need_a_choice(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.support import stored
-
+def test_several_tasks_need_a_choice(results: Path) -> None:
     home = results / "runs"
     (home / "town").rename(home / "city")
     for path in home.glob("city/*/result.json"):
@@ -160,7 +159,6 @@ def test_several_tasks_need_a_choice(results: Path, monkeypatch: pytest.MonkeyPa
             path.read_text(encoding="utf-8").replace('"task": "town"', '"task": "city"'), encoding="utf-8"
         )
     write_runs(results)
-    assert stored.TASK["name"] == "town"
     with pytest.raises(UserError, match=r"several tasks; give --task with one of city, town"):
         report(results=results)
     assert report("city", results=results).path.name == "city.html"

@@ -12,7 +12,7 @@ from muse_eval.reports import words
 from muse_eval.reports.words import cut, shared
 
 ODD = "aBz 09.-_'\n\t\u00e9\u00df\u0130\u017f\u212a\u2028\u202e\ud800\u0663\u1e9e"
-"""Letters whose lower case is several or is plain, digits that are not ASCII, separators, a lone surrogate."""
+"""Letters whose lower case is several or is plain, foreign digits, separators, a lone surrogate."""
 
 
 @given(st.text(alphabet=ODD, max_size=40) | st.text(max_size=40))
