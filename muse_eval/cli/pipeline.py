@@ -45,6 +45,7 @@ from muse_eval.printable import console, print_json
 
 if TYPE_CHECKING:
     from muse_eval.pipelines import PipelineConfig
+    from muse_eval.reports import Report
 
 
 def pipeline(
@@ -154,27 +155,29 @@ def pipeline(
             )
         if not as_json:
             _print(config, folders[-1])
-    homes = (
-        {made[0].parent.name: one["task"] for one, made in zip(asked, folders, strict=True)} if page else {}
-    )
-    pages = [
-        api.report(named, results=results, figures=results / "reports" / name, data_dir=data_dir, warn=warn)
-        for name, named in homes.items()
-    ]
+    homes = {made[0].parent.name: one["task"] for one, made in zip(asked, folders, strict=True)}
+    pages = {name: _page(name, named, results, data_dir) for name, named in homes.items() if page}
     if as_json:
         made = [folder for one in folders for folder in one]
         several = len({folder.parent for folder in made}) > 1
         done = {f"{f.parent.name}/{f.name}" if several else f.name: str(f) for f in made}
-        paths = {name: str(one.path) for name, one in zip(homes, pages, strict=True)}
-        print_json({"done": done, "failed": {}, **({"reports": paths} if page else {})})
+        paths = {"reports": {name: str(one.path) for name, one in pages.items()}} if page else {}
+        print_json({"done": done, "failed": {}, **paths})
         return
     if len(configs) > 1:
         _print_over_seeds(configs, folders)
     home = folders[0][0].parent
     print(f"evidence: {home}/NAME/result.json and records.jsonl; models: {results}/models")
     print(f"what a model says, the worst first: muse-eval show {folders[0][-1]}")
-    for made_page in pages:
-        tell(made_page)
+    for one_page in pages.values():
+        tell(one_page)
+
+
+def _page(name: str, task: str, results: Path, data_dir: Path | None) -> "Report":
+    """Make the page of a table and its figures, in the results folder."""
+    from muse_eval import api
+
+    return api.report(task, results=results, figures=results / "reports" / name, data_dir=data_dir, warn=warn)
 
 
 def _seeds(task: str, seeds: str | None) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def report(
     task: Annotated[
         str | None,
-        typer.Option(help="The task's name or YAML file; may be left out where one task alone has runs."),
+        typer.Option(help="Task name or YAML file; may be left out where one task has runs."),
     ] = None,
     models: Annotated[str | None, typer.Option(help="Names of runs, comma-separated; else all.")] = None,
     results: ResultsOption = Path("results"),

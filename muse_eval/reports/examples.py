@@ -61,9 +61,7 @@ class Texts:
         task = chosen.spec or _stored_task(chosen)
         try:
             if data_dir is not None and task is None:
-                raise UserError(
-                    f"what the task {chosen.task} is cannot be told; give its YAML file with --task"
-                )
+                raise UserError(f"what the task {chosen.task} is cannot be told; give its YAML with --task")
             if task is not None and (data_dir is not None or task.data.source in ("builtin", "folder")):
                 self._data = open_data(task, data_dir)
             else:

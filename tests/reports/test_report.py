@@ -19,6 +19,7 @@ from muse_eval.reports.chosen import choose
 from muse_eval.reports.examples import MOST, columns
 from muse_eval.reports.pictures import roc
 from muse_eval.reports.verdicts import verdicts
+from tests.e2e import muse
 from tests.support.stored import TEXTS, TRUE, TRUTHS, write_runs
 
 if TYPE_CHECKING:
@@ -162,6 +163,19 @@ def test_several_tasks_need_a_choice(results: Path) -> None:
     with pytest.raises(UserError, match=r"several tasks; give --task with one of city, town"):
         report(results=results)
     assert report("city", results=results).path.name == "city.html"
+
+
+def test_the_command_line_says_where_the_page_lies(results: Path, tmp_path: Path) -> None:
+    done = muse("report", "--results", results, "--models", "target,npo", "--figures", tmp_path / "paper")
+    assert done.exit_code == 0
+    assert f"report: {results}/reports/town.html, 2 runs, " in done.output
+    assert f"figures: {tmp_path}/paper/*.svg, *.png, *.pdf" in done.output
+    assert f"muse-eval report --task town --results {results} --models target,npo" in page(
+        results / "reports" / "town.html"
+    )
+    refused = muse("report", "--results", results, "--models", "nop")
+    assert refused.exit_code == 2
+    assert refused.output.count("\n") == 1
 
 
 def test_a_run_without_records_stays_in_the_table_and_is_told(results: Path) -> None:
