@@ -107,7 +107,8 @@ class Evidence {
   /** How bad an example is for the column's goal: of forget text what is remembered, of retain text what is lost. */
   badness(example) {
     const found = this.scores(example, this.judged);
-    if (!found.length) return -Infinity;
+    // Of an attack's texts only those of the forget split are bad to be known.
+    if (!found.length || (this.data.kind === "tokens" && example.split !== this.data.home)) return -Infinity;
     return this.data.kind === "tokens" || this.data.goal === "higher" ? -Math.min(...found) : Math.max(...found);
   }
 
@@ -151,7 +152,7 @@ class Evidence {
       retrain: (one) => -this.apart(one), disagreement: (one) => -this.spread(one),
     };
     const key = keys[this.order];
-    const value = (one) => { const found = key(one); return Number.isNaN(found) ? Infinity : found; };
+    const value = (one) => { const found = key(one); return Number.isFinite(found) ? found : Infinity; };
     return key ? kept.map((one) => [value(one), one]).sort((a, b) => (a[0] < b[0] ? -1 : a[0] > b[0] ? 1 : 0)).map((pair) => pair[1]) : kept;
   }
 
@@ -219,9 +220,13 @@ class Evidence {
   }
 
   bead(run) {
-    const bead = make("span", { class: "bead", "aria-hidden": "true" });
-    const colour = this.outline.colours[run];
-    bead.style.background = colour === "#222222" ? "var(--ink)" : colour;
+    const draw = (tag, attributes) => {
+      const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+      for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+      return element;
+    };
+    const bead = draw("svg", { class: "bead", width: 9, height: 9, viewBox: "0 0 10 10", "aria-hidden": "true" });
+    bead.append(draw("circle", { cx: 5, cy: 5, r: 5, fill: this.outline.colours[run] }));
     return bead;
   }
 
@@ -276,7 +281,6 @@ class Evidence {
   side(example, run) {
     const answer = example.runs[run];
     const box = make("div", { class: "side" }, make("p", { class: "name" }, this.bead(run), run));
-    box.style.borderTopColor = this.outline.colours[run] === "#222222" ? "var(--ink)" : this.outline.colours[run];
     if (!answer) return box.append(make("p", { class: "sum" }, "has no such example")), box;
     box.append(make("p", { class: "sum" }, this.sum(example, answer, run)));
     if (answer.tokens) box.append(this.tokens(example.cuts[answer.cut], answer.tokens));

@@ -139,10 +139,11 @@ def _sentences(chosen: Chosen, row: RunRow) -> Iterator[str]:
                 f"{_beside(chosen, row, name, 'which never saw it')}."
             )
         elif metric == "knowmem" and heading.goal == "higher":
-            yield f"What should stay it knows to {_percent(cell.value)}{_beside(chosen, row, name)}."
+            said = f"Its answers about what should stay are {_percent(cell.value)} right"
+            yield f"{said}{_beside(chosen, row, name)}."
         elif metric == "knowmem":
-            asked = "Asked about the forget text it is right to"
-            yield f"{asked} {_percent(cell.value)}{_beside(chosen, row, name)}."
+            said = f"Its answers about the forget text are {_percent(cell.value)} right"
+            yield f"{said}{_beside(chosen, row, name)}."
         else:
             yield f"{heading.title} is {cell.value:.2f}{_beside(chosen, row, name)}."
 
