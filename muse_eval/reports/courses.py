@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from muse_eval.reports.chosen import Chosen
@@ -22,7 +23,9 @@ def courses(chosen: Chosen) -> Iterator[Picture]:
         said = "Each column after every epoch, the target's at 0. A ring is the epoch that counts."
         yield Picture("epochs", "Over the epochs", said, draw_trajectories(went, chosen.title))
     if (spec := chosen.spec) is not None and spec.forget_sets is not None:
-        runs = collect(spec, list(chosen.runs.values()))
+        # Another training seed's runs have a table of their own.
+        first = [one for name, one in chosen.runs.items() if not re.search(r"-seed\d+", name)]
+        runs = collect(spec, first)
         if runs.methods:
             said = "Each column after forget sets that grow, or that are forgotten one after the other."
             yield Picture(runs.file, runs.file.capitalize(), said, draw_forget_sets(runs))

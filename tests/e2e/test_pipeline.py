@@ -139,6 +139,20 @@ def test_a_second_call_asks_nothing_and_writes_nothing(tiny_model: Path) -> None
 
 
 @pytest.mark.usefixtures("here")
+def test_the_page_shows_epochs_and_tokens(tiny_model: Path) -> None:
+    done = muse(*call(tiny_model, "--epochs", 3, "--select", "released", "--report"))
+    assert done.exit_code == 0, done.output
+    assert "report: results/reports/village.html, 3 runs, " in done.stdout
+    assert "figures: results/reports/village/*.svg, *.png, *.pdf" in done.stdout
+    assert Path("results/reports/village/epochs.pdf").read_bytes().startswith(b"%PDF")
+    page = Path("results/reports/village.html").read_text(encoding="utf-8")
+    assert 'id="picture-epochs"' in page
+    assert "no log-probability of single tokens" not in page
+    asked = muse(*call(tiny_model, "--epochs", 3, "--select", "released", "--report", "--json"))
+    assert json.loads(asked.stdout)["reports"] == {"village": "results/reports/village.html"}
+
+
+@pytest.mark.usefixtures("here")
 def test_epochs_are_no_runs_of_their_own() -> None:
     done = muse("leaderboard", "--out", "-")
     lines = list(csv.DictReader(done.stdout.splitlines()))
@@ -390,7 +404,9 @@ def test_several_forget_sets(kind: str, fresh: Path, tiny_model: Path) -> None:
     before = times()
     again = muse(*call(tiny_model, task=kind, methods="simnpo_gdr,ga"))
     assert (again.stdout, times()) == (done.stdout, before)
-    assert fresh.exists()
+    page = muse("report", "--task", f"{kind}.yaml", "--data-dir", "data", "--figures", fresh / "paper")
+    assert page.exit_code == 0, page.output
+    assert (fresh / "paper" / f"{name}.svg").is_file()
 
 
 @pytest.mark.parametrize("kind", ["scal", "sust"])
