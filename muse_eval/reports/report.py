@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from muse_eval.errors import UserError
+from muse_eval.reading import shown, typed_path
 from muse_eval.reports.chosen import choose
 from muse_eval.reports.examples import columns
 from muse_eval.reports.provenance import page_command
@@ -54,10 +55,11 @@ def report(
     Example:
         ``report("muse_mini", ["target", "retrain", "simnpo_gdr"]).path``
     """
-    home = Path(results)
+    home = typed_path(results, "--results")
     page, folder = _file(out), _folder(figures)
+    texts = None if data_dir is None else typed_path(data_dir, "--data-dir")
     chosen = choose(home, task, (models,) if isinstance(models, str) else tuple(models), warn)
-    evidence = columns(chosen, None if data_dir is None else Path(data_dir))
+    evidence = columns(chosen, texts)
     # Drawing takes a second to load, which a refusal above need not wait for.
     from muse_eval.reports.courses import courses
     from muse_eval.reports.page import Content, render
@@ -80,12 +82,14 @@ def report(
 
 
 def _file(out: str | Path | None) -> Path | None:
-    if out is not None and Path(out).is_dir():
-        raise UserError(f"{out} is a folder; --out must name a file")
-    return None if out is None else Path(out)
+    path = None if out is None else typed_path(out, "--out")
+    if path is not None and (path.is_dir() or not path.name):
+        raise UserError(f"{shown(str(out))} is a folder; --out must name a file")
+    return path
 
 
 def _folder(figures: str | Path | None) -> Path | None:
-    if figures is not None and Path(figures).exists() and not Path(figures).is_dir():
-        raise UserError(f"{figures} is a file; --figures must name a folder")
-    return None if figures is None else Path(figures)
+    path = None if figures is None else typed_path(figures, "--figures")
+    if path is not None and path.exists() and not path.is_dir():
+        raise UserError(f"{shown(str(figures))} is a file; --figures must name a folder")
+    return path

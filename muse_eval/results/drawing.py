@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from muse_eval.printable import printable
+
 if TYPE_CHECKING:
     import altair as alt
 
@@ -47,12 +49,21 @@ def dressed(picture: alt.TopLevelMixin) -> dict[str, Any]:
              "offset": 10, "fontWeight": 600}  # fmt: skip
     legend = {"labelColor": INK, "titleColor": INK, "labelFontSize": 11, "titleFontWeight": "normal",
               "labelLimit": 400, "symbolSize": 70}  # fmt: skip
-    description: dict[str, Any] = picture.to_dict()
+    description: dict[str, Any] = _spelled(picture.to_dict())
     description["config"] = {
         "font": FONT, "background": "#FFFFFF", "axis": axis, "title": title, "legend": legend,
         "view": {"stroke": None}, "aria": False,
     }  # fmt: skip
     return description
+
+
+def _spelled(part: Any) -> Any:
+    """Return a description with what cannot be seen spelled out: a control character ends the converter."""
+    if isinstance(part, dict):
+        return {name: _spelled(one) for name, one in part.items()}
+    if isinstance(part, list):
+        return [_spelled(one) for one in part]
+    return printable(part) if isinstance(part, str) else part
 
 
 def draw(picture: alt.TopLevelMixin, form: Form) -> bytes:
@@ -110,5 +121,5 @@ def shape_scale(names: Sequence[str]) -> alt.Scale:
 
 def tick_labels(labels: Mapping[int, str] | Mapping[int, Sequence[str]]) -> str:
     """Return the expression that names an axis's ticks, each in a line or several."""
-    known = {str(at): text for at, text in labels.items()}
+    known = {str(at): _spelled(text) for at, text in labels.items()}
     return f"{json.dumps(known)}[datum.value]"

@@ -44,6 +44,7 @@ NEEDED: dict[Verb, list[str]] = {
     ("tune",): ["--target", "./no-model", *TASK, "--method", "npo", "--grid", "beta=0.1:0.2", "-q"],
     ("pipeline",): ["--target", "./no-model", "--retrain", "./no-model", *TASK, "-q"],
     ("show",): ["village/absent"],
+    ("report",): ["--task", "village.yaml"],
     ("leaderboard",): [],
     ("check",): [],
     ("compare",): ["village/absent", "village/none"],

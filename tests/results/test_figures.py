@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from muse_eval.results import figures
-from muse_eval.results.drawing import colours, draw, dressed, files, inline
+from muse_eval.results.drawing import colours, draw, dressed, files, inline, tick_labels
 from muse_eval.results.figures import draw_forget_sets, draw_trajectories, draw_trajectory
 from muse_eval.results.forget_sets import collect
 from muse_eval.results.runs import StoredResult
@@ -107,6 +107,15 @@ def test_folds_are_drawn_over_their_size_from_the_target_on() -> None:
     svg = draw(picture, "svg").decode()
     for text in ("target", "10 texts", "100 tokens", "20 texts", "200 tokens", "size of the forget set"):
         assert f">{text}<" in svg
+
+
+@pytest.mark.parametrize("odd", ["\x1b[2J", "\x00", "\x9b", "\u202e", "\ud800", "<script>&", "{{ x }}", "'"])
+def test_names_of_others_are_spelled_out_and_end_no_converter(odd: str) -> None:
+    picture = draw_trajectories([replace(WENT, name=f"a{odd}"), WENT], f"On {odd}")
+    svg = draw(picture, "svg").decode()
+    assert not set("\x1b\x00\x9b\u202e") & set(svg)
+    assert "<script" not in svg
+    assert tick_labels({0: f"a{odd}"}).isprintable()
 
 
 def test_every_name_has_a_colour_of_its_own() -> None:
