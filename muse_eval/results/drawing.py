@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Form = Literal["svg", "png", "pdf"]
 FORMS: tuple[Form, ...] = ("svg", "png", "pdf")
 COLOURS = (
-    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B07C00", "#2E86C1", "#7A5195", "#8C564B",
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B07C00", "#6A51A3", "#1B9AAA", "#8C564B",
     "#5B8C00", "#4A4A4A",
 )  # fmt: skip
 """Okabe and Ito's palette first, told apart by colour-blind readers too, its yellow darkened for paper."""
