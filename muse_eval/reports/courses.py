@@ -21,7 +21,9 @@ def courses(chosen: Chosen) -> Iterator[Picture]:
     went = [one for name in chosen.unlearned if (one := trajectory(chosen, name)) is not None]
     if went:
         said = "Each column after every epoch, the target's at 0. A ring is the epoch that counts."
-        yield Picture("epochs", "Over the epochs", said, draw_trajectories(went, chosen.title))
+        yield Picture(
+            "epochs", "Over the epochs", said, draw_trajectories(went, chosen.title, list(chosen.runs))
+        )
     if (spec := chosen.spec) is not None and spec.forget_sets is not None:
         # Another training seed's runs have a table of their own.
         first = [one for name, one in chosen.runs.items() if not re.search(r"-seed\d+", name)]

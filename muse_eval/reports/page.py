@@ -17,6 +17,7 @@ from typing import Any
 from muse_eval import provenance
 from muse_eval.printable import printable
 from muse_eval.reports.chosen import Chosen
+from muse_eval.reports.distances import Distances
 from muse_eval.reports.examples import Column
 from muse_eval.reports.pictures import Picture
 from muse_eval.reports.provenance import origins
@@ -39,6 +40,7 @@ class Content:
     pictures: Sequence[Picture]
     command: str
     """What makes the page again."""
+    distances: Distances
 
 
 def render(content: Content) -> str:
@@ -60,9 +62,9 @@ def render(content: Content) -> str:
         title=chosen.title,
         task=chosen.task,
         command=content.command,
-        verdicts=verdicts(chosen),
+        verdicts=verdicts(chosen, content.distances),
         colours=colours(list(chosen.runs)),
-        table=table(chosen),
+        table=table(chosen, content.distances),
         has_retrain="retrain" in chosen.runs,
         pictures=[(one, _verbatim(inline(one.chart))) for one in content.pictures],
         origins=origins(chosen),

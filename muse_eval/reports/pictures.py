@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from muse_eval.reports.chosen import Chosen
+from muse_eval.reports.distances import Distances
 from muse_eval.reports.dots import dots_in_rows, heaped
 from muse_eval.reports.examples import Column, link
 from muse_eval.results.drawing import COLOURS, CROSS, INK, MUTED, chart, colour_scale
@@ -30,15 +31,17 @@ class Picture:
     caption: str
     """What is to be seen, for those too who cannot see it."""
     chart: alt.TopLevelMixin
+    facts: list[list[str]] = field(default_factory=list)
+    """A table to be read with it, its header first; empty where there is none."""
 
 
-def pictures(chosen: Chosen, columns: Sequence[Column]) -> list[Picture]:
+def pictures(chosen: Chosen, columns: Sequence[Column], distances: Distances) -> list[Picture]:
     """Return the pictures that the runs allow."""
     found: list[Picture] = list(_trade_offs(chosen))
     titles = {name: heading.title for name, heading in chosen.headings.items()}
     found += [_scores(one, titles[one.name]) for one in columns if one.kind == "rouge"]
     for column in columns:
-        found += _attack(column, titles[column.name]) if column.kind == "tokens" else []
+        found += _attack(column, titles[column.name], distances) if column.kind == "tokens" else []
     return found
 
 
@@ -158,7 +161,7 @@ def _scores(column: Column, title: str) -> Picture:
 
 
 # ── the attack ───────────────────────────────────────────────────────────────────────────────────
-def _attack(column: Column, title: str) -> Iterator[Picture]:
+def _attack(column: Column, title: str, distances: Distances) -> Iterator[Picture]:
     """Draw the attack's scores of forget texts and of texts never seen, and its ROC."""
     block = column.block
     splits = list(dict.fromkeys(example["split"] for example in block["examples"]))[:2]
@@ -194,10 +197,15 @@ def _attack(column: Column, title: str) -> Iterator[Picture]:
     yield Picture(f"attack-{column.name}", f"{title}: is a text known?", said, picture)
     told = (
         "Share of forget texts that the attack takes for known, over that of texts never seen. On the dotted "
-        "diagonal it guesses; in the upper left corner it knows."
+        "diagonal it guesses; in the upper left corner it knows. KS is the Kolmogorov–Smirnov distance of a "
+        "model's scores from retrain's: 0 is alike, 1 apart altogether."
     )
     yield Picture(
-        f"roc-{column.name}", f"{title}: how well the attack tells", told, _roc(values, block["runs"], splits)
+        f"roc-{column.name}",
+        f"{title}: how well the attack tells",
+        told,
+        _roc(values, block["runs"], splits),
+        distances.attack_facts(column.name),
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from muse_eval.errors import UserError
 from muse_eval.reading import shown, typed_path
 from muse_eval.reports.chosen import choose
+from muse_eval.reports.distances import Distances
 from muse_eval.reports.examples import columns
 from muse_eval.reports.provenance import page_command
 from muse_eval.results import write_files
@@ -66,9 +67,10 @@ def report(
     from muse_eval.reports.pictures import pictures
     from muse_eval.results.drawing import files
 
-    drawn = [*pictures(chosen, evidence), *courses(chosen)]
+    distances = Distances(chosen)
+    drawn = [*pictures(chosen, evidence, distances), *courses(chosen)]
     command = page_command(task or chosen.task, home, [] if not models else list(chosen.runs), data_dir)
-    html = render(Content(chosen, evidence, drawn, command))
+    html = render(Content(chosen, evidence, drawn, command, distances))
     page = page or home / FOLDER / f"{chosen.task}.html"
     written: list[Path] = []
     for one in drawn:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from muse_eval.printable import one_line
 from muse_eval.reports.chosen import Chosen
+from muse_eval.reports.distances import Distances
 from muse_eval.results import ARROWS, RunRow, plain_cell
 from muse_eval.results.comparable import misfits
 from muse_eval.results.grid import grid, remarks
@@ -47,22 +48,26 @@ class Table:
     """What its cells must be read with, each once, with the models and columns that it holds for."""
 
 
-def table(chosen: Chosen) -> Table:
+def table(chosen: Chosen, distances: Distances) -> Table:
     """Lay out the runs as the tables of the command line do, flags in words."""
     laid = grid(chosen.headings, chosen.rows)
     notes: dict[str, list[str]] = {}
     lines = []
     for row, line in zip(chosen.rows, laid.lines, strict=True):
         cells = [
-            _cell(chosen, row, name, printed.best, notes)
+            _cell(chosen, distances, row, name, printed.best, notes)
             for name, printed in zip(chosen.headings, line[1:], strict=True)
         ]
         lines.append(Line(row["name"], [one_line(note) for note in row["notes"].values()], cells))
     header = [f"{one_line(heading.title)}{ARROWS[heading.goal]}" for heading in chosen.headings.values()]
-    return Table(header, lines, [f"{one_line(said)} ({'; '.join(where)})" for said, where in notes.items()])
+    told = [f"{one_line(said)} ({'; '.join(where)})" for said, where in notes.items()]
+    # What is said of the whole table has no number.
+    return Table(header, lines, [*told, *(one_line(note) for note in laid.notes if not note.startswith("["))])
 
 
-def _cell(chosen: Chosen, row: RunRow, name: str, best: bool, notes: dict[str, list[str]]) -> Shown:
+def _cell(
+    chosen: Chosen, distances: Distances, row: RunRow, name: str, best: bool, notes: dict[str, list[str]]
+) -> Shown:
     column = row["columns"].get(name)
     if column is None:
         return Shown("", "", False, None, [], "", "")
@@ -72,18 +77,26 @@ def _cell(chosen: Chosen, row: RunRow, name: str, best: bool, notes: dict[str, l
     ends = f"95 % interval {column.ci[0]:.2f} to {column.ci[1]:.2f}, n = {column.n}" if column.ci else ""
     flags = [(flag, FLAGS.get(flag, flag)) for flag in column.flags]
     return Shown(
-        printed.value, printed.spread.strip(), best, column.value, flags, ends, _distance(chosen, row, name)
+        printed.value,
+        printed.spread.strip(),
+        best,
+        column.value,
+        flags,
+        ends,
+        _distance(chosen, distances, row, name),
     )
 
 
-def _distance(chosen: Chosen, row: RunRow, name: str) -> str:
-    """Return value − retrain's; of PrivLeak, which is relative to retrain already, nothing."""
-    retrain = chosen.retrain_of(row, name)
-    mine = row["columns"][name].value
-    if retrain is None or mine is None or chosen.headings[name].goal == "zero":
+def _distance(chosen: Chosen, distances: Distances, row: RunRow, name: str) -> str:
+    """Return what a cell has more than retrain's, with its paired interval.
+
+    Of PrivLeak, which is relative to retrain already, nothing.
+    """
+    found = None if chosen.headings[name].goal == "zero" else distances.of(row, name)
+    if found is None:
         return ""
-    theirs = retrain.columns[name].value
-    return "" if theirs is None else f"{round(mine - theirs, 2) + 0.0:+.2f}"
+    value, low, high = (f"{round(one, 2) + 0.0:+.2f}" for one in (found.value, found.low, found.high))
+    return value if low == high else f"{value} ({low} to {high})"
 
 
 def flags_in(lines: Table) -> Mapping[str, str]:

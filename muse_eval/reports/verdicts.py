@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from muse_eval.printable import one_line
 from muse_eval.reports.chosen import Chosen
+from muse_eval.reports.distances import Distances
 from muse_eval.results import RunRow, StoredResult, part
 from muse_eval.results.rows import FLAGS
 from muse_eval.results.runs import StoredColumn
@@ -12,9 +13,10 @@ from muse_eval.results.runs import StoredColumn
 RULES = {
     "reference": "a model that the others are compared with",
     "like retrain": "no forget column lies apart from retrain's, and no other badge applies",
-    "remembers": "a forget column lies on the target's side of retrain's value, its whole 95 % interval does",
-    "past retrain": "a forget column lies beyond retrain's value, its whole 95 % interval does: more is gone "
-    "than a model lacks that never saw the text",
+    "remembers": "a forget column lies on the target's side of retrain's: the whole 95 % interval of their "
+    "difference does, paired by example",
+    "past retrain": "a forget column lies beyond retrain's, the whole interval of their difference: more is "
+    "gone than a model lacks that never saw the text",
     "utility lost": "the whole 95 % interval of a retain column lies under nine tenths of the target's value",
     "limited": "only the first examples were scored: it is not compared",
     "no retrain": "no retrain model was scored alike on the same data: nothing says what forgetting is",
@@ -50,15 +52,18 @@ class Verdict:
     sentences: list[str]
 
 
-def verdicts(chosen: Chosen) -> list[Verdict]:
+def verdicts(chosen: Chosen, distances: Distances) -> list[Verdict]:
     """Return a verdict for each model, in the table's order."""
-    return [Verdict(row["name"], _badges(chosen, row), list(_sentences(chosen, row))) for row in chosen.rows]
+    return [
+        Verdict(row["name"], _badges(chosen, distances, row), list(_sentences(chosen, row)))
+        for row in chosen.rows
+    ]
 
 
 # ── badges ───────────────────────────────────────────────────────────────────────────────────────
-def _badges(chosen: Chosen, row: RunRow) -> list[Badge]:
+def _badges(chosen: Chosen, distances: Distances, row: RunRow) -> list[Badge]:
     found: dict[str, list[str]] = {}
-    for name, column in _named(chosen, row):
+    for name, column in _named(chosen, distances, row):
         found.setdefault(name, []).append(one_line(chosen.headings[column].title) if column else "")
     return [
         Badge(
@@ -76,7 +81,7 @@ def rule(name: str) -> str:
     return RULES.get(name) or FLAGS.get(name, name)
 
 
-def _named(chosen: Chosen, row: RunRow) -> Iterator[tuple[str, str]]:
+def _named(chosen: Chosen, distances: Distances, row: RunRow) -> Iterator[tuple[str, str]]:
     """Yield each badge's name, and the column that it is about or an empty text."""
     if row["name"] not in chosen.unlearned:
         yield "reference", ""
@@ -85,16 +90,19 @@ def _named(chosen: Chosen, row: RunRow) -> Iterator[tuple[str, str]]:
     if "limited" in flags:
         yield "limited", ""
         return
-    found = [*((flag, "") for flag in BADGE_FLAGS if flag in flags), *_against_references(chosen, row)]
+    found = [
+        *((flag, "") for flag in BADGE_FLAGS if flag in flags),
+        *_against_references(chosen, distances, row),
+    ]
     found += [("undefined", name) for name, cell in row["columns"].items() if cell.value is None]
     yield from found or [("like retrain", "")]
 
 
-def _against_references(chosen: Chosen, row: RunRow) -> Iterator[tuple[str, str]]:
+def _against_references(chosen: Chosen, distances: Distances, row: RunRow) -> Iterator[tuple[str, str]]:
     compared = 0
     for name, cell in row["columns"].items():
         heading = chosen.headings.get(name)
-        retrain, target = chosen.retrain_of(row, name), chosen.runs.get("target")
+        target = chosen.runs.get("target")
         if heading is None or cell.value is None:
             continue
         if heading.goal == "higher":
@@ -102,17 +110,18 @@ def _against_references(chosen: Chosen, row: RunRow) -> Iterator[tuple[str, str]
             if kept and kept.value is not None and _ends(cell)[1] < RETAINED * kept.value - CERTAIN:
                 yield "utility lost", name
             continue
-        aim = 0.0 if heading.goal == "zero" else retrain.columns[name].value if retrain else None
-        if aim is None or heading.goal is None:
+        away = distances.of(row, name) if heading.goal == "lower" else None
+        if heading.goal != "zero" and away is None:
             continue
         compared += heading.goal == "lower"
-        low, high = _ends(cell)
+        # PrivLeak is a distance to retrain, and its interval a paired one, already.
+        low, high = _ends(cell) if away is None else (away.low, away.high)
         more, less = (
             ("remembers", "past retrain") if heading.goal == "lower" else ("past retrain", "remembers")
         )
-        if low > aim + CERTAIN:
+        if low > CERTAIN:
             yield more, name
-        elif high < aim - CERTAIN:
+        elif high < -CERTAIN:
             yield less, name
     if not compared:
         yield "no retrain", ""

@@ -169,7 +169,7 @@ def _column(
             one.value,
             run.columns[name].ci,
             minus(one, base) if base is not None else None,
-            _rates(one),
+            rates(one),
             run.columns[name].flags,
         )
         for label, run, one in zip(labels, runs, scores, strict=True)
@@ -218,14 +218,15 @@ def _judged_by(goal: Goal | None, base: Scores | None) -> str:
 
 def _pair(labels: Sequence[str], scores: Sequence[Scores], ideal: Sequence[Scores], i: int, j: int) -> Pair:
     raw, judged = minus(scores[j], scores[i]), minus(ideal[i], ideal[j])
-    return Pair(labels[i], labels[j], raw, judged, judged.p, None, _apart(scores[i], scores[j]))
+    return Pair(labels[i], labels[j], raw, judged, judged.p, None, apart(scores[i], scores[j]))
 
 
 def _better(pair: Pair) -> str:
     return pair.other if pair.judged.value > 0 else pair.one
 
 
-def _apart(one: Scores, other: Scores) -> dict[str, tuple[float, float]]:
+def apart(one: Scores, other: Scores) -> dict[str, tuple[float, float]]:
+    """Return how far an attack's scores of two models lie apart on each split: KS distance and p."""
     if one.classes is None or other.classes is None:
         return {}
     return {
@@ -234,7 +235,7 @@ def _apart(one: Scores, other: Scores) -> dict[str, tuple[float, float]]:
     }
 
 
-def _rates(scores: Scores) -> dict[str, float]:
+def rates(scores: Scores) -> dict[str, float]:
     """Return the attack's true-positive rates: forget texts found where few holdout texts are mistaken."""
     if scores.classes is None:
         return {}

@@ -105,11 +105,12 @@ def colours(names: Sequence[str]) -> dict[str, str]:
     return {name: GREYS.get(name) or COLOURS[others.index(name) % len(COLOURS)] for name in names}
 
 
-def colour_scale(names: Sequence[str]) -> alt.Scale:
-    """Return the scale of ``colours``."""
+def colour_scale(names: Sequence[str], among: Sequence[str] = ()) -> alt.Scale:
+    """Return the scale of ``colours``; of a table's names ``among`` which these are, each keeps its own."""
     import altair as alt
 
-    return alt.Scale(domain=list(names), range=list(colours(names).values()))
+    known = colours(among or names)
+    return alt.Scale(domain=list(names), range=[known[name] for name in names])
 
 
 def shape_scale(names: Sequence[str]) -> alt.Scale:

@@ -7,6 +7,7 @@ that is flagged as collapsed or degenerate is crossed out: its value near the go
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from muse_eval.results.drawing import CROSS, INK, MUTED, chart, colour_scale, shape_scale, tick_labels
@@ -37,8 +38,16 @@ def draw_trajectory(trajectory: Trajectory) -> alt.TopLevelMixin:
     return draw_trajectories([trajectory], f"{trajectory.name} on {trajectory.title}")
 
 
-def draw_trajectories(several: Sequence[Trajectory], title: str) -> alt.TopLevelMixin:
-    """Draw the epochs of several unlearnings of one task over each other, each with its selected epoch."""
+def draw_trajectories(
+    several: Sequence[Trajectory], title: str, among: Sequence[str] = ()
+) -> alt.TopLevelMixin:
+    """Draw the epochs of several unlearnings of one task over each other, each with its selected epoch.
+
+    Args:
+        several: the unlearnings.
+        title: what stands above.
+        among: all names of a table, whose colours are kept; empty: these alone.
+    """
     first = several[0]
     points = [
         point
@@ -52,7 +61,7 @@ def draw_trajectories(several: Sequence[Trajectory], title: str) -> alt.TopLevel
         epoch: [str(epoch)] for epoch in range(0, longest + 1, max(1, longest // 10))
     }
     axis = f"epoch (0: {first.start.name})"
-    return _panels(points, first.headings, first.retrain, _Frame(title, said, axis, ticks))
+    return _panels(points, first.headings, first.retrain, _Frame(title, said, axis, ticks, among))
 
 
 def _selected(trajectory: Trajectory) -> str:
@@ -117,13 +126,15 @@ def _points(
 
 
 # ── panels ───────────────────────────────────────────────────────────────────────────────────────
+@dataclass(frozen=True)
 class _Frame:
     """What stands around the panels."""
 
-    def __init__(
-        self, title: str, subtitle: list[str], axis: str, ticks: Mapping[int, Sequence[str]]
-    ) -> None:
-        self.title, self.subtitle, self.axis, self.ticks = title, subtitle, axis, ticks
+    title: str
+    subtitle: list[str]
+    axis: str
+    ticks: Mapping[int, Sequence[str]]
+    among: Sequence[str] = ()
 
 
 def _panels(
@@ -159,7 +170,7 @@ def _panel(
     legend = alt.Legend(title=None, orient="bottom", columns=4, symbolOpacity=1) if len(names) > 1 else None
     base = chart(points).encode(
         x=alt.X("x:Q", axis=ticks, scale=alt.Scale(nice=False, padding=12)),
-        color=alt.Color("line:N", scale=colour_scale(names), legend=legend),
+        color=alt.Color("line:N", scale=colour_scale(names, frame.among), legend=legend),
     )
     y = alt.Y("value:Q", title=None, scale=scale)
     shape = alt.Shape("line:N", scale=shape_scale(names), legend=legend)

@@ -16,6 +16,7 @@ from muse_eval.errors import UserError
 from muse_eval.metrics.attacks import min_k
 from muse_eval.reports import report
 from muse_eval.reports.chosen import choose
+from muse_eval.reports.distances import Distances
 from muse_eval.reports.examples import MOST, columns
 from muse_eval.reports.pictures import roc
 from muse_eval.reports.verdicts import verdicts
@@ -285,19 +286,43 @@ def test_answers_that_do_not_give_the_score_are_not_shown(
 
 # ── verdicts and pictures ────────────────────────────────────────────────────────────────────────
 def badges(results: Path) -> dict[str, list[tuple[str, str]]]:
-    found = verdicts(choose(results, None, (), print))
+    chosen = choose(results, None, (), print)
+    found = verdicts(chosen, Distances(chosen))
     return {one.name: [(badge.name, badge.of) for badge in one.badges] for one in found}
 
 
 def test_badges_follow_their_rules(tmp_path: Path) -> None:
     said = {
-        "target": TRUTHS, "retrain": ["nothing", "the bay", "an owl said"],
+        "target": TRUTHS, "retrain": ["the mill", "the bay", "an owl said"],
         "back": TRUTHS, "silent": ["", "", ""],
     }  # fmt: skip
     found = badges(write_runs(tmp_path, said))
     assert found["target"] == found["retrain"] == [("reference", "")]
     assert ("remembers", "VerbMem Df") in found["back"]
     assert ("past retrain", "VerbMem Df") in found["silent"]
+
+
+def test_distances_from_retrain_are_paired_by_example(results: Path) -> None:
+    """npo's F1 are 4/10, 2/9 and 0, retrain's 0, 4/10 and 4/7: differences 40, −17.8 and −57.1 points."""
+    chosen = choose(results, None, (), print)
+    npo = next(row for row in chosen.rows if row["name"] == "npo")
+    found = Distances(chosen).of(npo, "verbmem_f")
+    assert found is not None
+    assert found.value == pytest.approx((40 - 100 * 8 / 45 - 400 / 7) / 3)
+    assert (found.low, found.high) == (pytest.approx(-400 / 7), pytest.approx(40))
+    html = page(report(results=results).path)
+    assert f"{found.value:+.2f} (-57.14 to +40.00) from retrain" in html
+    facts = Distances(chosen).attack_facts("privleak")
+    assert facts[0] == [
+        "model",
+        "found at 1 % false alarms",
+        "found at 10 % false alarms",
+        "KS, forget",
+        "KS, holdout",
+    ]
+    assert [line[0] for line in facts[1:]] == ["target", "retrain", "npo"]
+    assert facts[2][3:] == ["", ""]
+    assert facts[3][3].startswith(("0.50 (p", "1.00 (p"))
 
 
 def test_without_a_retrain_model_nothing_says_what_forgetting_is(tmp_path: Path) -> None:
