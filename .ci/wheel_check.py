@@ -92,7 +92,7 @@ def look_inside(sdist: Path, wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as package:
         held = set(package.namelist())
     mapped = [f"muse_eval/{name}" for name in sources("metrics", "*.py") + sources("tasks", "*.yaml")]
-    mapped += sources("muse_eval/unlearning/launch", "*.yaml")
+    mapped += sources("muse_eval/unlearning/launch", "*.yaml") + sources("muse_eval/reports", "page.*")
     own = [name for name in sources("muse_eval", "**/*.py") if "metrics/" not in name]
     require(held, [*own, *mapped, "muse_eval/py.typed"], wheel.name)
     top = {name.partition("/")[0] for name in held}
@@ -121,7 +121,10 @@ def use(wheel: Path, scratch: Path) -> None:
     run(muse_eval, "run", "--model", "tiny", "--task", "muse_mini", "--limit", "2", "--quiet", cwd=elsewhere)
     if not (elsewhere / "results/runs/muse_mini/tiny/result.json").is_file():
         sys.exit("wheel-check: `muse-eval run` left no result.json")
-    print("the installed wheel lists the tasks, verifies the data and scores a model from another folder")
+    run(muse_eval, "report", "--out", "page.html", cwd=elsewhere)
+    print(
+        "the installed wheel lists the tasks, verifies the data, scores a model and makes its page elsewhere"
+    )
 
 
 def main() -> None:

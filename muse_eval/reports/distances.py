@@ -29,12 +29,12 @@ class Distances:
         return mine, theirs
 
     def attack_facts(self, column: str) -> list[list[str]]:
-        """Return a table: what the attack finds at few false alarms, and how unlike retrain each model is.
+        """Return a table: what the attack finds at few false positives, and how unlike retrain each model is.
 
         The first line is the header; models whose scores cannot be read are left out.
         """
         found = [line for row in self._chosen.rows for line in self._attack_line(row, column)]
-        shares = [f"found at {100 * rate:g} % false alarms" for rate in RATES]
+        shares = [f"TPR at {100 * rate:g} % FPR" for rate in RATES]
         return [["model", *shares, "KS, forget", "KS, holdout"], *found] if found else []
 
     def _attack_line(self, row: RunRow, column: str) -> Iterator[list[str]]:

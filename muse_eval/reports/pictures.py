@@ -196,9 +196,9 @@ def _attack(column: Column, title: str, distances: Distances) -> Iterator[Pictur
     )
     yield Picture(f"attack-{column.name}", f"{title}: is a text known?", said, picture)
     told = (
-        "Share of forget texts that the attack takes for known, over that of texts never seen. On the dotted "
-        "diagonal it guesses; in the upper left corner it knows. KS is the Kolmogorov–Smirnov distance of a "
-        "model's scores from retrain's: 0 is alike, 1 apart altogether."
+        "Share of forget texts that the attack takes for known (TPR), over that of texts never seen (FPR). On "
+        "the dotted diagonal it guesses; in the upper left corner it knows. KS is the Kolmogorov–Smirnov "
+        "distance of a model's scores from retrain's: 0 is alike, 1 apart altogether."
     )
     yield Picture(
         f"roc-{column.name}",
