@@ -196,8 +196,8 @@ def _attack(column: Column, title: str, distances: Distances) -> Iterator[Pictur
     )
     yield Picture(f"attack-{column.name}", f"{title}: is a text known?", said, picture)
     told = (
-        "Forget texts that the attack takes for known (TPR), over texts never seen that it takes so (FPR). On "
-        "the dotted diagonal it guesses; in the upper left corner it knows. KS is the Kolmogorov–Smirnov "
+        "Forget texts that the attack takes for known (TPR), over texts never seen that it takes so (FPR). "
+        "On the dotted diagonal it guesses; in the upper left corner it knows. KS is the Kolmogorov–Smirnov "
         "distance of a model's scores from retrain's: 0 is alike, 1 apart altogether."
     )
     yield Picture(
