@@ -337,7 +337,7 @@ class Evidence {
   /** All listed examples, one below the other, for paper. */
   print() {
     this.unprint();
-    if (this.data) this.place.append(make("div", { class: "paper" }, make("p", {}, `${this.column.title}: ${this.found.length} examples`), ...this.found.map((one) => this.example(one, false))));
+    if (this.data) this.place.append(make("div", { class: "paper" }, make("p", {}, `${this.column.title}, examples listed: ${this.found.length}`), ...this.found.map((one) => this.example(one, false))));
   }
 
   unprint() {
