@@ -60,7 +60,7 @@ fresh:
 	@grep -ho '"digest": *"[0-9a-f]*"' results/runs/muse_mini*/*/result.json 2>/dev/null | cut -d '"' -f 4 | sort -u \
 	  | while read -r digest; do grep -l "$$digest" results/cache/*/*.jsonl 2>/dev/null; done \
 	  | while read -r file; do rm -f "$$file"; done
-	@rm -rf results/models/muse_mini* results/runs/muse_mini* results/tune/muse_mini*
+	@rm -rf results/models/muse_mini* results/runs/muse_mini* results/tune/muse_mini* results/reports/muse_mini*
 	@find results/cache -type d -empty -delete 2>/dev/null || true
 
 test: .venv/.dev ## Run the tests (TESTS=tests/results for some; WORKERS=2)

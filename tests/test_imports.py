@@ -65,7 +65,13 @@ def test_the_built_in_corpus_needs_no_torch() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["list", "tasks"], ["leaderboard", "--results", "none"], ["check", "--results", "none"]],
+    [
+        ["--help"],
+        ["list", "tasks"],
+        ["leaderboard", "--results", "none"],
+        ["check", "--results", "none"],
+        ["report", "--results", "none"],
+    ],
     ids=lambda arguments: " ".join(arguments[:2]),
 )
 def test_what_needs_no_model_loads_none(arguments: list[str], tmp_path: Path) -> None:
