@@ -10,6 +10,7 @@ from muse_eval import plugins
 from muse_eval.config import TaskSpec
 from muse_eval.errors import UserError, unknown_name
 from muse_eval.results import REFERENCES, CorruptResult, RunRow, StoredResult, headings, load_records, title
+from muse_eval.results.comparable import data_of
 from muse_eval.results.rows import Heading, credible, rows, task_spec
 from muse_eval.types import Warn
 
@@ -34,28 +35,26 @@ class Chosen:
     records: dict[str, dict[str, list[Mapping[str, Any]]]]
     """Run to column to its examples, as they stand in ``records.jsonl``; a run without it has none."""
 
-    def retrain_of(self, row: RunRow, column: str) -> StoredResult | None:
-        """Return the retrain model's run where a row's column may be held against it, else None.
+    def reference(self, name: str, row: RunRow, column: str) -> StoredResult | None:
+        """Return the run of a reference where a row's column may be held against it, else None.
 
         Both must be of the same data, asked alike and with the same limit.
         """
-        other = self.runs.get("retrain")
-        if other is None or row["name"] == "retrain" or column not in other.columns:
+        other = next((one for one in self.rows if one["name"] == name != row["name"]), None)
+        if other is None or column not in other["columns"] or other["limit"] != row["limit"]:
             return None
-        mine = self.runs[row["name"]]
-        theirs = next(one for one in self.rows if one["name"] == "retrain")
-        alike = all(_scope(mine, key) == _scope(other, key) for key in ("data", "limit"))
-        return other if alike and row["asked"].get(column) == theirs["asked"].get(column) else None
+        same_data = data_of(row["stored"], column) == data_of(other["stored"], column)
+        alike = row["asked"].get(column) == other["asked"].get(column)
+        return other["stored"] if same_data and alike else None
+
+    def retrain_of(self, row: RunRow, column: str) -> StoredResult | None:
+        """Return the retrain model's run where a row's column may be held against it, else None."""
+        return self.reference("retrain", row, column)
 
     @property
     def unlearned(self) -> list[str]:
         """The names of the runs that are no references."""
         return [name for name in self.runs if name not in REFERENCES]
-
-
-def _scope(result: StoredResult, key: str) -> Any:
-    found = result.config.get(key)
-    return found.get("sha256") if isinstance(found, dict) else found
 
 
 def choose(results: Path, task: str | None, models: Sequence[str], warn: Warn) -> Chosen:

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     import altair as alt
 
 FORGET, HOLDOUT = COLOURS[1], COLOURS[0]
+RATES_SAID = (
+    "Forget texts that the attack takes for known (TPR), over texts never seen that it takes so (FPR). "
+    "On the dotted diagonal it guesses; in the upper left corner it knows. KS is the Kolmogorov–Smirnov "
+    "distance of a model's scores from retrain's: 0 is alike, 1 apart altogether."
+)
 
 
 @dataclass(frozen=True)
@@ -195,18 +200,9 @@ def _attack(column: Column, title: str, distances: Distances) -> Iterator[Pictur
         dots, block["runs"], f"{block['score']}, nats", ends, ("of", names, (FORGET, HOLDOUT))
     )
     yield Picture(f"attack-{column.name}", f"{title}: is a text known?", said, picture)
-    told = (
-        "Forget texts that the attack takes for known (TPR), over texts never seen that it takes so (FPR). "
-        "On the dotted diagonal it guesses; in the upper left corner it knows. KS is the Kolmogorov–Smirnov "
-        "distance of a model's scores from retrain's: 0 is alike, 1 apart altogether."
-    )
-    yield Picture(
-        f"roc-{column.name}",
-        f"{title}: how well the attack tells",
-        told,
-        _roc(values, block["runs"], splits),
-        distances.attack_facts(column.name),
-    )
+    curve = _roc(values, block["runs"], splits)
+    facts = distances.attack_facts(column.name)
+    yield Picture(f"roc-{column.name}", f"{title}: how well the attack tells", RATES_SAID, curve, facts)
 
 
 def _roc(

@@ -1,6 +1,5 @@
 """The table of a page: the cells as they are printed, and how far each is from retrain's."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from muse_eval.printable import one_line
@@ -97,8 +96,3 @@ def _distance(chosen: Chosen, distances: Distances, row: RunRow, name: str) -> s
         return ""
     value, low, high = (f"{round(one, 2) + 0.0:+.2f}" for one in (found.value, found.low, found.high))
     return value if low == high else f"{value} ({low} to {high})"
-
-
-def flags_in(lines: Table) -> Mapping[str, str]:
-    """Return every flag that a cell carries, and what it means."""
-    return {flag: said for line in lines.lines for cell in line.cells for flag, said in cell.flags}

@@ -102,16 +102,17 @@ def _against_references(chosen: Chosen, distances: Distances, row: RunRow) -> It
     compared = 0
     for name, cell in row["columns"].items():
         heading = chosen.headings.get(name)
-        target = chosen.runs.get("target")
+        target = chosen.reference("target", row, name)
         if heading is None or cell.value is None:
             continue
         if heading.goal == "higher":
-            kept = target.columns.get(name) if target else None
-            if kept and kept.value is not None and _ends(cell)[1] < RETAINED * kept.value - CERTAIN:
+            kept = target.columns[name].value if target else None
+            if kept is not None and _ends(cell)[1] < RETAINED * kept - CERTAIN:
                 yield "utility lost", name
             continue
         away = distances.of(row, name) if heading.goal == "lower" else None
-        if heading.goal != "zero" and away is None:
+        attacked = isinstance(part(row["stored"].extras, name).get("attack"), str)
+        if away is None and not (heading.goal == "zero" and attacked):
             continue
         compared += heading.goal == "lower"
         # PrivLeak is a distance to retrain, and its interval a paired one, already.
