@@ -15,8 +15,8 @@ from PIL import Image
 
 FIGURES = Path(__file__).parents[1] / "docs" / "figures"
 WIDTH, HEIGHT = 1440, 1280
-COLOURS = 128
-"""A page has few: with as many the picture is a third as large, and looks the same."""
+COLOURS = 256
+"""A page has few: with as many the picture is half as large, and looks the same."""
 
 
 def main() -> None:
