@@ -76,6 +76,9 @@ MaxLenOption = Annotated[int | None, typer.Option(help="Tokens of a row; else th
 LambdaOption = Annotated[
     float | None, typer.Option("--lambda", help="λ, weight of the retain term; else the task's.")
 ]
+RankFlaggedOption = Annotated[
+    bool, typer.Option("--rank-flagged", help="A composite ranks collapsed and degenerate models too.")
+]
 PresetOption = Annotated[
     str | None, typer.Option(help="One of `muse-eval list presets`; over the task's values.")
 ]

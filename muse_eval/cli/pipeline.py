@@ -27,6 +27,7 @@ from muse_eval.cli.options import (
     PickleOption,
     PresetOption,
     QuietOption,
+    RankFlaggedOption,
     ResultsOption,
     SeedOption,
     TaskNameOption,
@@ -88,6 +89,7 @@ def pipeline(
     composite: Annotated[
         str | None, typer.Option(help="What ranks epochs: `balance` (default) or `harmonic`.")
     ] = None,
+    rank_flagged: RankFlaggedOption = False,
     trajectory: Annotated[
         bool, typer.Option("--trajectory", help="Score every epoch, whatever --select: a CSV and a figure.")
     ] = False,

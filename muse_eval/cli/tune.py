@@ -24,6 +24,7 @@ from muse_eval.cli.options import (
     PickleOption,
     PresetOption,
     QuietOption,
+    RankFlaggedOption,
     ResultsOption,
     SetOption,
     TaskNameOption,
@@ -54,6 +55,7 @@ def tune(
     target: OwnTargetOption = None,
     retrain: OwnRetrainOption = None,
     composite: Annotated[str, typer.Option(help="What ranks the trials: balance or harmonic.")] = "balance",
+    rank_flagged: RankFlaggedOption = False,
     trials: Annotated[
         int | None, typer.Option(help="Sample so many settings (TPE) instead of the whole grid.")
     ] = None,
@@ -115,6 +117,7 @@ def _print(tuned: "Tuned") -> None:
 
 def _print_scored(tuned: "Tuned") -> None:
     from muse_eval.results import draw
+    from muse_eval.results.degenerate import broken
     from muse_eval.tuning import table
 
     print(f"{tuned.task.title} (± half of the 95 % interval)")
@@ -123,6 +126,10 @@ def _print_scored(tuned: "Tuned") -> None:
         f"{tuned.composite} ranks on the evaluation data itself, which is selection on the test set: "
         "the best one's numbers are optimistic"
     )
+    if tuned.best is None and any(broken(trial.flags) for trial in tuned.trials):
+        print(
+            "none is ranked: every model is collapsed or degenerate; --rank-flagged ranks them all the same"
+        )
     if tuned.best:
         gone = "its weights are gone, dropped where another grid or composite ranked it lower"
         print(f"best model: {tuned.model or gone}")

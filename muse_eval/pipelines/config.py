@@ -91,6 +91,8 @@ class PipelineConfig(ComparisonConfig):
     """The rule (``selection.RULES``) for the epoch that counts; ``last`` alone needs no other scored."""
     composite: str | None = None
     """What the rule ``best`` and the trajectory rank by; None: ``balance``."""
+    rank_flagged: bool = False
+    """Let ``best`` take ruined models too, those flagged ``collapsed`` or ``degenerate``."""
     trajectory: bool = False
     """Score every epoch, whatever the rule."""
     keep_checkpoints: bool = False
@@ -170,6 +172,8 @@ def check(config: PipelineConfig) -> None:
     check_rule(config.select, config.ranked_by, list(task.columns))
     if config.composite is not None and not config.scores_epochs:
         raise UserError("--composite ranks epochs; it goes with --select best, or with --trajectory")
+    if config.rank_flagged and config.select != "best":
+        raise UserError("--rank-flagged is about what a composite ranks; it goes with --select best")
     planned = plan(config.scoring(task, "target", "retrain", "target"))
     if task.forget_sets:
         for split in task.forget_sets.forget:

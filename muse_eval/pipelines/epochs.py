@@ -1,7 +1,7 @@
 """Every epoch of an unlearning scored, one of them selected, the trajectory kept beside the selected run."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from muse_eval.results import (
     selectable,
     write_files,
 )
+from muse_eval.results.degenerate import broken, judged
 from muse_eval.results.trajectory import to_csv
 from muse_eval.results.whole import fault
 from muse_eval.scoring import computed_by
@@ -38,6 +39,8 @@ class Choice:
 
     rule: str
     composite: str
+    rank_flagged: bool
+    """Whether ``best`` takes ruined models too."""
     keep_checkpoints: bool
     """Keep the weights of all epochs, not only of those that some rule selects."""
 
@@ -91,7 +94,9 @@ def select_epoch(
             score(model, name, folder, replace(lineage, epoch=Epoch(number, len(models))))
     epochs = _load_epochs(models, folders)
     values, against = [scores(epoch) for epoch in epochs], scores(retrain)
-    selection = select(choice.rule, values, against, choice.composite)
+    ruined = _ruined([start, retrain, *epochs], len(epochs))
+    passed = () if choice.rank_flagged else ruined
+    selection = select(choice.rule, values, against, choice.composite, passed)
     chosen = models[selection.epoch - 1]
     if not output.has_weights(chosen):
         raise _gone(chosen, selection.epoch)
@@ -99,9 +104,19 @@ def select_epoch(
     title = str(start.config["task"]["title"])
     write(run, Trajectory(run.name, title, start, epochs, retrain, selection, choice.composite))
     if not choice.keep_checkpoints:
-        _drop_weights(out, {models[epoch - 1] for epoch in selectable(values, against)})
+        _drop_weights(out, {models[epoch - 1] for epoch in selectable(values, against, ruined)})
     _drop_stale(run / EPOCHS, len(models))
     return chosen
+
+
+def _ruined(results: Sequence[StoredResult], epochs: int) -> list[int]:
+    """Return which of the epochs, the last of the results, are of ruined models; counted from 1."""
+    last = judged(results)[-epochs:]
+    return [
+        number
+        for number, one in enumerate(last, 1)
+        if broken(flag for column in one.columns.values() for flag in column.flags)
+    ]
 
 
 def drop_other(run: Path, recipe: str) -> None:

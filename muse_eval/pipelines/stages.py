@@ -128,7 +128,9 @@ class _Pipeline:
             drop_other(folder, lineage.recipe)
             return folder, out
         folder = run_folder(self.config.results, self.task.name, name)
-        choice = Choice(self.config.select, self.config.ranked_by, self.config.keep_checkpoints)
+        choice = Choice(
+            self.config.select, self.config.ranked_by, self.config.rank_flagged, self.config.keep_checkpoints
+        )
         retrain = _load(run_folder(self.config.results, self.task.name, "retrain"))
 
         def score(model: Path, name: str, folder: Path, lineage: Lineage) -> None:

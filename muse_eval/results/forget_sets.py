@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from muse_eval.config import ForgetSetsSpec, TaskSpec
 from muse_eval.results.cells import csv_text
+from muse_eval.results.degenerate import judged
 from muse_eval.results.grid import Cell, Grid, grid
 from muse_eval.results.lineage import ForgetSet
-from muse_eval.results.rows import RunRow, headings, rows
+from muse_eval.results.rows import RunRow, headings, row, rows
 from muse_eval.results.runs import REFERENCES, StoredResult
 from muse_eval.results.trajectory import cells
 
@@ -50,6 +51,7 @@ class ForgetSetRuns:
 def collect(task: TaskSpec, results: Sequence[StoredResult], seed: int | None = None) -> ForgetSetRuns:
     """Sort a pipeline's runs by method and forget set."""
     methods: dict[str, list[ForgetSetRun]] = {}
+    results = judged(results)
     for result in results:
         lineage = result.config.get("made", {})
         if "fold" in lineage:
@@ -90,10 +92,10 @@ def table(runs: ForgetSetRuns) -> Grid:
 
 
 def _row(name: str, result: StoredResult) -> RunRow:
-    (row,) = rows([result])
+    found = row(result)
     # What was forgotten has columns of its own here.
-    notes = {key: text for key, text in row["notes"].items() if key != "fold"}
-    return {**row, "name": name, "notes": notes}
+    notes = {key: text for key, text in found["notes"].items() if key != "fold"}
+    return {**found, "name": name, "notes": notes}
 
 
 def _forgotten(forget_set: ForgetSet | None) -> list[Cell]:

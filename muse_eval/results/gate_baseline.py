@@ -12,6 +12,7 @@ from muse_eval.config import Spec
 from muse_eval.errors import UserError
 from muse_eval.reading import parse_json, read_text
 from muse_eval.results.comparable import MISFITS, departed
+from muse_eval.results.degenerate import FLAG
 from muse_eval.results.measured import Measured, measured, otherwise
 from muse_eval.results.runs import Number, StoredColumn, StoredResult, problem
 from muse_eval.results.whole import fault
@@ -134,7 +135,7 @@ def _tolerance(column: StoredColumn) -> float:
 def compared_flags(flags: Iterable[str]) -> tuple[str, ...]:
     """Return those of a cell's flags that say what it measures, sorted."""
     # These follow from the values and answers, which are compared already.
-    return tuple(sorted({*flags} - {"saturated", *MISFITS}))
+    return tuple(sorted({*flags} - {"saturated", FLAG, *MISFITS}))
 
 
 def baseline_text(baseline: Baseline) -> str:

@@ -11,6 +11,7 @@ from muse_eval.config import TaskSpec
 from muse_eval.errors import UserError
 from muse_eval.printable import one_line
 from muse_eval.results.comparable import asked
+from muse_eval.results.degenerate import judged
 from muse_eval.results.lineage import part
 from muse_eval.results.runs import REFERENCES, StoredColumn, StoredResult, load_all
 from muse_eval.results.whole import fault, has_records
@@ -22,6 +23,8 @@ FLAGS = {
     "saturated": "PrivLeak is at its bound, the leak may be larger than it can show",
     "collapsed": "text never seen is over 1.5 times less likely than to retrain; "
     "a PrivLeak near 0 is not like retrain",
+    "degenerate": "the responses repeat themselves or are empty: less than half as varied as target's and "
+    "retrain's",
     "reference-published": "PrivLeak divides by a published AUC, not by a retrain model measured here",
     "no-reference": "there is no retrain model to compare with",
     "truncated": "a text was cut to the model's context",
@@ -91,7 +94,7 @@ class RunRow(TypedDict):
 # ── rows ─────────────────────────────────────────────────────────────────────────────────────────
 def rows(results: Iterable[StoredResult]) -> list[RunRow]:
     """Return one row per run, by task; in each the target, the retrain model, then the others by name."""
-    return sorted((_row(result) for result in results), key=_order)
+    return sorted((row(result) for result in judged(results)), key=_order)
 
 
 def all_rows(results: Path, warn: Warn) -> list[RunRow]:
@@ -135,7 +138,8 @@ def _order(row: RunRow) -> tuple[str, int, str, str, str]:
     return row["task"], rank, row["name"], row["model"], row["digest"]
 
 
-def _row(result: StoredResult) -> RunRow:
+def row(result: StoredResult) -> RunRow:
+    """Return a run as a row of tables, with the flags that it has."""
     model = {key: str(value) for key, value in result.model.items() if value is not None}
     reference = part(result.extras, "reference")
     named = (result.extras.get("attack"), reference.get("attack"))

@@ -1,7 +1,8 @@
 """Which epoch's checkpoint of an unlearning counts: the last, or the one that a published rule stops at."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from muse_eval.errors import UserError, unknown_name
 from muse_eval.results.composites import COLUMNS, COMPOSITES, composite
@@ -19,7 +20,7 @@ RULES = {
 NEVER = {
     "paper": "KnowMem Dr never fell below retrain's",
     "released": "KnowMem Df never came down to retrain's",
-    "best": "the composite is defined in no epoch",
+    "best": "the composite is defined in no epoch, or in none whose model is not ruined",
 }
 """Why a rule selected nothing, so that the last epoch stands in."""
 COMPARED = {"paper": "knowmem_r", "released": "knowmem_f"}
@@ -70,7 +71,13 @@ def check_retrain(rule: str, retrain: Scores) -> None:
         )
 
 
-def select(rule: str, epochs: Sequence[Scores], retrain: Scores, name: str = "balance") -> Selection:
+def select(
+    rule: str,
+    epochs: Sequence[Scores],
+    retrain: Scores,
+    name: str = "balance",
+    ruined: Collection[int] = (),
+) -> Selection:
     """Return the epoch that a rule selects; where it selects none, the last one, saying so.
 
     Values are compared as they are, unrounded. An epoch whose deciding value is undefined is never selected
@@ -81,40 +88,44 @@ def select(rule: str, epochs: Sequence[Scores], retrain: Scores, name: str = "ba
         epochs: each epoch's scores, from the first on; at least one.
         retrain: the retrain model's scores.
         name: the composite that ``best`` ranks by.
+        ruined: the epochs, counted from 1, that ``best`` passes over.
 
     Raises:
         UserError: the rule or the composite does not exist, or a value that it compares with is undefined.
     """
     check_rule(rule, name, list(epochs[0]))
     check_retrain(rule, retrain)
-    found = _SELECTED[rule](epochs, retrain, name)
+    found = _SELECTED[rule](epochs, retrain, name, ruined)
     ranked = name if rule == "best" else None
     return Selection(found or len(epochs), len(epochs), rule, found is not None, ranked)
 
 
-def selectable(epochs: Sequence[Scores], retrain: Scores) -> set[int]:
-    """Return the epochs that some rule, with whatever composite, selects; the last is always one."""
+def selectable(epochs: Sequence[Scores], retrain: Scores, ruined: Collection[int] = ()) -> set[int]:
+    """Return the epochs that some rule, with whatever composite, selects; the last is always one.
+
+    ``best`` is asked with and without the ``ruined`` ones.
+    """
     found = set()
     for rule in RULES:
-        for name in COMPOSITES if rule == "best" else ("balance",):
+        for name, passed in product(COMPOSITES if rule == "best" else ("balance",), ((), ruined)):
             try:
-                found.add(select(rule, epochs, retrain, name).epoch)
+                found.add(select(rule, epochs, retrain, name, passed).epoch)
             except UserError:
                 # The task, or its retrain model, lacks what the rule compares.
                 continue
     return found
 
 
-def _paper(epochs: Sequence[Scores], retrain: Scores, _name: str) -> int | None:
+def _paper(epochs: Sequence[Scores], retrain: Scores, _name: str, _ruined: Collection[int]) -> int | None:
     return _first(epochs, "knowmem_r", lambda value: value < _known(retrain["knowmem_r"]))
 
 
-def _released(epochs: Sequence[Scores], retrain: Scores, _name: str) -> int | None:
+def _released(epochs: Sequence[Scores], retrain: Scores, _name: str, _ruined: Collection[int]) -> int | None:
     return _first(epochs, "knowmem_f", lambda value: value <= _known(retrain["knowmem_f"]))
 
 
-def _best(epochs: Sequence[Scores], _retrain: Scores, name: str) -> int | None:
-    ranks = [composite(name, scores) for scores in epochs]
+def _best(epochs: Sequence[Scores], _retrain: Scores, name: str, ruined: Collection[int]) -> int | None:
+    ranks = [None if epoch in ruined else composite(name, scores) for epoch, scores in enumerate(epochs, 1)]
     highest = max((rank for rank in ranks if rank is not None), default=None)
     return None if highest is None else ranks.index(highest) + 1
 
@@ -129,8 +140,8 @@ def _known(value: float | None) -> float:
     return value
 
 
-_SELECTED: Mapping[str, Callable[[Sequence[Scores], Scores, str], int | None]] = {
-    "last": lambda epochs, _retrain, _name: len(epochs),
+_SELECTED: Mapping[str, Callable[[Sequence[Scores], Scores, str, Collection[int]], int | None]] = {
+    "last": lambda epochs, _retrain, _name, _ruined: len(epochs),
     "paper": _paper,
     "released": _released,
     "best": _best,

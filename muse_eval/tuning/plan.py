@@ -25,6 +25,8 @@ class TuneConfig(ComparisonConfig):
     grid: Annotated[tuple[str, ...], Field(min_length=1)]
     """As typed: ``NAME=V1:V2,NAME=LOW..HIGH``."""
     composite: str = "balance"
+    rank_flagged: bool = False
+    """Rank ruined models too, those flagged ``collapsed`` or ``degenerate``."""
     trials: PositiveInt | None = None
     """How many settings to sample; None: the whole grid, which then has no ranges."""
     keep_models: bool = False

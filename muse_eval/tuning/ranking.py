@@ -8,6 +8,7 @@ from muse_eval.config import TaskSpec
 from muse_eval.results import ARROWS, Cell, Grid, StoredResult, asked_notes, composite, plain_cell, remarks
 from muse_eval.results.best import best_cells
 from muse_eval.results.cells import csv_text
+from muse_eval.results.degenerate import broken
 from muse_eval.results.rows import rows
 from muse_eval.tuning.grid import Point, short
 
@@ -39,6 +40,10 @@ class Trial:
         columns = self.result.columns.values() if self.result else ()
         return list(dict.fromkeys(flag for column in columns for flag in column.flags))
 
+    def rank_value(self, name: str, flagged: bool) -> float | None:
+        """Return what it is ranked by: the composite, of a ruined model only where ``flagged`` says so."""
+        return None if broken(self.flags) and not flagged else self.value(name)
+
 
 @dataclass(frozen=True)
 class Tuned:
@@ -49,30 +54,39 @@ class Tuned:
     """What was tuned, in the order of the grid."""
     composite: str
     trials: list[Trial]
-    """From best to worst; then those without a composite, then those that failed."""
+    """From best to worst; then those of ruined models, those without a composite, and those that failed."""
     folder: Path
     """Holds ``trials.csv``, and a folder of evidence for each trial."""
     model: Path | None = None
     """The best one's weights, where they are kept."""
     command: str = ""
     """What makes the best one's weights again."""
+    rank_flagged: bool = False
+    """Whether ruined models, collapsed or degenerate, are ranked too."""
 
     @property
     def best(self) -> Trial | None:
         """The first in rank, where there is any with a composite."""
         first = next(iter(self.trials), None)
-        return first if first and first.value(self.composite) is not None else None
+        ranked = first and first.rank_value(self.composite, self.rank_flagged) is not None
+        return first if ranked else None
+
+    def passes_over(self, trial: Trial) -> bool:
+        """Tell whether a trial has no rank: it failed, or ruined its model."""
+        return trial.result is None or (bool(broken(trial.flags)) and not self.rank_flagged)
 
 
-def rank(trials: Iterable[Trial], name: str) -> list[Trial]:
+def rank(trials: Iterable[Trial], name: str, flagged: bool = False) -> list[Trial]:
     """Order trials from the highest composite to the lowest, then those without one, then failed ones.
 
-    Among equals the one that was tried first goes first.
+    Ruined models come behind the others that have a composite, unless ``flagged`` says that they rank among
+    them. Among equals the one that was tried first goes first.
     """
 
-    def key(trial: Trial) -> tuple[bool, bool, float]:
+    def key(trial: Trial) -> tuple[bool, bool, bool, float]:
         value = trial.value(name)
-        return trial.result is None, value is None, -(value or 0.0)
+        passed = trial.rank_value(name, flagged) is None
+        return trial.result is None, value is None, passed, -(value or 0.0)
 
     return sorted(trials, key=key)
 
@@ -91,7 +105,10 @@ def table(tuned: Tuned) -> Grid:
                 f"n/a: {text}" if column.value is None else text for text in remarks(column)
             )
         notes |= dict.fromkeys(asked_notes(result))
-        cells = [str(place), *(short(trial.point[name]) for name in tuned.names)]
+        cells = [
+            "" if tuned.passes_over(trial) else str(place),
+            *(short(trial.point[name]) for name in tuned.names),
+        ]
         numbers = [plain_cell(found[name], (place - 1, name) in bold.cells) for name in columns]
         last = ["n/a" if value is None else f"{value:.2f}", ", ".join(trial.flags)]
         lines.append(
@@ -111,7 +128,7 @@ def to_csv(tuned: Tuned) -> str:
         ["rank", "trial", *tuned.names, *columns, tuned.composite, "seconds", "failure"]
     ]
     for place, trial in enumerate(tuned.trials, start=1):
-        cells: list[object] = ["" if trial.result is None else place, trial.name]
+        cells: list[object] = ["" if tuned.passes_over(trial) else place, trial.name]
         cells += [trial.point[name] for name in tuned.names]
         for name in tuned.task.columns:
             column = trial.result.columns[name] if trial.result else None

@@ -59,7 +59,8 @@ def tune(
         for number, point in study.queue(tuner.settled, config.trials):
             stage(tuner.title(point, study))
             trial = tuner.carry_out(point)
-            study.tell(number, trial.value(config.composite), failed=trial.result is None)
+            value = trial.rank_value(config.composite, config.rank_flagged)
+            study.tell(number, value, failed=trial.result is None)
             tuner.take_stock(study)
         return tuner.take_stock(study)
 
@@ -87,7 +88,7 @@ class Tuner:
         """The study's name: other settings of anything but the number of trials are another study."""
         space = [[axis.name, list(axis.values), axis.span] for axis in self._axes]
         fixed = resolve(self._task, self._config.method, {}, **self._config.fixed)
-        composite = self._config.composite
+        composite = self._config.composite + ("-flagged" if self._config.rank_flagged else "")
         return f"{composite}-{fingerprint([self._identity, space, fixed])[:12]}"
 
     def name(self, point: Point) -> str:
@@ -184,8 +185,10 @@ class Tuner:
         """Return the study's trials as they are now, ranked."""
         config, names = self._config, tuple(axis.name for axis in self._axes)
         found = {trial.name: trial for point in study.ended() if (trial := self.find(point))}
-        ranked = rank(found.values(), config.composite)
-        tuned = Tuned(self._task, names, config.composite, ranked, self.folder)
+        ranked = rank(found.values(), config.composite, config.rank_flagged)
+        tuned = Tuned(
+            self._task, names, config.composite, ranked, self.folder, rank_flagged=config.rank_flagged
+        )
         if tuned.best is None:
             return tuned
         model = self._models_home / tuned.best.name

@@ -227,7 +227,7 @@ def test_a_baseline_tells_departures_alone_and_one_without_means_the_default(tmp
     assert compare([explicit, other], load_baseline(path)).exit_code == 0
 
 
-@pytest.mark.parametrize("flag", ["unanswered", "answer-space", "no-answer-space"])
+@pytest.mark.parametrize("flag", ["unanswered", "answer-space", "no-answer-space", "degenerate"])
 def test_a_flag_that_follows_from_the_answers_is_not_compared(flag: str) -> None:
     plain = stored("target", knowmem_f=1.0)
     assert compare([flagged(plain, knowmem_f=(flag,))], make_baseline([plain])).exit_code == 0

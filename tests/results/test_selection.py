@@ -52,6 +52,14 @@ def test_best_is_the_highest_composite_and_the_earliest_of_equals() -> None:
     assert select("best", went, RETRAIN) == Selection(2, 4, "best", composite="balance")
 
 
+def test_best_passes_over_ruined_models_and_the_other_rules_do_not() -> None:
+    went = [epoch(50.0, 60.0), epoch(90.0, 90.0), epoch(60.0, 80.0), epoch(30.0, 70.0)]
+    assert select("best", went, RETRAIN, ruined=(2, 3)) == Selection(4, 4, "best", composite="balance")
+    assert select("best", went, RETRAIN, ruined=(1, 2, 3, 4)) == Selection(4, 4, "best", False, "balance")
+    assert select("released", went, RETRAIN, ruined=(4,)).epoch == 4
+    assert selectable(went, RETRAIN, ruined=(2,)) > selectable(went, RETRAIN)
+
+
 def test_composites_may_disagree() -> None:
     """A leak of −90 costs balance (60 + (100 + 80 + 10)/3)/2 = 61.7 against (50 + 270/3)/2 = 70, and
 

@@ -131,7 +131,7 @@ TRIALS = [
     FAILED,
     scored("undefined", 90, None),
     scored("worse", 40, -30.0),
-    scored("best", 60, 30.0, ("collapsed",)),
+    scored("best", 60, 30.0, ("saturated",)),
     scored("equal", 60, -30.0),
 ]
 
@@ -169,13 +169,28 @@ def test_the_table_shows_rank_setting_scores_composite_and_flags() -> None:
         "30.00",
         "60.00",
         "70.00",
-        "collapsed",
+        "saturated",
     ]
     assert [cell.spread for cell in laid.lines[0]] == ["", "", *[" ± 2.00"] * 4, "", ""]
     assert [line[0].best for line in laid.lines] == [True, False, False, False]
     assert [cell.value for cell in laid.lines[3]][4:7] == ["n/a", "90.00", "n/a"]
     assert laid.header[0::6] == ["rank", "balance ↑"]
-    assert [note.partition(":")[0] for note in laid.notes] == ["collapsed", "n/a"]
+    assert [note.partition(":")[0] for note in laid.notes] == ["saturated", "n/a"]
+
+
+@pytest.mark.parametrize("flag", ["collapsed", "degenerate"])
+def test_a_ruined_model_has_no_rank_unless_told_otherwise(flag: str) -> None:
+    trials = [scored("ruined", 90, 0.0, (flag,)), *TRIALS]
+    assert [one.name for one in tuned(trials).trials] == [
+        "best", "equal", "worse", "ruined", "undefined", "failed"
+    ]  # fmt: skip
+    lines = list(csv.DictReader(io.StringIO(to_csv(tuned(trials)))))
+    assert [line["rank"] for line in lines] == ["1", "2", "3", "", "5", ""]
+    assert [line[0].value for line in table(tuned(trials)).lines] == ["1", "2", "3", "", "5"]
+    assert tuned(trials[:1]).best is None
+    every = replace(tuned(trials), trials=rank(trials, "balance", flagged=True), rank_flagged=True)
+    assert every.best is trials[0]
+    assert next(line[0].value for line in table(every).lines) == "1"
 
 
 def test_the_table_says_how_its_trials_were_asked() -> None:
@@ -193,7 +208,7 @@ def test_the_csv_has_every_trial_and_why_one_failed() -> None:
     assert [line["trial"] for line in lines] == ["best", "equal", "worse", "undefined", "failed"]
     assert [line["rank"] for line in lines] == ["1", "2", "3", "4", ""]
     assert [line["balance"] for line in lines][2:] == ["60.0", "", ""]
-    assert (lines[0]["privleak_low"], lines[0]["privleak_flags"]) == ("29.0", "collapsed")
+    assert (lines[0]["privleak_low"], lines[0]["privleak_flags"]) == ("29.0", "saturated")
     assert (lines[0]["seconds"], lines[4]["seconds"]) == ("2.5", "")
     assert lines[4]["failure"] == "the loss is nan at step 3"
 
