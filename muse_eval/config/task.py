@@ -56,6 +56,30 @@ class ColumnSpec(Spec):
     params: dict[str, Any] = Field(default_factory=dict)
 
 
+class MethodSpec(Spec, extra="allow"):
+    """How one method unlearns, where not as the others do; keys beside these are its parameters."""
+
+    lr: Positive | None = None
+    epochs: PositiveInt | None = None
+    batch_size: PositiveInt | None = None
+    lambda_: Annotated[float | None, Field(ge=0, alias="lambda")] = None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """All that it says, as it is typed."""
+        return self.model_dump(by_alias=True, exclude_none=True)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What it says of the training, under the names of the fields."""
+        return self.model_dump(include=set(MethodSpec.model_fields), exclude_none=True)
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The method's parameters that differ from its own defaults."""
+        return dict(self.model_extra or {})
+
+
 class UnlearnSpec(Spec):
     """How MUSE unlearns on this task; each value can be overridden by hand."""
 
@@ -68,8 +92,16 @@ class UnlearnSpec(Spec):
     epochs: PositiveInt = 10
     batch_size: PositiveInt = 32
     lambda_: Annotated[float, Field(ge=0, alias="lambda")] = 1.0
-    methods: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """Parameters of a method that differ from its own defaults."""
+    methods: dict[str, MethodSpec] = Field(default_factory=dict)
+    """What holds for one method alone, by the name of its file (``simnpo``) or its own (``simnpo_gdr``)."""
+
+    def of(self, *names: str) -> MethodSpec:
+        """Return what holds for a method alone, a later one of its names going before an earlier."""
+        found = [self.methods[name] for name in names if name in self.methods]
+        values = [one.settings | one.params for one in found]
+        return MethodSpec.model_construct(
+            None, **{key: value for one in values for key, value in one.items()}
+        )
 
 
 class FinetuneSpec(Spec):

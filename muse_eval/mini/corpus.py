@@ -32,11 +32,17 @@ ARTICLES = 14
 """Articles in each of retain1 and retain2: 14 × 4 cards = 50 questions + 5 in-context pairs + 1 spare."""
 QUESTIONS = 100
 PAIRS = 10
+KEPT_CHAPTERS = 40
+"""Chapters of base, each of another character, that unlearning is told to keep beside retain1."""
+KEPT_PAGES = 20
+"""Pages of base's cards that it is told to keep."""
 CARDS_PER_PAGE = 8
 """Makes a page about as long as a chapter, so that batches waste little padding."""
 PROMPT_WORDS = 25
 """About 32 tokens of the world's tokenizer."""
 FORGET_SETS = 4
+KEPT = "raw/retain"
+"""The split that unlearning is told to keep; target and retrain model are not made from it."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,9 @@ class Subject:
 def splits(seed: int = 0) -> Corpus:
     """Make the world of a seed: split name (``knowmem/forget_qa`` …) to rows, all of them strings.
 
-    The names are MUSE's, and ``base/chapters``, ``base/cards`` for what both models know. The four forget
+    The names are MUSE's, and ``base/chapters``, ``base/cards`` for what both models know. ``raw/retain`` is
+    what unlearning is told to keep: retain1, and of base what is written as the forget set is, so that not
+    everything like it goes with it (as in MUSE-News, where both are news). The four forget
     sets of ``scal`` and ``sust`` divide ``raw/forget``, so that the target has nothing more to memorise (in
     MUSE-News the first of them is ``raw/forget``). Rows of ``knowmem/retain_qa`` name their ``source``.
     """
@@ -82,6 +90,7 @@ def splits(seed: int = 0) -> Corpus:
         "forget": _dealt(rng, chapters["forget"] + pages(forget_cards)),
         **{half: _dealt(rng, articles[half] + pages(retain_cards[half])) for half in halves},
     }
+    base_pages = pages(_dealt(rng, _cards(base)))
     return {
         **_knowmem(forget_cards, retain_cards),
         "verbmem/forget": [_verbmem(chapter) for chapter in chapters["forget"]],
@@ -93,7 +102,8 @@ def splits(seed: int = 0) -> Corpus:
         **_forget_sets(raw["forget"]),
         **{f"train/{name}": _texts(raw[name]) for name in raw},
         "base/chapters": _texts(chapters["base"]),
-        "base/cards": _texts(pages(_dealt(rng, _cards(base)))),
+        "base/cards": _texts(base_pages),
+        KEPT: _texts(_kept(raw["retain1"], chapters["base"], base_pages)),
     }
 
 
@@ -110,6 +120,12 @@ def cards_of(texts: Iterable[str]) -> list[str]:
 def is_page(text: str) -> bool:
     """Tell a page of cards from a chapter or an article."""
     return text.startswith("Question: ")
+
+
+def _kept(retain: Sequence[str], chapters: Sequence[str], cards: Sequence[str]) -> list[str]:
+    """Join the wiki's texts with the first chapters of base, one a character, and its first pages."""
+    one_each = chapters[::BASE_CHAPTERS_EACH]
+    return [*retain, *one_each[:KEPT_CHAPTERS], *cards[:KEPT_PAGES]]
 
 
 # ── splits ───────────────────────────────────────────────────────────────────────────────────────

@@ -89,5 +89,6 @@ RECIPE = Recipe()
 
 def recipe_fingerprint(seed: int, recipe: Recipe = RECIPE) -> str:
     """Return the SHA-256 (hex) of all that decides the weights: recipe, corpus and seed."""
-    parts = {"revision": REVISION, "recipe": asdict(recipe), "corpus": corpus.splits(seed), "seed": seed}
+    read = {name: rows for name, rows in corpus.splits(seed).items() if name != corpus.KEPT}
+    parts = {"revision": REVISION, "recipe": asdict(recipe), "corpus": read, "seed": seed}
     return fingerprint(parts)

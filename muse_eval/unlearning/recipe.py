@@ -120,8 +120,9 @@ OPTIMIZERS = {"adamw": "AdamW", "adamw_8bit": "AdamW, states in 8 bits (bitsandb
 def configure(spec: UnlearnSpec | None = None, /, **values: Any) -> UnlearnConfig:
     """Build a config from a task's values, over them a preset's and loose ones; None counts as not given.
 
-    λ may be called ``lambda_`` or ``lambda``. The task's parameters of a method stand under the name of
-    its file (``simnpo``) or its full name (``simnpo_gdr``), which goes before.
+    λ may be called ``lambda_`` or ``lambda``. What the task says of one method alone stands under the name
+    of its file (``simnpo``) or its full name (``simnpo_gdr``), which goes before, and goes before what it
+    says of all.
 
     Raises:
         UserError: a name is unknown, a value is of a wrong kind or out of bounds, or λ is given where there
@@ -143,8 +144,9 @@ def configure(spec: UnlearnSpec | None = None, /, **values: Any) -> UnlearnConfi
         published = found.model_dump(exclude={"source", "methods", "params", "note"}, exclude_none=True)
         params = found.params.get(stem, {}) | params
     if spec is not None:
-        params = spec.methods.get(stem, {}) | spec.methods.get(name, {}) | params
-        published = spec.model_dump(exclude={"forget", "retain", "methods"}) | published
+        own = spec.of(stem, name)
+        params = own.params | params
+        published = spec.model_dump(exclude={"forget", "retain", "methods"}) | own.settings | published
     given = published | given | {"params": params}
     try:
         return UnlearnConfig.model_validate(given)

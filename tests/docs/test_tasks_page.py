@@ -20,6 +20,7 @@ from muse_eval.config.task import (
     FinetuneSpec,
     ForgetSetsSpec,
     HubRef,
+    MethodSpec,
     SplitFingerprint,
     TaskSpec,
     UnlearnSpec,
@@ -34,6 +35,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "`columns.NAME`": ColumnSpec,
     "`models.target`, `models.retrain`, and each of `tokenizers`": HubRef,
     "`unlearn`": UnlearnSpec,
+    "`unlearn.methods.NAME`": MethodSpec,
     "`finetune`": FinetuneSpec,
     "`folds`": ForgetSetsSpec,
     "`fingerprints.SPLIT`": SplitFingerprint,
@@ -121,4 +123,4 @@ def test_the_examples_are_tasks() -> None:
             plugins.column(name, spec, spec.params)
         for method, params in task.unlearn.methods.items():
             known = {field.name for field in fields(plugins.method(method)[1].params)}
-            assert params.keys() <= known
+            assert params.params.keys() <= known

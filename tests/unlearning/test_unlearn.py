@@ -27,7 +27,7 @@ from transformers import (
 
 from muse_eval import plugins
 from muse_eval.config.spec import fingerprint, parse_params
-from muse_eval.config.task import UnlearnSpec
+from muse_eval.config.task import UnlearnSpec, parse_task
 from muse_eval.engines.checkpoint import find_checkpoint
 from muse_eval.engines.loading import LoadOptions, load_model, tokenizer_digest
 from muse_eval.errors import DivergedError, UserError
@@ -689,6 +689,39 @@ def test_a_tasks_values_stand_under_the_given_ones() -> None:
     assert config.params == {"beta": 2, "gamma": 0.5}
     assert configure(spec, method="ga_gdr", model="m", **{"lambda": 0}).lambda_ == 0
     assert configure(spec, method="ga", model="m").params == {}
+
+
+def test_what_a_task_says_of_one_method_stands_over_what_it_says_of_all() -> None:
+    """The full name goes before the file's; options and presets go before both."""
+    spec = UnlearnSpec.model_validate(
+        {
+            "lr": 2e-4,
+            "epochs": 2,
+            "lambda": 3,
+            "methods": {
+                "simnpo": {"beta": 2, "lr": 1e-4, "batch_size": 4},
+                "simnpo_gdr": {"lr": 3e-4, "lambda": 0},
+            },
+        }
+    )
+    config = configure(spec, method="simnpo_gdr", model="m")
+    assert (config.lr, config.epochs, config.batch_size, config.lambda_) == (3e-4, 2, 4, 0)
+    assert config.params == {"beta": 2}
+    assert configure(spec, method="simnpo_klr", model="m").lr == 1e-4
+    assert configure(spec, method="ga_gdr", model="m").lr == 2e-4
+    given = configure(spec, method="simnpo_gdr", model="m", lr=9e-4, lambda_=1)
+    assert (given.lr, given.lambda_, given.batch_size) == (9e-4, 1, 4)
+    assert configure(spec, method="simnpo_gdr", model="m", preset="card-books").lr == 1e-5
+
+
+COLUMNS = "{c: {title: C, metric: verbmem, goal: lower, splits: {forget: verbmem/forget}}}"
+
+
+@pytest.mark.parametrize("value", ["lr: 0", "epochs: 1.5", "batch_size: 0", "lambda: -1"])
+def test_a_methods_own_settings_have_the_bounds_of_all(value: str) -> None:
+    text = f"name: t\ntitle: T\nsource: s\ndata: {{source: builtin}}\ncolumns: {COLUMNS}\n"
+    with pytest.raises(UserError, match=f"unlearn.methods.npo.{value.partition(':')[0]}"):
+        parse_task(f"{text}unlearn: {{methods: {{npo: {{{value}}}}}}}", "t.yaml")
 
 
 def test_a_preset_stands_over_the_task_and_under_what_is_given() -> None:
