@@ -73,7 +73,8 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 
 OPTIONS = ["--task", "village.yaml", "--target", "target", "--retrain", "retrain", "--data-dir", "data"]
-TUNE = ["tune", "--method", "simnpo_gdr", *OPTIONS, "--quiet"]
+TUNE = ["tune", "--method", "simnpo_gdr", *OPTIONS, "--rank-flagged", "--quiet"]
+"""A model this small says nothing of sense: nearly every trial is degenerate."""
 
 
 def tune(*more: object) -> Result:
@@ -131,6 +132,23 @@ def test_the_order_is_that_of_the_composites_computed_by_hand(whole: tuple[Path,
     ]
     assert [row[8].strip() for row in rows] == [f"{values[line['trial']]:.2f}" for line in listed]
     assert "balance ranks on the evaluation data itself" in done.stdout
+
+
+def test_ruined_models_have_no_rank_unless_told_otherwise(
+    whole: tuple[Path, Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same four trials, none of them made again."""
+    monkeypatch.chdir(whole[0])
+    monkeypatch.setattr(tuning, "unlearn", None)
+    told = muse(*(word for word in TUNE if word != "--rank-flagged"), "--grid", GRID, "--epochs", 2)
+    assert told.exit_code == 0, told.output
+    found = trials()
+    assert {one["trial"] for one in found} == {path.name for path in HOME.iterdir() if path.is_dir()}
+    ruined = [any("degenerate" in text or "collapsed" in text for text in one.values()) for one in found]
+    assert any(ruined)
+    assert [one["rank"] == "" for one in found] == ruined == sorted(ruined)
+    assert ("none is ranked" in told.output) == all(ruined)
+    assert tune("--grid", GRID, "--epochs", 2).stdout == whole[1].stdout
 
 
 def test_only_the_best_keeps_its_weights_and_every_trial_its_evidence(whole: tuple[Path, Result]) -> None:
