@@ -41,7 +41,7 @@ UTILITY = "knowmem_r"
 ALONE = ({"lr": 2.5e-5}, {"lr": 5e-5}, {"lr": 1e-4}, {"lr": 2e-4})
 RETAINING = (
     {"lr": 1e-4, "lambda": 1.0},
-    {"lr": 1.5e-4, "lambda": 4.0},
+    {"lr": 2e-4, "lambda": 1.0},
     {"lr": 2e-4, "lambda": 4.0},
     {"lr": 2e-4, "lambda": 10.0},
 )
