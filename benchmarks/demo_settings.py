@@ -22,10 +22,11 @@ from pathlib import Path
 from benchmarks.reproduce import methods
 from muse_eval import plugins
 from muse_eval.api import unlearn
-from muse_eval.config import RunConfig, fingerprint, parse_task
+from muse_eval.config import RunConfig, fingerprint
 from muse_eval.mini.train import make_models
 from muse_eval.pipelines import METHODS
 from muse_eval.pipelines.epochs import models_by_epoch
+from muse_eval.reading import parse_yaml
 from muse_eval.results import StoredResult, load, scores, write_files
 from muse_eval.results.degenerate import broken, judged
 from muse_eval.scoring.run import run
@@ -195,8 +196,8 @@ def with_settings(yaml: str, chosen: Mapping[str, Mapping[str, float]]) -> str:
     """Return the task's YAML with settings of some methods put over those under ``methods``."""
     block = re.search(r"^  methods:\n((?:    .+\n)*)", yaml, re.MULTILINE)
     assert block is not None
-    known = parse_task(yaml, str(TASK)).unlearn.methods
-    merged = {name: own.given for name, own in known.items()}
+    known = parse_yaml(yaml, str(TASK))["unlearn"]["methods"]
+    merged = {name: dict(own) for name, own in known.items()}
     for name, setting in chosen.items():
         merged[name] = merged.get(name, {}) | dict(setting)
     lines = (
