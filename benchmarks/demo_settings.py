@@ -1,9 +1,10 @@
-"""Chooses each method's lr, epochs and λ for the built-in world, on a world that no table shows.
+"""Chooses each method's lr, epochs and λ for the built-in world, on worlds that no table shows.
 
-``make demo-settings`` runs it; killed, the same command goes on. The rule: of all settings tried, the one
-whose forget columns lie nearest to the retrain model's (the mean of |value − retrain's| over VerbMem Df,
-KnowMem Df and PrivLeak), among those that keep KnowMem Dr within a tenth of the target's and are neither
-collapsed nor degenerate; where there is none, the one that keeps most of KnowMem Dr. Every method has as many
+``make demo-settings`` runs it; killed, the same command goes on. A setting passes on a world if it keeps
+KnowMem Dr within a tenth of the target's and is neither collapsed nor degenerate there. Those that pass on
+the first world are taken in the order of how near their forget columns lie to the retrain model's (the mean
+of |value − retrain's| over VerbMem Df, KnowMem Df and PrivLeak); the first of them that passes on the second
+world too is chosen. Where there is none, the one that keeps most of KnowMem Dr. Every method has as many
 trials, each for as many epochs, and every epoch counts as a setting. What comes after a ruined epoch of a
 trial is not looked at.
 """
@@ -15,7 +16,7 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -32,8 +33,8 @@ from muse_eval.results.degenerate import broken, judged
 from muse_eval.scoring.run import run
 from muse_eval.types import ignore
 
-SEED = 100
-"""The world that is chosen on; the tables show 0, 1 and 2."""
+SEED, OTHER = 100, 101
+"""The worlds that are chosen on; the tables show 0, 1 and 2."""
 EPOCHS = 4
 KEPT = 0.9
 """Share of the target's KnowMem Dr that has to be kept."""
@@ -42,8 +43,8 @@ UTILITY = "knowmem_r"
 ALONE = ({"lr": 2.5e-5}, {"lr": 5e-5}, {"lr": 1e-4}, {"lr": 2e-4})
 RETAINING = (
     {"lr": 1e-4, "lambda": 1.0},
-    {"lr": 2e-4, "lambda": 1.0},
     {"lr": 2e-4, "lambda": 4.0},
+    {"lr": 1.5e-4, "lambda": 10.0},
     {"lr": 2e-4, "lambda": 10.0},
 )
 OWN: Mapping[str, Sequence[Mapping[str, float]]] = {
@@ -53,6 +54,7 @@ OWN: Mapping[str, Sequence[Mapping[str, float]]] = {
     "whp": tuple({"lr": 5e-4, "alpha": alpha} for alpha in (4.0, 16.0, 64.0, 256.0)),
 }
 SETTINGS = ("lr", "epochs", "lambda")
+SHOWN = ("lr", "lambda", "alpha", "epochs")
 TASK = Path("tasks/muse_mini.yaml")
 CSV = "demo_settings.csv"
 
@@ -86,12 +88,28 @@ def distance(values: Mapping[str, float | None], retrain: Mapping[str, float | N
     return sum(apart) / len(FORGET) if len(apart) == len(FORGET) else None
 
 
-def choose(tried: Sequence[Tried]) -> Tried:
-    """Return the nearest to retrain of those that pass, else the one that keeps most; the first of equals."""
-    passing = [one for one in tried if one.passes]
-    if passing:
-        return min(passing, key=lambda one: one.distance or 0.0)
-    return max(tried, key=lambda one: one.values[UTILITY] or 0.0)
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen for a method."""
+
+    tried: Sequence[Tried]
+    best: Tried
+    elsewhere: Mapping[int, bool]
+    """Of those looked at on the other world, by their place among what was tried: whether they pass there."""
+
+
+def choose(tried: Sequence[Tried], passes_elsewhere: Callable[[Tried], bool]) -> Choice:
+    """Return the nearest to retrain that passes here and elsewhere, else the one that keeps most.
+
+    Of equals it is the first.
+    """
+    elsewhere: dict[int, bool] = {}
+    passing = [place for place, one in enumerate(tried) if one.passes]
+    for place in sorted(passing, key=lambda place: tried[place].distance or 0.0):
+        elsewhere[place] = passes_elsewhere(tried[place])
+        if elsewhere[place]:
+            return Choice(tried, tried[place], elsewhere)
+    return Choice(tried, max(tried, key=lambda one: one.values[UTILITY] or 0.0), elsewhere)
 
 
 # ── trying ───────────────────────────────────────────────────────────────────────────────────────
@@ -122,12 +140,20 @@ class Search:
         """Return all that was tried for a method."""
         return [one for trial in trials(name) for one in self.trial(name, trial)]
 
-    def trial(self, method: str, trial: Mapping[str, float]) -> list[Tried]:
-        """Return what came of one trial's epochs, from its note where there is one."""
+    def passes(self, one: Tried) -> bool:
+        """Tell whether a setting passes on this world."""
+        trial = {name: value for name, value in one.setting.items() if name != "epochs"}
+        *_, last = self.trial(one.method, trial, int(one.setting["epochs"]), last=True)
+        return last.passes
+
+    def trial(
+        self, method: str, trial: Mapping[str, float], epochs: int = EPOCHS, last: bool = False
+    ) -> list[Tried]:
+        """Return what came of one trial's epochs, or of its last, from its note where there is one."""
         spec = plugins.task(self.task).unlearn
         stem, _ = plugins.split_method(method)
         params = spec.of(stem, method).params | {k: v for k, v in trial.items() if k not in SETTINGS}
-        asked = {"trial": dict(trial), "epochs": EPOCHS, "params": params}
+        asked = {"trial": dict(trial), "epochs": epochs, "params": params}
         asked |= {"task": spec.model_dump(mode="json", exclude={"methods", "lr", "epochs", "lambda_"})}
         name = f"{method}-{fingerprint(asked)[:8]}"
         note = self.home / f"{name}.json"
@@ -138,23 +164,24 @@ class Search:
             self.task,
             method,
             self.home / "models" / name,
-            keep_checkpoints=plugins.leaves_epochs(method),
+            keep_checkpoints=plugins.leaves_epochs(method) and not last,
             lr=trial["lr"],
-            epochs=EPOCHS,
+            epochs=epochs,
             lambda_=trial.get("lambda"),
             params=params,
         )
-        found = self._epochs(method, trial, name, models_by_epoch(out))
+        models = [out] if last else models_by_epoch(out)
+        found = self._epochs(method, trial, name, epochs, models)
         write_files(self.home, {note.name: json.dumps([asdict(one) for one in found], indent=1)})
         shutil.rmtree(out)
         return found
 
     def _epochs(
-        self, method: str, trial: Mapping[str, float], name: str, models: Sequence[Path]
+        self, method: str, trial: Mapping[str, float], name: str, epochs: int, models: Sequence[Path]
     ) -> list[Tried]:
         found: list[Tried] = []
         for model in models:
-            epoch = EPOCHS - len(models) + len(found) + 1
+            epoch = epochs - len(models) + len(found) + 1
             found.append(self._look(method, {**trial, "epochs": epoch}, model, f"{name}-{epoch}"))
             if found[-1].flags:
                 break
@@ -174,21 +201,21 @@ class Search:
 
 
 # ── writing ──────────────────────────────────────────────────────────────────────────────────────
-def to_csv(tried: Iterable[Sequence[Tried]]) -> str:
-    """Return a line a setting, ``chosen`` marking each method's."""
+def to_csv(choices: Iterable[Choice]) -> str:
+    """Return a line a setting; ``elsewhere`` is of those looked at on the other world."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ["method", "lr", "lambda", "alpha", "epochs", *FORGET, UTILITY, "distance", "flags", "chosen"]
-    )
-    for own in tried:
-        best = choose(own)
-        for one in own:
-            setting = [one.setting.get(name, "") for name in ("lr", "lambda", "alpha", "epochs")]
+    head = ["method", *SHOWN, *FORGET, UTILITY, "distance", "flags", "passes", "elsewhere", "chosen"]
+    writer.writerow(head)
+    said = {True: "yes", False: "no", None: ""}
+    for choice in choices:
+        for place, one in enumerate(choice.tried):
+            setting = [one.setting.get(name, "") for name in SHOWN]
             numbers = [*(one.values.get(name) for name in (*FORGET, UTILITY)), one.distance]
             cells = ["" if value is None else f"{value:.2f}" for value in numbers]
-            chosen = ("yes" if one.passes else "none passes") if one is best else ""
-            writer.writerow([one.method, *setting, *cells, ";".join(one.flags), chosen])
+            verdicts = [said[one.passes], said[choice.elsewhere.get(place)]]
+            chosen = "yes" if one is choice.best else ""
+            writer.writerow([one.method, *setting, *cells, ";".join(one.flags), *verdicts, chosen])
     return text.getvalue()
 
 
@@ -226,17 +253,18 @@ def main() -> None:
     parser.add_argument("--methods", help="comma-separated; else all, the demonstration's first")
     given = parser.parse_args()
     names = given.methods.split(",") if given.methods else list(dict.fromkeys((*METHODS, *methods())))
-    search = Search(given.results, SEED)
+    search, other = (Search(given.results, seed) for seed in (SEED, OTHER))
     found = []
     for name in names:
         began = time.monotonic()
-        found.append(search.method(name))
-        best = choose(found[-1])
+        found.append(choose(search.method(name), other.passes))
+        best = found[-1].best
         print(f"{name}: {best.setting} {best.values}, {time.monotonic() - began:.0f} s", flush=True)
     write_files(given.results / "project", {CSV: to_csv(found)})
     text = TASK.read_text(encoding="utf-8")
-    chosen = {own[0].method: choose(own).setting for own in found}
-    TASK.write_text(with_settings(text, chosen), encoding="utf-8")
+    TASK.write_text(
+        with_settings(text, {one.best.method: one.best.setting for one in found}), encoding="utf-8"
+    )
     print(f"{TASK} and {given.results / 'project' / CSV}: written")
 
 
