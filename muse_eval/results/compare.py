@@ -9,6 +9,7 @@ from muse_eval.errors import UserError, unknown_name
 from muse_eval.results.best import mixed
 from muse_eval.results.comparable import NEVER_BEST, data_of, stored_params
 from muse_eval.results.compared import ColumnComparison, Comparison, Pair, Side
+from muse_eval.results.degenerate import judged
 from muse_eval.results.evidence import find_run
 from muse_eval.results.lineage import part
 from muse_eval.results.measured import differs
@@ -40,7 +41,7 @@ def compare(
     Example:
         ``compare(["npo_gdr", "simnpo_gdr"]).columns[0].pairs[0].better``
     """
-    runs = [_run(Path(results), str(name)) for name in names]
+    runs = judged(_run(Path(results), str(name)) for name in names)
     if len({one.folder and one.folder.resolve() for one in runs}) < max(2, len(runs)):
         raise UserError("compare takes two different runs or more")
     table = rows(runs)

@@ -141,7 +141,7 @@ def _judged(
         if varieties[name] < limit(known, _metric(result, name)):
             flags.append(FLAG)
         columns[name] = columns[name].model_copy(update={"flags": tuple(flags)})
-    return result.model_copy(update={"columns": columns})
+    return result if columns == result.columns else result.model_copy(update={"columns": columns})
 
 
 def _metric(result: StoredResult, column: str) -> str:

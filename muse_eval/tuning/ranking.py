@@ -9,7 +9,7 @@ from muse_eval.results import ARROWS, Cell, Grid, StoredResult, asked_notes, com
 from muse_eval.results.best import best_cells
 from muse_eval.results.cells import csv_text
 from muse_eval.results.degenerate import broken
-from muse_eval.results.rows import rows
+from muse_eval.results.rows import row
 from muse_eval.tuning.grid import Point, short
 
 
@@ -97,7 +97,7 @@ def table(tuned: Tuned) -> Grid:
     lines: list[list[Cell]] = []
     notes: dict[str, None] = {}
     scored = [(trial, trial.result) for trial in tuned.trials if trial.result is not None]
-    bold = best_cells(columns, [row for _, result in scored for row in rows([result])])
+    bold = best_cells(columns, [row(result) for _, result in scored])
     for place, (trial, result) in enumerate(scored, start=1):
         found, value, best = result.columns, trial.value(tuned.composite), trial is tuned.best
         for column in found.values():
