@@ -135,9 +135,9 @@ def test_a_seed_reseeds_the_base_too() -> None:
 
 
 def test_a_target_reads_nested_sets_once_and_sequential_ones_all() -> None:
-    assert plugins.task("muse_mini_scal").reads("target") == ["scal/forget_4", "raw/retain1"]
+    assert plugins.task("muse_mini_scal").reads("target") == ["scal/forget_4", "raw/retain"]
     disjoint = [f"sust/forget_{number}" for number in (1, 2, 3, 4)]
-    assert plugins.task("muse_mini_sust").reads("target") == [*disjoint, "raw/retain1"]
+    assert plugins.task("muse_mini_sust").reads("target") == [*disjoint, "raw/retain"]
 
 
 def test_a_task_has_its_bases_data_folder_unless_it_names_its_own(tmp_path: Path) -> None:
