@@ -19,9 +19,9 @@ from muse_eval.progress import shown
 from muse_eval.reports import report
 from muse_eval.results import StoredResult, find_run, gate, load, load_all, load_published
 from muse_eval.results.compare import compare
+from muse_eval.results.forms import writer
 from muse_eval.results.gate import Report
 from muse_eval.results.rows import all_rows
-from muse_eval.results.tables import writer
 from muse_eval.scoring.run import run
 from muse_eval.sweeps import read_models
 from muse_eval.sweeps.sweep import sweep as _sweep
@@ -221,7 +221,7 @@ def sweep(
 def leaderboard(
     results: str | Path = "results",
     *,
-    form: Literal["csv", "md"] = "csv",
+    form: Literal["csv", "md", "latex", "json", "html"] = "csv",
     published: str | Path | None = None,
     warn: Warn = ignore,
 ) -> str:
@@ -229,7 +229,7 @@ def leaderboard(
 
     Args:
         results: the results folder.
-        form: ``csv``, or ``md``: a Markdown table for each task.
+        form: ``csv``, ``json``, or a table for each task: ``md``, ``latex``, ``html``.
         published: a CSV of published numbers to add as a block, with their source.
         warn: told, in one line, of a run that cannot be read.
 

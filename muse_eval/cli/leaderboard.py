@@ -14,7 +14,7 @@ def leaderboard(
     out: Annotated[
         Path | None, typer.Option(help="File to write, `-` for standard output; else RESULTS/leaderboard.*")
     ] = None,
-    form: Annotated[str, typer.Option("--format", help="csv or md.")] = "csv",
+    form: Annotated[str, typer.Option("--format", help="csv, md, latex, json or html.")] = "csv",
     published: Annotated[
         Path | None, typer.Option(help="CSV of published numbers to add as a block, with their source.")
     ] = None,
@@ -26,12 +26,12 @@ def leaderboard(
     Example: `muse-eval leaderboard --format md --published results/project/published.csv --out -`
     """
     from muse_eval.results import load_published, write_files
+    from muse_eval.results.forms import ending, writer
     from muse_eval.results.replaced import replaced
     from muse_eval.results.rows import all_rows
-    from muse_eval.results.tables import writer
 
     write = writer(form)
-    target = out or results / f"leaderboard.{form}"
+    target = out or results / f"leaderboard.{ending(form)}"
     if target.is_dir():
         raise UserError(f"{target} is a folder; --out must name a file")
     found = all_rows(results, warn)

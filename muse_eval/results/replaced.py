@@ -2,18 +2,26 @@
 
 import csv
 import io
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from html import unescape
 
 from muse_eval.errors import listed
 from muse_eval.results.cells import markdown_read, read_cell
+
+MARKED: tuple[tuple[re.Pattern[str], Callable[[str], str]], ...] = (
+    (re.compile(r'<tr data-run="([^"]*)">'), unescape),
+    (re.compile(r" % run: (.*)$", re.M), str),
+)
+"""Where a page and a LaTeX table say which run a row is."""
 
 
 def replaced(before: str, after: str) -> str:
     """Say what a leaderboard's new text changes in the old one; empty where it changes nothing.
 
     Args:
-        before: the file's text as it is, CSV or Markdown, or anything else.
+        before: the file's text as it is, a leaderboard in any form, or anything else.
         after: the leaderboard that takes its place.
     """
     if before == after:
@@ -32,6 +40,10 @@ def _runs(text: str) -> Sequence[str]:
         lines = csv.DictReader(io.StringIO(text))
         measured = [line for line in lines if not line.get("source")]
         return [f"{read_cell(line['task'])}/{read_cell(line['name'])}" for line in measured]
+    if text.startswith("{"):
+        return _in_json(text)
+    if marked := [run for pattern, read in MARKED for run in map(read, pattern.findall(text))]:
+        return marked
     found, heading, own = [], "", False
     for line in text.splitlines():
         if line.startswith("## "):
@@ -45,3 +57,11 @@ def _runs(text: str) -> Sequence[str]:
         else:
             own = False
     return found
+
+
+def _in_json(text: str) -> Sequence[str]:
+    try:
+        tasks = json.loads(text)["tasks"]
+        return [f"{task['task']}/{row['name']}" for task in tasks for row in task["rows"]]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return []

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 from typing import Literal, Protocol, TypedDict
 
@@ -95,6 +96,12 @@ class RunRow(TypedDict):
 def rows(results: Iterable[StoredResult]) -> list[RunRow]:
     """Return one row per run, by task; in each the target, the retrain model, then the others by name."""
     return sorted((row(result) for result in judged(results)), key=_order)
+
+
+def by_task(rows: Iterable[RunRow]) -> dict[str, list[RunRow]]:
+    """Return each task's rows, in the order of the table."""
+    ordered = sorted(rows, key=_order)
+    return {task: list(group) for task, group in groupby(ordered, key=lambda row: row["task"])}
 
 
 def all_rows(results: Path, warn: Warn) -> list[RunRow]:

@@ -1,22 +1,15 @@
 """Tables of stored results: CSV, Markdown and for the terminal, in the shape of the published table."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from muse_eval.errors import unknown_name
 from muse_eval.printable import one_line
 from muse_eval.results.cells import csv_text, markdown_note, markdown_text
 from muse_eval.results.grid import Cell, Grid, _number, grid
-from muse_eval.results.rows import RunRow, _order, headings, title
+from muse_eval.results.rows import RunRow, by_task, headings, title
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-
-def _by_task(rows: Iterable[RunRow]) -> dict[str, list[RunRow]]:
-    ordered = sorted(rows, key=_order)
-    return {task: list(group) for task, group in groupby(ordered, key=lambda row: row["task"])}
 
 
 # ── CSV ──────────────────────────────────────────────────────────────────────────────────────────
@@ -25,7 +18,7 @@ def to_csv(rows: Iterable[RunRow], published: Iterable[Mapping[str, str]] = ()) 
 
     What was not scored is an empty cell; ``source`` is empty for what was measured here.
     """
-    tasks = _by_task(rows)
+    tasks = by_task(rows)
     names = dict.fromkeys(name for task, runs in tasks.items() for name in headings(task, runs))
     lines = [_csv_line(row, names) for runs in tasks.values() for row in runs]
     lines += [_published_line(line, names) for line in published if line["task"] in tasks]
@@ -60,7 +53,7 @@ def to_markdown(rows: Iterable[RunRow], published: Iterable[Mapping[str, str]] =
     """Return a table per task, each followed by the task's published numbers where they are given."""
     published = list(published)
     blocks = []
-    for task, runs in _by_task(rows).items():
+    for task, runs in by_task(rows).items():
         columns = headings(task, runs)
         laid = grid(columns, runs)
         blocks.append(f"## {markdown_text(title(task, runs))}\n")
@@ -124,20 +117,3 @@ def draw(laid: Grid) -> "Table":
             *(Text.assemble((one_line(c.value), "bold" if c.best else ""), c.spread) for c in line)
         )
     return result
-
-
-# ── which of them ────────────────────────────────────────────────────────────────────────────────
-Writer = Callable[[Iterable[RunRow], Iterable[Mapping[str, str]]], str]
-"""Writes rows, and published numbers beside them, as text."""
-FORMS: dict[str, Writer] = {"csv": to_csv, "md": to_markdown}
-
-
-def writer(form: str) -> Writer:
-    """Return what writes a form.
-
-    Raises:
-        UserError: there is none of that name.
-    """
-    if form not in FORMS:
-        raise unknown_name("format", form, FORMS)
-    return FORMS[form]

@@ -7,9 +7,10 @@ from rich.text import Text
 
 from muse_eval.errors import UserError
 from muse_eval.results.comparable import is_best, misfits
+from muse_eval.results.forms import FORMS, writer
 from muse_eval.results.grid import Cell, Grid, grid, remarks
 from muse_eval.results.rows import all_rows, headings, rows, title
-from muse_eval.results.tables import FORMS, draw, grid_markdown, to_csv, to_markdown, writer
+from muse_eval.results.tables import draw, grid_markdown, to_csv, to_markdown
 from tests.results.test_tables import CARD, column, stored, with_cell
 
 PUBLISHED = {
@@ -128,7 +129,7 @@ def test_all_rows_are_those_of_the_folder(tmp_path: Path) -> None:
 def test_forms_are_named_and_an_empty_folder_is_told(tmp_path: Path) -> None:
     assert writer("csv") is to_csv
     assert writer("md") is to_markdown
-    assert list(FORMS) == ["csv", "md"]
+    assert list(FORMS) == ["csv", "md", "latex", "json", "html"]
     with pytest.raises(UserError, match=r"no format 'cvs'; did you mean 'csv'\?"):
         writer("cvs")
     with pytest.raises(UserError) as caught:
