@@ -124,7 +124,7 @@ def _sign(char: str) -> str:
         return SIGNS[char]
     if char.isascii():
         return char
-    base, *accents = unicodedata.normalize("NFD", char)
+    base, *accents = list(unicodedata.normalize("NFD", char))
     if base.isascii() and base.isalpha() and len(accents) == 1 and accents[0] in ACCENTS:
         return f"\\{ACCENTS[accents[0]]}{{{base}}}"
     return f"\\texttt{{U+{ord(char):04X}}}"
