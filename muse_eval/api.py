@@ -20,6 +20,7 @@ from muse_eval.reports import report
 from muse_eval.results import StoredResult, find_run, gate, load, load_all, load_published
 from muse_eval.results.compare import compare
 from muse_eval.results.forms import writer
+from muse_eval.results.frames import records_frame, results_frame
 from muse_eval.results.gate import Report
 from muse_eval.results.rows import all_rows
 from muse_eval.scoring.run import run
@@ -239,9 +240,8 @@ def leaderboard(
     Example:
         ``pandas.read_csv(io.StringIO(leaderboard("results")))``
     """
-    write = writer(form)
-    found = all_rows(Path(results), warn)
-    return write(found, load_published(Path(published)) if published else [])
+    beside = load_published(Path(published)) if published else []
+    return writer(form)(all_rows(Path(results), warn), beside)
 
 
 def check(
@@ -296,5 +296,5 @@ def _several(names: Sequence[str]) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(names)
 
 
-__all__ = ["check", "compare", "evaluate", "finetune", "leaderboard", "load_run", "pipeline", "report"]
-__all__ += ["sweep", "tune", "unlearn"]
+__all__ = ["check", "compare", "evaluate", "finetune", "leaderboard", "load_run", "pipeline", "records_frame"]
+__all__ += ["report", "results_frame", "sweep", "tune", "unlearn"]

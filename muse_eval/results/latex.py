@@ -202,5 +202,5 @@ def _marks(cell: Cell) -> tuple[str, str]:
 
 
 def _note(note: str) -> str:
-    found = _NOTE.fullmatch(note)
+    found = _NOTE.fullmatch(one_line(note))
     return f"\\textsuperscript{{{found[1]}}}\\,{latex_text(found[2])}" if found else latex_text(note)

@@ -14,7 +14,7 @@ from muse_eval import reading
 from muse_eval.errors import UserError
 from muse_eval.results.cells import read_cell
 from muse_eval.results.writing import encode, write_files
-from muse_eval.types import Record, Result, Score, run_line
+from muse_eval.types import Record, Result, Score, run_html, run_line
 
 SCHEMA_VERSION = 1
 RESULT = "result.json"
@@ -73,6 +73,7 @@ class StoredResult(BaseModel):
         return f"{self.task}/{self.name}"
 
     __repr__ = __str__ = run_line
+    _repr_html_ = run_html
 
 
 # ── writing ──────────────────────────────────────────────────────────────────────────────────────

@@ -26,7 +26,7 @@ from muse_eval.types.methods import (
     WeightMethod,
 )
 from muse_eval.types.metrics import Context, Metric, Record, Reference, Score
-from muse_eval.types.results import Result, run_line
+from muse_eval.types.results import Result, run_html, run_line
 
 __all__ = [
     "ActivationMethod",
@@ -61,5 +61,6 @@ __all__ = [
     "Warn",
     "WeightMethod",
     "ignore",
+    "run_html",
     "run_line",
 ]

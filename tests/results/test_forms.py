@@ -49,7 +49,7 @@ def test_latex_has_its_structure() -> None:
         # A name, then a value and its interval for each of four columns.
         assert len(re.findall(r"(?<!\\)&", line)) == 8
         assert line.endswith(r"\\")
-    assert any(line.startswith(r"ga & \bfseries 12.50 & $\pm$\,1.00") for line in body)
+    assert any(line.startswith(r"npo & \bfseries 0.00 & $\pm$\,1.00") for line in body)
     assert any(r"-100.00 & $\pm$\,1.00\textsuperscript{" in line for line in body)
     caption = re.findall(r"\\caption\{(.*)\}", text)[0]
     assert caption.startswith("MUSE-Books: scores in percent")
