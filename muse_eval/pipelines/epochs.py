@@ -119,6 +119,13 @@ def _ruined(results: Sequence[StoredResult], epochs: int) -> list[int]:
     ]
 
 
+def last_epoch(run: Path) -> Path:
+    """Return the folder of the last epoch's scores beside a selected run."""
+    return max(
+        (run / EPOCHS).iterdir(), key=lambda folder: int(folder.name) if folder.name.isdecimal() else 0
+    )
+
+
 def drop_other(run: Path, recipe: str) -> None:
     """Remove the trajectory of another unlearning than the one whose result the run's folder holds.
 

@@ -18,7 +18,7 @@ from muse_eval.pipelines.config import (
     other_seed,
     run_name,
 )
-from muse_eval.pipelines.epochs import Choice, drop_other, select_epoch
+from muse_eval.pipelines.epochs import Choice, drop_other, last_epoch, select_epoch
 from muse_eval.pipelines.keeping import can_keep, forecast, is_cheap, space
 from muse_eval.results import (
     ForgetSet,
@@ -36,6 +36,7 @@ from muse_eval.results.forget_sets import to_csv
 from muse_eval.scoring.run import run
 from muse_eval.types import Log, Note, Progress, Stage, Warn, ignore
 from muse_eval.unlearning import cards
+from muse_eval.unlearning.model_card import add_scores
 from muse_eval.unlearning.on_task import unlearn
 from muse_eval.unlearning.training import output
 
@@ -126,6 +127,7 @@ class _Pipeline:
         if not self.config.scores_epochs:
             folder = self.score(str(out), name, lineage=lineage)
             drop_other(folder, lineage.recipe)
+            add_scores(out, _load(folder))
             return folder, out
         folder = run_folder(self.config.results, self.task.name, name)
         choice = Choice(
@@ -136,7 +138,10 @@ class _Pipeline:
         def score(model: Path, name: str, folder: Path, lineage: Lineage) -> None:
             self.score(str(model), name, folder, lineage)
 
-        return folder, select_epoch(out, folder, _load(start), retrain, lineage, choice, score)
+        chosen = select_epoch(out, folder, _load(start), retrain, lineage, choice, score)
+        # The model in the folder itself is the last epoch's.
+        add_scores(out, _load(folder if chosen == out else last_epoch(folder)))
+        return folder, chosen
 
 
 def pipeline(

@@ -19,9 +19,12 @@ from muse_eval.errors import UserError, first_line
 from muse_eval.folders import sync, sync_tree
 from muse_eval.reading import shown
 from muse_eval.results.runs import MOST_BYTES
-from muse_eval.unlearning.cards import RECIPE, card_name, find_card, read_card, read_json, write_json
+from muse_eval.unlearning.cards import CARD, RECIPE, card_name, find_card, read_card, read_json, write_json
 from muse_eval.unlearning.changes import changes
+from muse_eval.unlearning.model_card import write_model_card
 
+PARTIAL = ".partial"
+"""How the name of a folder that is worked in ends."""
 REFERENCE = "reference.json"
 LOG = "log.jsonl"
 CHECKPOINTS = "checkpoints"
@@ -51,7 +54,7 @@ def partial(out: Path) -> Path:
     if len(os.fsencode(out.name)) > MOST_BYTES:
         raise UserError(f"--out {shown(str(out))} has too long a name; give a shorter one")
     place = real(out)
-    return place.with_name(f"{place.name}.partial")
+    return place.with_name(f"{place.name}{PARTIAL}")
 
 
 def real(out: Path) -> Path:
@@ -135,6 +138,8 @@ def is_ready(out: Path, recipe: Mapping[str, Any]) -> bool:
 
 def finish(folder: Path, recipe: Mapping[str, Any], card: Mapping[str, Any]) -> None:
     """Wait until a partial folder is on the disk, and say by its card that it is ready."""
+    if card_name(recipe) == CARD:
+        write_model_card(folder, folder.name.removesuffix(PARTIAL), card)
     sync_tree(folder)
     write_json(folder / card_name(recipe), card)
 
