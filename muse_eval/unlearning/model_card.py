@@ -197,13 +197,19 @@ def _scores(run: StoredResult | None) -> Iterable[str]:
 def _command(name: str, card: Mapping[str, Any], run: StoredResult | None) -> Iterable[str]:
     """Yield the command that makes the model again, every value that shapes the weights written out."""
     config, method, training = (part(card, key) for key in ("config", "method", "training"))
-    task, full = str(config.get("task")), str(config.get("method"))
+    if config.get("task") is None:
+        return  # Texts of one's own, from Python: there is no such command.
+    task, full = str(config["task"]), str(config.get("method"))
     fold = part(part(run.config, "made"), "fold") if run else {}
     spec = task_spec(task)
     several = bool(fold) or (spec is not None and spec.forget_sets is not None)
     given: list[tuple[str, Any]] = [("task", task if spec else f"{task}.yaml")]
     if several:
-        given += [("methods", full), ("target", None if fold.get("number", 1) > 1 else _place(card))]
+        # Where sets are forgotten one after the other, only the first starts from the target.
+        first = fold.get("mode") != "sequential" or fold.get("number") == 1
+        given += [("methods", full), ("target", _place(card) if first else None)]
+        if spec is None or spec.data.source != "builtin":
+            given += [("seeds", training.get("seed"))]
     else:
         given += [("method", full), ("target", _place(card)), ("out", name), ("seed", training.get("seed"))]
     given += [("tokenizer", config.get("tokenizer")), ("training-dtype", training.get("dtype"))]
@@ -218,7 +224,8 @@ def _command(name: str, card: Mapping[str, Any], run: StoredResult | None) -> It
     yield f"```\n{one_line(shlex.join(words))}\n```\n"
     yield (
         "A model or a task on disk is named by its folder or file alone; data that are neither on the hub "
-        "nor built in are given with `--data-dir`."
+        "nor built in are given with `--data-dir`. With the same version of muse-eval and the same texts, "
+        "`fingerprint` in the new model's `unlearn.json` is the recipe above."
     )
 
 

@@ -130,6 +130,7 @@ def test_only_what_adapters_reach_changes_and_by_their_rank(target: Path, tmp_pa
         else:
             assert not change.any(), name
     assert sorted(path.name for path in out.iterdir()) == [
+        "README.md",
         "config.json",
         "generation_config.json",
         "log.jsonl",

@@ -79,13 +79,13 @@ def test_the_hubs_classes_read_the_scores(tmp_path: Path) -> None:
     assert (found["library_name"], found["pipeline_tag"]) == ("transformers", "text-generation")
     by_column = {result.metric_config: result for result in results}
     # What is undefined is no result.
-    assert sorted(by_column) == ["privleak", "verbmem_f"]
+    assert sorted(map(str, by_column)) == ["privleak", "verbmem_f"]
     verbmem = by_column["verbmem_f"]
     assert (verbmem.metric_type, verbmem.metric_name, verbmem.metric_value) == ("verbmem", "VerbMem Df", 1.5)
     assert verbmem.metric_args == {"unit": "percent", "ci95": [0.5, 2.5], "n": 100, "flags": []}
     assert (verbmem.dataset_type, verbmem.dataset_name) == ("muse-bench/MUSE-Books", "MUSE-Books")
     assert verbmem.dataset_revision == "abc"
-    assert by_column["privleak"].metric_args["flags"] == ["saturated"]
+    assert (by_column["privleak"].metric_args or {})["flags"] == ["saturated"]
 
 
 def test_the_text_tells_how_it_was_made_and_what_the_flags_mean() -> None:
@@ -110,6 +110,10 @@ def test_without_scores_it_has_no_results(tmp_path: Path) -> None:
     assert results == []
     assert "datasets" not in found
     assert "Not scored yet." in text
+    # Texts of one's own have no command.
+    assert "muse-eval unlearn" in text
+    from_python = {**CARD, "config": {**CARD["config"], "task": None}}
+    assert "```" not in model_card("simnpo", from_python, None)
 
 
 def test_foreign_text_is_text(tmp_path: Path) -> None:
@@ -123,6 +127,16 @@ def test_foreign_text_is_text(tmp_path: Path) -> None:
         "\\<", ""
     )
     assert len(re.findall(r"^```$", text, re.M)) == 2
+
+
+def test_one_of_several_forget_sets_is_made_by_a_pipeline() -> None:
+    made = {"fold": {"number": 2, "of": 3, "mode": "sequential"}}
+    run = RUN.model_copy(update={"config": {**RUN.config, "made": made}})
+    text = model_card("simnpo_gdr-2", CARD, run)
+    assert (
+        "muse-eval pipeline --task muse_books --methods simnpo_gdr --seeds 0 --training-dtype mixed" in text
+    )
+    assert "--set simnpo.beta=0.7" in text
 
 
 def test_scores_go_in_and_an_edited_card_stays(tmp_path: Path) -> None:
@@ -151,7 +165,16 @@ def test_the_pipeline_scores_it_and_its_command_makes_it_again(
     write_data(Path("data"))
     other_model(tiny_model, tmp_path / "other")
     (tmp_path / tiny_model.name).symlink_to(tiny_model)
-    call = ("pipeline", "--task", "village.yaml", "--data-dir", "data", "--methods", "simnpo_gdr", "-q")
+    call: tuple[str, ...] = (
+        "pipeline",
+        "--task",
+        "village.yaml",
+        "--data-dir",
+        "data",
+        "--methods",
+        "simnpo_gdr",
+        "-q",
+    )
     call += ("--target", tiny_model.name, "--retrain", "other", "--lr", "1e-5", "--epochs", "2")
     done = muse(*call, "--select", "released", "--keep-checkpoints")
     assert done.exit_code == 0, done.output

@@ -159,6 +159,7 @@ def test_card_holds_the_recipe(target: Path, tmp_path: Path) -> None:
     assert card["seconds"] > 0
     assert len(card["data"]["forget"]["sha256"]) == len(card["data"]["retain"]["sha256"]) == 64
     assert sorted(entry.name for entry in out.iterdir()) == [
+        "README.md",
         "config.json",
         "generation_config.json",
         "log.jsonl",
