@@ -32,6 +32,7 @@ from muse_eval.results import (
     scores,
     write_files,
 )
+from muse_eval.results.degenerate import judged
 from muse_eval.results.forget_sets import to_csv
 from muse_eval.scoring.run import run
 from muse_eval.types import Log, Note, Progress, Stage, Warn, ignore
@@ -127,7 +128,7 @@ class _Pipeline:
         if not self.config.scores_epochs:
             folder = self.score(str(out), name, lineage=lineage)
             drop_other(folder, lineage.recipe)
-            add_scores(out, _load(folder))
+            self.write_scores(out, folder)
             return folder, out
         folder = run_folder(self.config.results, self.task.name, name)
         choice = Choice(
@@ -140,8 +141,14 @@ class _Pipeline:
 
         chosen = select_epoch(out, folder, _load(start), retrain, lineage, choice, score)
         # The model in the folder itself is the last epoch's.
-        add_scores(out, _load(folder if chosen == out else last_epoch(folder)))
+        self.write_scores(out, folder if chosen == out else last_epoch(folder))
         return folder, chosen
+
+    def write_scores(self, out: Path, folder: Path) -> None:
+        """Write a run's scores into its model's card, flagged as beside target and retrain model."""
+        home = (self.config.results, self.task.name)
+        beside = [_load(run_folder(*home, name)) for name in ("target", "retrain")]
+        add_scores(out, judged([*beside, _load(folder)])[-1])
 
 
 def pipeline(
