@@ -84,7 +84,7 @@ def choose(results: Path, task: str | None, models: Sequence[str], warn: Warn) -
     for name in models:
         if name not in runs:
             raise unknown_name("run", name, runs)
-    kept = rows(one for name, one in runs.items() if not models or name in models)
+    kept = [row for row in rows(runs.values()) if not models or row["name"] in models]
     ordered = {row["name"]: runs[row["name"]] for row in kept}
     known = {
         name: heading

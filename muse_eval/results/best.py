@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from muse_eval.errors import listed
 from muse_eval.results.comparable import asked, competes, is_best, rivals
 from muse_eval.results.rows import Goal, Heading, RunRow
-from muse_eval.results.scores import ScoreReader, Scores, away, minus, retrain_run
+from muse_eval.results.scores import ScoreReader, Scores, away, minus, run_beside
 from muse_eval.statistics import best_set, holm, pairs_of
 
 BOLD = "bold: not significantly worse than the best (paired by example, Holm over the column's pairs, 5 %)"
@@ -116,7 +116,7 @@ def _retrain(
 ) -> Scores | None:
     """Return the retrain model's scores of the same examples: its run in the table, else the one beside."""
     stored = [one["stored"] for one in rows if one["name"] == "retrain"]
-    for run in stored or filter(None, [retrain_run(row["stored"])]):
+    for run in stored or filter(None, [run_beside(row["stored"], "retrain")]):
         found = reader.of(run, column)
         same = asked(run).get(column) == row["asked"].get(column)
         if same and isinstance(found, Scores) and found.examples == own.examples:

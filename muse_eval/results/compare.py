@@ -15,7 +15,7 @@ from muse_eval.results.lineage import part
 from muse_eval.results.measured import differs
 from muse_eval.results.rows import Goal, RunRow, headings, rows
 from muse_eval.results.runs import StoredResult, load
-from muse_eval.results.scores import ScoreReader, Scores, away, minus, retrain_run
+from muse_eval.results.scores import ScoreReader, Scores, away, minus, run_beside
 from muse_eval.results.whole import fault
 from muse_eval.statistics import best_set, holm, kolmogorov_smirnov, tpr_at
 
@@ -41,7 +41,9 @@ def compare(
     Example:
         ``compare(["npo_gdr", "simnpo_gdr"]).columns[0].pairs[0].better``
     """
-    runs = judged(_run(Path(results), str(name)) for name in names)
+    given = [_run(Path(results), str(name)) for name in names]
+    beside = [run for role in ("target", "retrain") for one in given if (run := run_beside(one, role))]
+    runs = judged([*given, *beside])[: len(given)]
     if len({one.folder and one.folder.resolve() for one in runs}) < max(2, len(runs)):
         raise UserError("compare takes two different runs or more")
     table = rows(runs)
@@ -140,11 +142,11 @@ def column_reference(one: StoredResult, other: StoredResult, column: str) -> boo
 
 
 def _retrain_run(runs: Sequence[StoredResult]) -> StoredResult | None:
-    """Return the retrain model's run: one of those compared, else the one stored beside the first."""
+    """Return the retrain model's run: one of those compared, else one stored beside them."""
     for one in runs:
         if one.name == "retrain":
             return one
-    return retrain_run(runs[0])
+    return next((found for one in runs if (found := run_beside(one, "retrain"))), None)
 
 
 # ── one column ───────────────────────────────────────────────────────────────────────────────────

@@ -12,6 +12,7 @@ from muse_eval.statistics import Difference
 
 WIDTH = 80
 LEAST_P = 0.0001
+FROM_RETRAIN = "distance to retrain"
 
 
 def to_json(found: Comparison) -> dict[str, Any]:
@@ -34,7 +35,12 @@ def verdict(column: ColumnComparison, pair: Pair, ruined: Mapping[str, Sequence[
         return f"{pair.better} is {how} by {_gap(gap)}{but}"
     if column.goal is None:
         return "the task does not say which way is better"
-    return f"no difference that {column.n} {things} could show (smallest: {pair.judged.least:.1f})"
+    what = (
+        "no difference in distance to retrain"
+        if column.judged_by.startswith(FROM_RETRAIN)
+        else "no difference"
+    )
+    return f"{what} that {column.n} {things} could show (smallest: {pair.judged.least:.1f})"
 
 
 def lines(found: Comparison) -> list[str]:
@@ -50,7 +56,7 @@ def lines(found: Comparison) -> list[str]:
         told += [line for pair in column.pairs for line in _pair(column, pair, found)]
         told += [line for note in column.notes for line in _wrapped(f"note: {note}", "  ")]
     told += ["", *(line for note in found.notes for line in _wrapped(f"note: {note}", ""))]
-    how = "differences are paired by example, with 95 % intervals; p is two-sided"
+    how = "differences are paired by example, with 95 % intervals; p is two-sided, of what the verdict says"
     return [
         *told[1:],
         *_wrapped(how + (", adjusted by Holm over a column's pairs" if len(found.runs) > 2 else ""), ""),
@@ -86,9 +92,8 @@ def _side(name: str, side: Side, wide: int) -> Iterable[str]:
 def _pair(column: ColumnComparison, pair: Pair, found: Comparison) -> Iterable[str]:
     p = "p < 0.0001" if pair.p < LEAST_P else f"p {pair.p:.4f}"
     holm = " (Holm)" if len(found.runs) > 2 else ""
-    told = f"{pair.other} − {pair.one}: {_signed(pair.difference)}, {p}{holm}"
-    yield from _wrapped(told, "  ")
-    yield from _wrapped(verdict(column, pair, found.ruined), "    ")
+    yield from _wrapped(f"{pair.other} − {pair.one}: {_signed(pair.difference)}", "  ")
+    yield from _wrapped(f"{verdict(column, pair, found.ruined)}, {p}{holm}", "    ")
     if pair.apart:
         apart = (f"{split} {distance:.2f} (p {_p(p)})" for split, (distance, p) in pair.apart.items())
         yield from _wrapped(f"scores apart (Kolmogorov–Smirnov): {', '.join(apart)}", "    ")
@@ -112,5 +117,5 @@ def _turned(gap: Difference) -> Difference:
 
 def _wrapped(text: str, indent: str) -> list[str]:
     return textwrap.wrap(
-        one_line(text), WIDTH, initial_indent=indent, subsequent_indent=indent + "  ", drop_whitespace=True
+        one_line(text), WIDTH, initial_indent=indent, subsequent_indent=indent + "  ", break_on_hyphens=False
     )

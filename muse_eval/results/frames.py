@@ -56,7 +56,7 @@ def results_frame(
         UserError: there is no run.
 
     Example:
-        ``results_frame().pivot(index="name", columns="column", values="value")``
+        ``results_frame().pivot(index=["task", "name"], columns="column", values="value")``
     """
     from pandas import DataFrame
 

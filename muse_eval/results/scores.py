@@ -148,10 +148,14 @@ def _averaged(records: list[dict[str, Any]]) -> Scores | str:
     )
 
 
-def retrain_run(beside: StoredResult) -> StoredResult | None:
-    """Return the retrain model's run that is stored beside a run; None where there is none."""
+def run_beside(run: StoredResult, role: str) -> StoredResult | None:
+    """Return the target's or retrain model's run that is stored beside a run or, of an epoch, its run."""
+    if run.folder is None:
+        return None
+    home = run.folder.resolve().parent
+    home = home.parent.parent if home.name == "epochs" else home
     try:
-        return load(beside.folder.parent / "retrain") if beside.folder is not None else None
+        return load(home / role)
     except CorruptResult:
         return None
 

@@ -222,7 +222,10 @@ NAMES: dict[str, Case] = {
         ("--retrain-revision needs --retrain",),
     ),
     "list": (lambda _: ["list", "task"], ("no list 'task'", "did you mean 'tasks'?")),
-    "format": (lambda _: ["leaderboard", "--format", "html"], ("no format 'html'", "csv, md")),
+    "format": (
+        lambda _: ["leaderboard", "--format", "docx"],
+        ("no format 'docx'", "csv, html, json, latex, md"),
+    ),
     "run's name": (lambda w: w.run(name="a/b"), ("'a/b'", "letters, digits")),
     "empty name": (lambda w: w.run(name=""), ("name",)),
 }

@@ -33,6 +33,7 @@ VERBS = [
     ("leaderboard",),
     ("check",),
     ("compare",),
+    ("report",),
     ("list",),
     ("data", "init"),
     ("data", "show"),

@@ -203,3 +203,11 @@ def test_distances_to_a_third_keep_their_error_and_their_intervals_are_never_too
         covered += bool(low <= 0 <= high)
     assert wrong / worlds <= 0.055
     assert covered / worlds >= 0.93
+
+
+def test_few_resampled_examples_show_no_difference() -> None:
+    drawn = np.full(100, 78.1)
+    assert [difference(78.1, drawn, n).p for n in (1, 3, 19)] == [1.0, 1.0, 1.0]
+    assert difference(78.1, drawn, 20).p < 0.05
+    # Flips of signs are exact for any number, and say themselves that few can show nothing.
+    assert difference(78.1, drawn, 1, p=0.5).p == 0.5
