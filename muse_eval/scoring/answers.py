@@ -14,7 +14,7 @@ import time
 import uuid
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +43,19 @@ MOST_NAMED = 20
 """Damaged lines of a file that a command to cut them out names; where there are more the file has to go."""
 
 
+LATER = ("temperature", "top_p", "seed", "sample", "ranks")
+"""Fields that came after answers were stored: at their defaults they are no part of a key."""
+
+
 def request_key(request: Request) -> str:
     """Return the digest of what is asked; the example's name is no part of it."""
-    fields = {k: v for k, v in asdict(request).items() if k != "name"}
-    return fingerprint({"kind": type(request).__name__, **fields})
+    defaults = {one.name: one.default for one in fields(request)}
+    asked = {
+        name: value
+        for name, value in asdict(request).items()
+        if name != "name" and not (name in LATER and value == defaults[name])
+    }
+    return fingerprint({"kind": type(request).__name__, **asked})
 
 
 @dataclass(frozen=True)

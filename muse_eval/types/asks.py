@@ -20,13 +20,20 @@ Splits = Mapping[str, Sequence[Row]]
 # ── what a metric asks ───────────────────────────────────────────────────────────────────────────
 @dataclass(frozen=True)
 class Generate:
-    """Continue ``prompt`` greedily by at most ``max_tokens`` tokens; the text ends before a stop string."""
+    """Continue ``prompt`` by at most ``max_tokens`` tokens, greedily; the text ends before a stop string."""
 
     prompt: str
     max_tokens: int
     stop: tuple[str, ...] = ()
     truncate: bool = False
     """Keep only the end of a prompt that does not fit the context, instead of refusing it."""
+    temperature: float = 0.0
+    """Above 0 each token is drawn from softmax(logits / temperature)."""
+    top_p: float = 1.0
+    """Draw only among the likeliest tokens that together have this probability."""
+    seed: int = 0
+    sample: int = 0
+    """Which of several draws for one prompt: with ``seed`` and the prompt it decides every draw."""
     name: str = field(default="", compare=False)
     """What errors call this example (``verbmem/forget[3]``); not part of the question."""
 
@@ -38,6 +45,8 @@ class Logprobs:
     text: str
     moments: bool = False
     """Also ask for mean and standard deviation of log p over the vocabulary (Min-K%++)."""
+    ranks: bool = False
+    """Also ask for the rank of each token among the vocabulary."""
     truncate: bool = False
     """Score only the first context-full of a text that is longer, instead of refusing it."""
     name: str = field(default="", compare=False)
@@ -80,6 +89,8 @@ class TokenLogprobs:
     std: np.ndarray | None = None
     """Standard deviation of log p over the vocabulary at each position, where it was asked for."""
     truncated: bool = False
+    ranks: np.ndarray | None = None
+    """How many tokens of the vocabulary are as likely or likelier, int32: 1 is the argmax."""
 
 
 Answer = Generation | TokenLogprobs | str
