@@ -11,7 +11,7 @@ import numpy as np
 from muse_eval.errors import UserError
 from muse_eval.metrics.attacks import min_k
 from muse_eval.results import StoredResult, part
-from muse_eval.scoring.answers import EngineAnswers, _engine_of, request_key
+from muse_eval.scoring.answers import EngineAnswers, engine_of, request_key
 from muse_eval.types import Logprobs, TokenLogprobs, ignore
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _answers(result: StoredResult, cache: Path) -> list[EngineAnswers]:
     named = [str(model[key]) for key in ("engine", "weights", "tokenizer", "dtype") if key in model]
     found = []
     for folder in sorted(path for path in cache.glob("*") if path.is_dir()):
-        engine = _engine_of(folder)
+        engine = engine_of(folder)
         if len(named) == 4 and set(named) <= set(engine.split(" ")):
             found.append(EngineAnswers(cache, engine, ignore))
     if not found:

@@ -1,6 +1,6 @@
 """Scores a model on a task: questions from the metrics, answers from an engine, kept and made into a run."""
 
-from muse_eval.scoring.answers import cache_clear, cache_info
+from muse_eval.scoring.cache import cache_clear, cache_info
 from muse_eval.scoring.identity import UNSCORED, computed_by
 from muse_eval.scoring.plan import Plan
 from muse_eval.scoring.run import check_writable, nearest

@@ -9,7 +9,6 @@ import base64
 import errno
 import os
 import shlex
-import shutil
 import time
 import uuid
 import zlib
@@ -204,9 +203,9 @@ class EngineAnswers:
         batch = expect(parse_json(body, "line"), dict, "line")
         if batch["engine"] != self._engine_id:
             raise ValueError("engine")
-        answers = {key: _decode(value) for key, value in batch["answers"].items()}
+        answers = {key: _decode(value) for key, value in batch["answers"].items() if not _unjudged(value)}
         self.answers |= answers
-        self.seconds |= dict.fromkeys(answers, batch["seconds"] / len(answers))
+        self.seconds |= dict.fromkeys(answers, batch["seconds"] / len(batch["answers"]))
 
 
 def _damage(path: Path, lines: Sequence[int]) -> str:
@@ -225,8 +224,8 @@ def _encode(answer: Answer) -> dict[str, Any]:
     if isinstance(answer, str):
         return {"cut": answer}
     if isinstance(answer, Generation):
-        undefined = {} if answer.defined else {"defined": False}
-        return {"text": answer.text, "truncated": answer.truncated, **undefined}
+        told = {"defined": answer.defined} if _is_bare(answer.text) or not answer.defined else {}
+        return {"text": answer.text, "truncated": answer.truncated, **told}
     arrays = {"logprobs": answer.logprobs, "mean": answer.mean, "std": answer.std}
     packed = {
         name: base64.b64encode(array.astype("<f4").tobytes()).decode()
@@ -234,6 +233,16 @@ def _encode(answer: Answer) -> dict[str, Any]:
         if array is not None
     }
     return {**packed, "truncated": answer.truncated}
+
+
+def _is_bare(text: str) -> bool:
+    """Tell whether a text may be the first token of a vocabulary over and over, which NaN logits give."""
+    return len(set(text)) <= 1
+
+
+def _unjudged(value: dict[str, Any]) -> bool:
+    """Tell whether an answer may be of NaN logits: version 0.1 stored such a one like any other."""
+    return "text" in value and "defined" not in value and _is_bare(str(value["text"]))
 
 
 def _decode(value: dict[str, Any]) -> Answer:
@@ -248,49 +257,7 @@ def _decode(value: dict[str, Any]) -> Answer:
     return TokenLogprobs(array("logprobs"), array("mean"), array("std"), bool(value["truncated"]))
 
 
-@dataclass(frozen=True)
-class CacheEntry:
-    """What the cache holds of one engine."""
-
-    folder: Path
-    engine: str
-    answers: int
-    num_bytes: int
-
-
-def cache_info(root: Path, warn: Warn) -> list[CacheEntry]:
-    """List what the cache holds, engine by engine."""
-    entries = []
-    for folder in sorted(path for path in root.glob("*") if path.is_dir()):
-        engine = _engine_of(folder)
-        kept = EngineAnswers(root, engine, warn)
-        size = sum(path.stat().st_size for path in folder.glob("*.jsonl"))
-        entries.append(CacheEntry(folder, engine, len(kept.answers), size))
-    return entries
-
-
-def cache_clear(root: Path) -> int:
-    """Delete the cache and return the bytes freed.
-
-    Raises:
-        UserError: it cannot be deleted.
-    """
-    freed = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
-    try:
-        for path in root.iterdir() if root.is_dir() else ():
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-        if root.is_dir() and not root.is_symlink():
-            root.rmdir()
-    except OSError as error:
-        place, why = error.filename or root, error.strerror or error
-        raise UserError(f"cannot delete {place}: {why}; remove what is in {root} by hand") from None
-    return freed
-
-
-def _engine_of(folder: Path) -> str:
+def engine_of(folder: Path) -> str:
     """Return the engine id that a folder's first sound line names."""
     for path in sorted(folder.glob("*.jsonl")):
         try:

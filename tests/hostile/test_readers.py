@@ -19,7 +19,8 @@ from muse_eval.errors import UserError
 from muse_eval.reading import MalformedYaml, Unreadable, parse_yaml
 from muse_eval.results import load, load_all, load_published, load_records
 from muse_eval.results.gate import load_baseline
-from muse_eval.scoring.answers import EngineAnswers, cache_info
+from muse_eval.scoring.answers import EngineAnswers
+from muse_eval.scoring.cache import cache_info
 from muse_eval.scoring.which_task import task_of, unlearning
 from muse_eval.sweeps.models import read_models
 from muse_eval.tuning.grid import read_axes, require_feasible

@@ -20,9 +20,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from muse_eval.config import canonical_json, fingerprint
 from muse_eval.errors import UserError
 from muse_eval.results import runs
-from muse_eval.scoring.answers import Answers, EngineAnswers, Store, cache_clear, cache_info, request_key
+from muse_eval.scoring.answers import Answers, EngineAnswers, Store, request_key
+from muse_eval.scoring.cache import cache_clear, cache_info
 from muse_eval.types import Answer, Generate, Generation, Logprobs, Request, TokenLogprobs, Truncate
 from tests.support.scripted import CrashError, ScriptedEngine
 
@@ -481,6 +483,21 @@ def test_a_cache_that_cannot_be_made_is_a_user_error(tmp_path: Path) -> None:
 
 
 # ── looking and clearing ─────────────────────────────────────────────────────────────────────────
+def test_what_may_be_of_nan_logits_is_asked_again(tmp_path: Path, warnings: list[str]) -> None:
+    """Version 0.1 stored the answers of NaN weights like any other: the first token for ever, or nothing."""
+    asks = {text: Generate(f"prompt of {text!r}", 3) for text in ("", "!!!!", "a word")}
+    engine = ScriptedEngine(write=lambda ask: Generation(next(t for t, one in asks.items() if one == ask)))
+    store = Store(tmp_path / "cache", warnings.append)
+    folder = tmp_path / "cache" / fingerprint(engine.id)[:16]
+    folder.mkdir(parents=True)
+    answers = {request_key(ask): {"text": text, "truncated": False} for text, ask in asks.items()}
+    body = canonical_json({"engine": engine.id, "seconds": 1.0, "answers": answers})
+    (folder / "old.jsonl").write_text(f"{zlib.crc32(body.encode()):08x} {body}\n")
+    assert store.ask(engine, list(asks.values())).asked == 2
+    assert store.ask(engine, list(asks.values())).asked == 0
+    assert warnings == []
+
+
 def test_cache_info_lists_each_engine(store: Store, tmp_path: Path, warnings: list[str]) -> None:
     store.ask(ScriptedEngine("one"), ASKS)
     store.ask(ScriptedEngine("two"), ASKS[:4])
