@@ -140,9 +140,11 @@ class EngineAnswers:
         self._engine_id = engine_id
         self._folder = None if root is None else root / fingerprint(engine_id)[:16]
         self._file: Any = None
+        self._judged: set[str] = set()
         if self._folder is not None and self._folder.is_dir():
             for path in sorted(self._folder.glob("*.jsonl")):
                 self._read(path, warn)
+        self._forget_those_of_nan()
 
     def __enter__(self) -> "EngineAnswers":
         return self
@@ -203,9 +205,17 @@ class EngineAnswers:
         batch = expect(parse_json(body, "line"), dict, "line")
         if batch["engine"] != self._engine_id:
             raise ValueError("engine")
-        answers = {key: _decode(value) for key, value in batch["answers"].items() if not _unjudged(value)}
+        answers = {key: _decode(value) for key, value in batch["answers"].items()}
         self.answers |= answers
-        self.seconds |= dict.fromkeys(answers, batch["seconds"] / len(batch["answers"]))
+        self.seconds |= dict.fromkeys(answers, batch["seconds"] / len(answers))
+        self._judged |= {key for key, value in batch["answers"].items() if _is_judged(value)}
+
+    def _forget_those_of_nan(self) -> None:
+        """Drop answers of NaN logits, which version 0.1 stored like any other: all are the same bare text."""
+        written = {key for key, one in self.answers.items() if isinstance(one, Generation)}
+        if not written & self._judged:
+            for key in written:
+                del self.answers[key]
 
 
 def _damage(path: Path, lines: Sequence[int]) -> str:
@@ -240,9 +250,9 @@ def _is_bare(text: str) -> bool:
     return len(set(text)) <= 1
 
 
-def _unjudged(value: dict[str, Any]) -> bool:
-    """Tell whether an answer may be of NaN logits: version 0.1 stored such a one like any other."""
-    return "text" in value and "defined" not in value and _is_bare(str(value["text"]))
+def _is_judged(value: dict[str, Any]) -> bool:
+    """Tell whether an answer says that its logits were finite, or is no bare text, which shows it."""
+    return "text" in value and ("defined" in value or not _is_bare(str(value["text"])))
 
 
 def _decode(value: dict[str, Any]) -> Answer:
