@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from muse_eval import plugins
 from muse_eval.config.spec import parse_params
 from muse_eval.errors import UserError
 from muse_eval.metrics import attacks, knowmem, privleak, rouge, verbmem
+from muse_eval.scoring.answers import LATER
 from muse_eval.types import (
     Answer,
     Context,
@@ -67,9 +68,14 @@ def reference(raw: Mapping[str, Any] | None) -> Reference | None:
 
 
 def as_asked(request: Request) -> dict[str, Any]:
-    fields = {key: value for key, value in asdict(request).items() if key != "name"}
+    """Return a request as the cases write it: what came later is left out where it is not asked for."""
+    left_out = {
+        one.name for one in fields(request) if one.name in LATER and getattr(request, one.name) == one.default
+    }
     return {"kind": type(request).__name__} | {
-        k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in asdict(request).items()
+        if key != "name" and key not in left_out
     }
 
 
