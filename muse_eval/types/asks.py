@@ -45,10 +45,10 @@ class Logprobs:
     text: str
     moments: bool = False
     """Also ask for mean and standard deviation of log p over the vocabulary (Min-K%++)."""
-    ranks: bool = False
-    """Also ask for the rank of each token among the vocabulary."""
     truncate: bool = False
     """Score only the first context-full of a text that is longer, instead of refusing it."""
+    ranks: bool = False
+    """Also ask for the rank of each token among the vocabulary."""
     name: str = field(default="", compare=False)
 
 
