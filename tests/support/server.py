@@ -102,7 +102,7 @@ class Handler(BaseHTTPRequestHandler):
         server = self.server_
         given = self.headers.get("Authorization", "")
         if server.key is not None and given != f"Bearer {server.key}":
-            raise ServerError(401, f"Incorrect API key provided: {given.removeprefix('Bearer ')}")
+            raise ServerError(401, f"Incorrect API key provided: {given.removeprefix('Bearer ').upper()}")
         if server.failures.get(self.path):
             raise ServerError(server.failures[self.path].pop(0), f"not now, {given.removeprefix('Bearer ')}")
         if self.path == "/health":

@@ -146,7 +146,7 @@ class Client:
     def scrubbed(self, text: str) -> str:
         """Return foreign words in one line, without the key."""
         if self._key:
-            text = text.replace(self._key, "***")
+            text = re.sub(re.escape(self._key), "***", text, flags=re.IGNORECASE)
         return one_line(text[:MOST_SCRUBBED])[:300]
 
     # ── what can go wrong ───────────────────────────────────────────────────────────────────────
