@@ -15,6 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.measure import Meter, resident
 from muse_eval.engines.hf.scoring import CHUNK_ELEMENTS, MIN_CHUNK, score_texts
+from muse_eval.types import Logprobs
 
 VOCABULARY = 131_072
 HIDDEN = 64
@@ -53,13 +54,13 @@ def peak(way: str, tokens: int) -> float:
     torch.set_num_threads(1)
     subject = model()
     texts = torch.randint(3, VOCABULARY, (tokens // LENGTH, LENGTH)).tolist()
-    score_texts(subject, [texts[0][:4]], [False], 0)
+    score_texts(subject, [texts[0][:4]], [Logprobs("")], 0)
     before = resident()
     with Meter() as meter:
         if way == "full":
             full_log_softmax(subject, texts)
         else:
-            score_texts(subject, texts, [way == "moments"] * len(texts), 0)
+            score_texts(subject, texts, [Logprobs("", moments=way == "moments")] * len(texts), 0)
     return (meter.peak - before) / MIB
 
 

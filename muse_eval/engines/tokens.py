@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
+from muse_eval.engines.draws import require_drawable
 from muse_eval.errors import UserError
 from muse_eval.types import Generate, Logprobs, Truncate
 
@@ -50,8 +51,9 @@ class Tokens:
         """Return the prompt's ids and whether their beginning had to go for the context.
 
         Raises:
-            UserError: there are none, or too many.
+            UserError: there are none, or too many; or what is to be drawn cannot be.
         """
+        require_drawable(ask)
         ids, context = self.ids(ask), self.context
         if not ids:
             raise UserError(f"{ask.name} has no tokens: its prompt is empty and the tokenizer adds no BOS")

@@ -75,7 +75,7 @@ class TokenEvidence:
         return Shading(tuple(cut), [None, *shown, *[None] * silent])
 
     def _answer(self, text: str) -> TokenLogprobs | None:
-        key = request_key(Logprobs(text, self._moments, self._truncate))
+        key = request_key(Logprobs(text, moments=self._moments, truncate=self._truncate))
         found = (answers.answers.get(key) for answers in self._answers)
         return next((one for one in found if isinstance(one, TokenLogprobs)), None)
 

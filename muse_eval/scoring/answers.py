@@ -230,17 +230,20 @@ def _damage(path: Path, lines: Sequence[int]) -> str:
     )
 
 
+_ARRAYS = {"logprobs": "<f4", "mean": "<f4", "std": "<f4", "ranks": "<i4"}
+"""How each array of an answer is stored."""
+
+
 def _encode(answer: Answer) -> dict[str, Any]:
     if isinstance(answer, str):
         return {"cut": answer}
     if isinstance(answer, Generation):
         told = {"defined": answer.defined} if _is_bare(answer.text) or not answer.defined else {}
         return {"text": answer.text, "truncated": answer.truncated, **told}
-    arrays = {"logprobs": answer.logprobs, "mean": answer.mean, "std": answer.std}
     packed = {
-        name: base64.b64encode(array.astype("<f4").tobytes()).decode()
-        for name, array in arrays.items()
-        if array is not None
+        name: base64.b64encode(array.astype(kind).tobytes()).decode()
+        for name, kind in _ARRAYS.items()
+        if (array := getattr(answer, name)) is not None
     }
     return {**packed, "truncated": answer.truncated}
 
@@ -260,11 +263,12 @@ def _decode(value: dict[str, Any]) -> Answer:
         return str(value["cut"])
     if "text" in value:
         return Generation(str(value["text"]), bool(value["truncated"]), bool(value.get("defined", True)))
-
-    def array(name: str) -> Any:
-        return np.frombuffer(base64.b64decode(value[name]), dtype="<f4") if name in value else None
-
-    return TokenLogprobs(array("logprobs"), array("mean"), array("std"), bool(value["truncated"]))
+    arrays = {
+        name: np.frombuffer(base64.b64decode(value[name]), dtype=kind)
+        for name, kind in _ARRAYS.items()
+        if name in value
+    }
+    return TokenLogprobs(arrays.pop("logprobs"), truncated=bool(value["truncated"]), **arrays)
 
 
 def engine_of(folder: Path) -> str:

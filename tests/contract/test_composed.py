@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
+from scipy import stats
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -222,6 +224,37 @@ def test_log_probabilities_are_those_of_the_slow_way(
         np.testing.assert_allclose(one.logprobs, logs.gather(1, ids[:, None])[:, 0], rtol=1e-6, atol=1e-5)
         np.testing.assert_allclose(one.mean, mean, rtol=1e-6, atol=1e-5)
         np.testing.assert_allclose(one.std, std, rtol=1e-6, atol=1e-5)
+
+
+def test_ranks_are_those_of_the_slow_way(pair: Path, slow: Slow) -> None:
+    with open_hf(pair) as engine:
+        scored = scores_of(engine, [Logprobs(text, ranks=True) for text in TEXTS])
+    for text, one in zip(TEXTS, scored, strict=True):
+        logs, ids = slow.logs(text)
+        own = logs.gather(1, ids[:, None])
+        assert one.ranks is not None
+        assert (np.asarray((logs > own + 1e-4).sum(1) + 1) <= one.ranks).all()
+        assert (one.ranks <= np.asarray((logs > own - 1e-4).sum(1))).all()
+
+
+def test_draws_are_of_what_the_two_models_give_together(pair: Path, slow: Slow) -> None:
+    """1,000 first tokens beside the slow way's softmax, and answers that no batch changes."""
+    share = slow.logits(slow.tokenizer(PROMPTS[0]).input_ids)[-1].softmax(-1)
+    expected: dict[str, float] = {}
+    for one, chance in enumerate(share.tolist()):
+        text = slow.tokenizer.decode([one], skip_special_tokens=True)
+        expected[text] = expected.get(text, 0.0) + chance
+    asks = [Generate(PROMPTS[0], 1, temperature=1.0, sample=sample) for sample in range(1000)]
+    longer = [Generate(prompt, 8, temperature=1.0, sample=3) for prompt in PROMPTS]
+    with open_hf(pair) as engine:
+        seen = Counter(texts_of(engine, asks))
+        together = texts_of(engine, [*longer, *asks[:3]])
+        assert [texts_of(engine, [ask])[0] for ask in longer] == together[: len(longer)]
+    likely = [text for text, chance in expected.items() if chance >= 0.005]
+    counts = [seen[text] for text in likely]
+    chances = [expected[text] for text in likely]
+    counts, chances = [*counts, 1000 - sum(counts)], [*chances, 1 - sum(chances)]
+    assert stats.chisquare(counts, [1000 * chance for chance in chances]).pvalue > 1e-3
 
 
 def test_no_more_logits_than_a_chunk_exist_at_once(whp: Path, monkeypatch: pytest.MonkeyPatch) -> None:

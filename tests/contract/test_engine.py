@@ -106,6 +106,12 @@ class Kind:
     """Answers from the weights in the folder."""
     moments: bool = True
     """Tells mean and deviation of log p over the vocabulary."""
+    draws: bool = True
+    """Samples continuations."""
+    most_draws: int = 2_000
+    """That take no longer than a test may."""
+    ranks: bool = True
+    """Tells each token's rank among the vocabulary."""
     files: bool = True
     """Reads the checkpoint's files, so that it knows their digest, the vocabulary and the dtype."""
     spare: int = 0
@@ -123,8 +129,8 @@ NEEDS_VLLM = (
 KINDS = [
     Kind("scripted", scripted, model=False),
     Kind("hf", hf),
-    Kind("server", server, moments=False, files=False, spare=1),
-    Kind("vllm", vllm, moments=False, marks=NEEDS_VLLM),
+    Kind("server", server, moments=False, draws=False, ranks=False, files=False, spare=1),
+    Kind("vllm", vllm, moments=False, draws=False, ranks=False, marks=NEEDS_VLLM),
 ]
 
 

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from muse_eval import evaluate
 from muse_eval.engines import ModelSource, choose_engine, open_engine
 from muse_eval.engines.checkpoint import find_checkpoint
-from muse_eval.engines.hf.decoding import UNDEFINED, _likeliest
+from muse_eval.engines.hf.choosing import UNDEFINED, likeliest
 from muse_eval.engines.weights import check_files
 from muse_eval.errors import UserError
 from muse_eval.results import load_records
@@ -148,4 +148,4 @@ def test_logits_that_are_not_finite_leave_the_cell_undefined(tiny_model: Path, t
     ],
 )
 def test_the_likeliest_token_is_one_of_a_finite_logit(row: list[float], chosen: int) -> None:
-    assert _likeliest(torch.tensor([row, [3.0, 1.0, 2.0]])).tolist() == [chosen, 0]
+    assert likeliest(torch.tensor([row, [3.0, 1.0, 2.0]])).tolist() == [chosen, 0]

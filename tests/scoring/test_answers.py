@@ -11,6 +11,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -35,10 +36,16 @@ ASKS: list[Request] = [
 ]
 
 
+OLD_KEYS = (
+    "ce0cb5e2b85bd8becd85340e0f16903cbbc6cae6d4e5fc8971dc3f3d5266042f",
+    "549a02926ca93c1ee4d0635e4cb803264acdfddf76711387e649fc61fe6d6940",
+)
+
+
 def same(one: Sequence[Answer], other: Sequence[Answer]) -> bool:
     def plain(answer: Answer) -> Any:
         if isinstance(answer, TokenLogprobs):
-            arrays = (answer.logprobs, answer.mean, answer.std)
+            arrays = (answer.logprobs, answer.mean, answer.std, answer.ranks)
             return [None if a is None else (a.dtype.str, a.tobytes()) for a in arrays] + [answer.truncated]
         return answer
 
@@ -119,6 +126,13 @@ def test_nothing_to_ask(store: Store, tmp_path: Path) -> None:
         (Generate("a", 4), Generate("a", 4, truncate=True)),
         (Logprobs("a"), Logprobs("a", moments=True)),
         (Logprobs("a"), Logprobs("a", truncate=True)),
+        (Logprobs("a"), Logprobs("a", ranks=True)),
+        (Logprobs("a", moments=True), Logprobs("a", ranks=True)),
+        (Generate("a", 4), Generate("a", 4, temperature=1.0)),
+        (Generate("a", 4, temperature=0.5), Generate("a", 4, temperature=1.0)),
+        (Generate("a", 4, temperature=1.0), Generate("a", 4, temperature=1.0, top_p=0.9)),
+        (Generate("a", 4, temperature=1.0), Generate("a", 4, temperature=1.0, seed=1)),
+        (Generate("a", 4, temperature=1.0, seed=1), Generate("a", 4, temperature=1.0, sample=1)),
         (Logprobs("a"), Logprobs("a ")),
         (Truncate("a", 4), Truncate("a", 5)),
         (Truncate("a", 4), Generate("a", 4)),
@@ -130,6 +144,12 @@ def test_another_question_has_another_key(one: Request, other: Request) -> None:
 
 def test_the_name_of_an_example_is_no_part_of_the_question() -> None:
     assert request_key(Generate("a", 4, name="x")) == request_key(Generate("a", 4, name="y"))
+
+
+def test_requests_without_draws_and_ranks_have_the_keys_of_version_0_1() -> None:
+    """Written down from a cache of then: what lies on disk under them is found."""
+    assert request_key(Generate("a", 4, ("x",), temperature=0.0, top_p=1.0)) == OLD_KEYS[0]
+    assert request_key(Logprobs("a", moments=True, ranks=False)) == OLD_KEYS[1]
 
 
 def test_another_engine_is_asked_for_itself(store: Store) -> None:
@@ -173,18 +193,23 @@ def test_without_a_cache_nothing_is_kept(tmp_path: Path, warnings: list[str]) ->
 arrays = st.lists(st.floats(-100, 0, width=32) | st.just(float("-inf")) | st.just(float("nan")), max_size=6)
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"])), arrays, st.booleans())
+@given(st.text(st.characters(exclude_categories=["Cs"])), arrays, st.booleans(), st.integers(0, 2**31 - 1))
 def test_every_answer_comes_back_as_it_was(
-    tmp_path_factory: pytest.TempPathFactory, text: str, values: list[float], truncated: bool
+    tmp_path_factory: pytest.TempPathFactory, text: str, values: list[float], truncated: bool, rank: int
 ) -> None:
     root = tmp_path_factory.mktemp("roundtrip")
     array = np.array(values, np.float32)
-    given_answers: list[Answer] = [Generation(text, truncated), TokenLogprobs(array, array, array, truncated)]
+    whole = TokenLogprobs(array, array, array, truncated, np.full(len(values), rank, np.int32))
+    given_answers: list[Answer] = [Generation(text, truncated), whole, replace(whole, mean=None, std=None)]
     engine = ScriptedEngine(
         write=lambda _: Generation(text, truncated),
-        rate=lambda _: TokenLogprobs(array, array, array, truncated),
+        rate=lambda ask: whole if ask.moments else replace(whole, mean=None, std=None),
     )
-    asks: list[Request] = [Generate(text, 3), Logprobs(text, moments=True)]
+    asks: list[Request] = [
+        Generate(text, 3),
+        Logprobs(text, moments=True, ranks=True),
+        Logprobs(text, ranks=True),
+    ]
     assert same(Store(root, print).ask(engine, asks).values, given_answers)
     again = Store(root, print).ask(ScriptedEngine(crash_after=0), asks)
     assert again.asked == 0

@@ -1,4 +1,4 @@
-"""Greedy decoding in batches: a shared prefix computed once, no padding before the cache, rows that leave."""
+"""Decoding in batches: a shared prefix computed once, no padding before the cache, rows that leave."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -11,7 +11,9 @@ from transformers.cache_utils import DynamicLayer
 
 from muse_eval.engines.composed import ComposedModel, JoinedCache, parts_of
 from muse_eval.engines.hf.attention import fast_steps
+from muse_eval.engines.hf.choosing import UNDEFINED
 
+Choose = Callable[[Tensor, Sequence[int], int], Tensor]
 ROOM = 128
 """Positions a cache layer grows by at least, so that a step does not copy all that came before."""
 
@@ -118,25 +120,23 @@ def compute_prefix(model: PreTrainedModel, ids: list[int]) -> Prefix:
     return Prefix(ids, cache)
 
 
-UNDEFINED = -1
-"""Ends the new ids of a row whose logits are not finite (NaN, or no token is possible)."""
-
-
 @torch.inference_mode()
-def greedy(
+def continued(
     model: PreTrainedModel,
     prompts: Sequence[list[int]],
     limits: Sequence[int],
+    choose: Choose,
     done: Callable[[int, list[int]], bool],
     prefix: Prefix,
     pad: int,
 ) -> list[list[int]]:
-    """Continue each prompt by the likeliest token until ``done(row, ids)``, its limit or ``UNDEFINED``.
+    """Continue each prompt token by token until ``done(row, ids)``, its limit or ``UNDEFINED``.
 
     Args:
         model: a causal language model.
         prompts: token ids, each beginning with the prefix and at least one token longer.
         limits: new tokens of each row at the most.
+        choose: gives the next tokens from (rows, vocabulary) logits, their rows, and the tokens so far.
         done: whether a row's new ids end it; the id that ends it is among them.
         prefix: what all the prompts begin with.
         pad: id of the padding, which is masked out.
@@ -152,7 +152,7 @@ def greedy(
     rows = list(range(len(prompts)))
     new: list[list[int]] = [[] for _ in prompts]
     while True:
-        chosen = _likeliest(logits).to(model.device)
+        chosen = choose(logits, rows, len(new[rows[0]])).to(model.device)
         going = []
         for place, (row, token) in enumerate(zip(rows, chosen.tolist(), strict=True)):
             new[row].append(token)
@@ -178,19 +178,12 @@ def greedy(
         lengths = lengths + 1
 
 
-def _likeliest(logits: Tensor) -> Tensor:
-    """Return the likeliest token of each row of (rows, vocabulary); ``UNDEFINED`` where no logit is finite.
-
-    argmax takes NaN for the largest, so one among the logits is found in what it chose.
-    """
-    chosen = logits.argmax(-1, keepdim=True)
-    return chosen.masked_fill(~logits.gather(-1, chosen).isfinite(), UNDEFINED)[:, 0]
-
-
 def _prefill_joined(
     model: PreTrainedModel, prompts: Sequence[list[int]], prefix: Prefix
 ) -> tuple[Tensor, DynamicCache]:
     """Run prompts of equal length together, so without padding or mask, and join their caches.
+
+    Equal prompts, of which several samples are drawn, run once.
 
     Returns:
         (rows, vocabulary) logits after each prompt, and one cache padded on the left.
@@ -201,10 +194,15 @@ def _prefill_joined(
     width, joined = max(groups), new_cache(model)
     logits: dict[int, Tensor] = {}
     for length, rows in groups.items():
-        cache = prefix.expand(model, len(rows))
-        tokens = torch.tensor([prompts[row][len(prefix.ids) :] for row in rows], device=model.device)
+        places: dict[tuple[int, ...], int] = {}
+        copies = [places.setdefault(tuple(prompts[row]), len(places)) for row in rows]
+        cache = prefix.expand(model, len(places))
+        tokens = torch.tensor([ids[len(prefix.ids) :] for ids in places], device=model.device)
         out = model(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        logits |= dict(zip(rows, out.logits[:, -1].to(model.device), strict=True))
+        after = out.logits[:, -1].to(model.device)
+        logits |= {row: after[place] for row, place in zip(rows, copies, strict=True)}
+        if len(places) < len(rows):
+            cache.batch_select_indices(torch.tensor(copies, device=model.device))
         for into, layer in zip(joined.layers, cache.layers, strict=True):
             assert isinstance(into, RoomyLayer)
             assert isinstance(layer, RoomyLayer)

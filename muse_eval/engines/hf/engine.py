@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -13,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from muse_eval.engines.checkpoint import Checkpoint
 from muse_eval.engines.composed import parts_of
 from muse_eval.engines.hf import decoding, scoring
+from muse_eval.engines.hf.choosing import UNDEFINED, Chooser
 from muse_eval.engines.loading import (
     LoadOptions,
     cache_bytes,
@@ -144,7 +146,7 @@ class TransformersEngine:
         return self._tokens.truncate(asks)
 
     def generate(self, asks: Sequence[Generate]) -> Batches[Generation]:
-        """Continue prompts greedily; a shared few-shot prefix is computed once."""
+        """Continue prompts greedily or by draws (``Chooser``); a shared few-shot prefix is computed once."""
         tokens = self._tokens
         fitted = [tokens.fit_prompt(ask) for ask in asks]
         prompts = [ids for ids, _ in fitted]
@@ -159,10 +161,11 @@ class TransformersEngine:
 
             rows = [prompts[index] for index in batch]
             limits = [asks[index].max_tokens for index in batch]
-            new = decoding.greedy(model, rows, limits, done, prefix, tokens.pad)
+            chooser = Chooser.of(rows, [asks[index] for index in batch])
+            new = decoding.continued(model, rows, limits, chooser.choose, done, prefix, tokens.pad)
             return [
                 Generation("", fitted[index][1], defined=False)
-                if ids[-1] == decoding.UNDEFINED
+                if ids[-1] == UNDEFINED
                 else Generation(before_stop(tokens.decode(ids), asks[index].stop), fitted[index][1])
                 for index, ids in zip(batch, new, strict=True)
             ]
@@ -190,12 +193,9 @@ class TransformersEngine:
         model = self._model
 
         def work(batch: list[int]) -> list[TokenLogprobs]:
-            moments = [asks[index].moments for index in batch]
-            scored = scoring.score_texts(model, [texts[index] for index in batch], moments, tokens.pad)
-            return [
-                TokenLogprobs(s.logprobs, s.mean, s.std, fitted[index][1])
-                for index, s in zip(batch, scored, strict=True)
-            ]
+            some = [asks[index] for index in batch]
+            scored = scoring.score_texts(model, [texts[index] for index in batch], some, tokens.pad)
+            return [replace(s, truncated=fitted[index][1]) for index, s in zip(batch, scored, strict=True)]
 
         budget = self._batch_tokens or MAX_SCORED_TOKENS.get(model.device.type, MAX_SCORED_TOKENS["cuda"])
         return self._in_batches(asks, [len(ids) for ids in texts], budget, work)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from muse_eval.engines.composed import mixed, parts_of
-from muse_eval.types import TokenLogprobs
+from muse_eval.types import Logprobs, TokenLogprobs
 
 CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**26}
 """Logits computed at once, on average: as many as a cache (CPU) or a sliver of memory (GPU) holds."""
@@ -62,15 +62,15 @@ def _read(model: PreTrainedModel, ids: Tensor, wanted: Tensor) -> Iterator[Calla
 
 @torch.inference_mode()
 def score_texts(
-    model: PreTrainedModel, texts: Sequence[list[int]], moments: Sequence[bool], pad: int
+    model: PreTrainedModel, texts: Sequence[list[int]], asks: Sequence[Logprobs], pad: int
 ) -> list[TokenLogprobs]:
-    """Return log p of each token but the first of each text, in float32.
+    """Return log p of each token but the first of each text, in float32, and what else is asked of it.
 
     Args:
         model: a causal language model, or a composed one.
         texts: token ids; each at least two long. Padding goes to the right, where causal attention never
             sees it, so no mask is needed.
-        moments: whether a text also wants E[log p] and its standard deviation at each position.
+        asks: whether a text also wants E[log p] and its standard deviation, or the rank, at each position.
         pad: id of the padding.
     """
     width = max(map(len, texts))
@@ -78,17 +78,23 @@ def score_texts(
     ids = torch.tensor([t + [pad] * (width - len(t)) for t in texts], device=device)
     lengths = torch.tensor([len(t) for t in texts], device=device)
     wanted = torch.arange(width - 1, device=device) < (lengths - 1)[:, None]
-    columns = _score_positions(model, ids, wanted, any(moments)).cpu().numpy()
+    moments, ranks = any(ask.moments for ask in asks), any(ask.ranks for ask in asks)
+    columns = _score_positions(model, ids, wanted, moments, ranks).cpu().numpy()
     ends = np.cumsum([len(t) - 1 for t in texts])
     pieces = np.split(columns, ends[:-1], axis=1)
-    return [
-        TokenLogprobs(piece[0].copy(), *((piece[1].copy(), piece[2].copy()) if wants else ()))
-        for piece, wants in zip(pieces, moments, strict=True)
-    ]
+    return [_told(piece, ask) for piece, ask in zip(pieces, asks, strict=True)]
 
 
-def _score_positions(model: PreTrainedModel, ids: Tensor, wanted: Tensor, moments: bool) -> Tensor:
-    """Return (1 or 3, positions): log p of the next tokens, and the moments where wanted."""
+def _told(piece: np.ndarray, ask: Logprobs) -> TokenLogprobs:
+    """Take from the columns of a text, as ``_score_logits`` orders them, those that are asked for."""
+    mean, std = (piece[1].copy(), piece[2].copy()) if ask.moments else (None, None)
+    return TokenLogprobs(piece[0].copy(), mean, std, ranks=piece[-1].astype(np.int32) if ask.ranks else None)
+
+
+def _score_positions(
+    model: PreTrainedModel, ids: Tensor, wanted: Tensor, moments: bool, ranks: bool
+) -> Tensor:
+    """Return (1 to 4, positions): log p of the next tokens, then the moments and the ranks where wanted."""
     models = parts_of(model)
     targets = ids[:, 1:][wanted]
     vocabulary = sum(part.get_output_embeddings().weight.shape[0] for part in models)
@@ -100,12 +106,16 @@ def _score_positions(model: PreTrainedModel, ids: Tensor, wanted: Tensor, moment
         for start in range(0, len(targets), chunk):
             some = slice(start, start + chunk)
             logits = mixed(model, [head(some) for head in heads])
-            scored.append(_score_logits(logits, targets[some].to(logits.device), moments))
+            scored.append(_score_logits(logits, targets[some].to(logits.device), moments, ranks))
     return torch.cat(scored, dim=1)
 
 
-def _score_logits(logits: Tensor, ids: Tensor, moments: bool) -> Tensor:
-    """Return (1 or 3, tokens) from (tokens, vocabulary) logits, which the moments overwrite."""
+def _score_logits(logits: Tensor, ids: Tensor, moments: bool, ranks: bool) -> Tensor:
+    """Return (1 to 4, tokens) from (tokens, vocabulary) logits, which the moments overwrite."""
+    if ranks:
+        # Float32 holds every rank up to 2^24 exactly; no vocabulary is larger.
+        counted = (logits >= logits.gather(1, ids[:, None])).count_nonzero(-1).float()
+        return torch.cat([_score_logits(logits, ids, moments, ranks=False), counted[None]])
     if not moments:
         return logits.log_softmax(-1).gather(1, ids[:, None]).T
     logits -= logits.amax(-1, keepdim=True)
