@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from muse_eval.errors import UserError
 from muse_eval.types import Generate
 
+VLLM_COLDEST = 0.01
+"""vLLM takes this for every temperature between 0 and it."""
+
 
 def draw_seed(prompt: Sequence[int], ask: Generate) -> int:
     """Return 63 bits of the SHA-256 of what decides a draw: the prompt's token ids, seed and sample.
@@ -28,3 +31,17 @@ def require_drawable(ask: Generate) -> None:
         raise UserError(f"{ask.name}: temperature is {ask.temperature:g}; give 0 (greedy) or more")
     if not 0 < ask.top_p <= 1:
         raise UserError(f"{ask.name}: top_p is {ask.top_p:g}; give more than 0 and at most 1")
+
+
+def require_warm(asks: Sequence[Generate]) -> None:
+    """Check that vLLM draws at the temperatures that are asked for.
+
+    Raises:
+        UserError: one lies between 0 and the least that it has.
+    """
+    for ask in asks:
+        if 0 < ask.temperature < VLLM_COLDEST:
+            raise UserError(
+                f"{ask.name}: temperature is {ask.temperature:g}, and vLLM draws at {VLLM_COLDEST} at the "
+                "least; give 0 (greedy) or more, or score the model with --engine hf"
+            )

@@ -242,7 +242,7 @@ def test_draws_are_of_what_the_two_models_give_together(pair: Path, slow: Slow) 
     share = slow.logits(slow.tokenizer(PROMPTS[0]).input_ids)[-1].softmax(-1)
     expected: dict[str, float] = {}
     for one, chance in enumerate(share.tolist()):
-        text = slow.tokenizer.decode([one], skip_special_tokens=True)
+        text = str(slow.tokenizer.decode([one], skip_special_tokens=True))
         expected[text] = expected.get(text, 0.0) + chance
     asks = [Generate(PROMPTS[0], 1, temperature=1.0, sample=sample) for sample in range(1000)]
     longer = [Generate(prompt, 8, temperature=1.0, sample=3) for prompt in PROMPTS]

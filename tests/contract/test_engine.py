@@ -130,7 +130,7 @@ KINDS = [
     Kind("scripted", scripted, model=False),
     Kind("hf", hf),
     Kind("server", server, moments=False, draws=False, ranks=False, files=False, spare=1),
-    Kind("vllm", vllm, moments=False, draws=False, ranks=False, marks=NEEDS_VLLM),
+    Kind("vllm", vllm, moments=False, marks=NEEDS_VLLM),
 ]
 
 

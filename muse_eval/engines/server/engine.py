@@ -177,6 +177,7 @@ class ServerEngine:
         """Continue prompts greedily, the longest first."""
         if not asks:
             return iter(())
+        self._require_greedy(asks)
         fitted = [self._prompts.fit_prompt(ask) for ask in asks]
         self._compare(asks[0].prompt)
 
@@ -193,6 +194,7 @@ class ServerEngine:
         """Score texts, the longest first; a server does not tell the moments of its distribution."""
         if not asks:
             return iter(())
+        self._require_no_ranks(asks)
         way = self._require_way()
         fitted = [self._texts.fit_text(ask) for ask in asks]
         self._compare(asks[0].text)
@@ -202,6 +204,16 @@ class ServerEngine:
             return TokenLogprobs(self._scored(way, asks[index].name, ids), truncated=cut)
 
         return self._in_threads(answer, [len(ids) for ids, _ in fitted])
+
+    def _require_greedy(self, asks: Sequence[Generate]) -> None:
+        for ask in asks:
+            if ask.temperature:
+                raise UserError(f"{ask.name}: engine server draws nothing; give --engine hf or vllm")
+
+    def _require_no_ranks(self, asks: Sequence[Logprobs]) -> None:
+        for ask in asks:
+            if ask.ranks:
+                raise UserError(f"{ask.name}: engine server tells no ranks; give --engine hf or vllm")
 
     def _compare(self, text: str) -> None:
         """Compare token ids once more, on a text of the task's own."""

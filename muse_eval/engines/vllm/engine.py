@@ -13,6 +13,7 @@ import transformers
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from muse_eval.engines.checkpoint import Checkpoint
+from muse_eval.engines.draws import draw_seed, require_warm
 from muse_eval.engines.loading import (
     LoadOptions,
     context_of,
@@ -109,7 +110,11 @@ class VllmEngine:
         return self._tokens.truncate(asks)
 
     def generate(self, asks: Sequence[Generate]) -> Batches[Generation]:
-        """Continue prompts greedily; a prefix that prompts share is read from vLLM's cache."""
+        """Continue prompts greedily or by draws; a prefix that prompts share is read from vLLM's cache.
+
+        A drawn request has a random generator of its own, seeded by its prompt, seed and sample.
+        """
+        require_warm(asks)
         fitted = [self._tokens.fit_prompt(ask) for ask in asks]
         lengths = [len(ids) + ask.max_tokens for (ids, _), ask in zip(fitted, asks, strict=True)]
         eos = sorted(eos_ids(self._generation_config, self._config))
@@ -122,7 +127,9 @@ class VllmEngine:
             # Only those with stop strings are looked at before they finish.
             kind = Kind.CUMULATIVE if ask.stop else Kind.FINAL_ONLY
             return SamplingParams(
-                temperature=0,
+                temperature=ask.temperature,
+                top_p=ask.top_p,
+                seed=draw_seed(fitted[index][0], ask) if ask.temperature else None,
                 max_tokens=ask.max_tokens,
                 ignore_eos=True,
                 stop_token_ids=eos,
@@ -159,7 +166,8 @@ class VllmEngine:
         def take(index: int, output: Any) -> TokenLogprobs:
             found, (ids, cut) = output.prompt_logprobs, fitted[index]
             assert list(found.token_ids) == ids[1:]
-            return TokenLogprobs(np.array(found.logprobs, dtype=np.float32), truncated=cut)
+            ranks = np.array(found.ranks, dtype=np.int32) if asks[index].ranks else None
+            return TokenLogprobs(np.array(found.logprobs, dtype=np.float32), truncated=cut, ranks=ranks)
 
         # vLLM must generate a token, and wants room for it.
         lengths = [len(ids) + 1 for ids, _ in fitted]
