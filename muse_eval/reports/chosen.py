@@ -10,7 +10,7 @@ from muse_eval import plugins
 from muse_eval.config import TaskSpec
 from muse_eval.errors import UserError, unknown_name
 from muse_eval.results import REFERENCES, CorruptResult, RunRow, StoredResult, headings, load_records, title
-from muse_eval.results.comparable import data_of
+from muse_eval.results.comparable import held_alike
 from muse_eval.results.rows import Heading, credible, rows, task_spec
 from muse_eval.types import Warn
 
@@ -30,22 +30,17 @@ class Chosen:
     runs: dict[str, StoredResult]
     rows: list[RunRow]
     """As the table has them, in the order of ``runs``."""
+    known: list[RunRow]
+    """All rows of the task: a model is held against target and retrain though they are not shown."""
     headings: Mapping[str, Heading]
     """The task's columns, those alone that a run has."""
     records: dict[str, dict[str, list[Mapping[str, Any]]]]
     """Run to column to its examples, as they stand in ``records.jsonl``; a run without it has none."""
 
     def reference(self, name: str, row: RunRow, column: str) -> StoredResult | None:
-        """Return the run of a reference where a row's column may be held against it, else None.
-
-        Both must be of the same data, asked alike and with the same limit.
-        """
-        other = next((one for one in self.rows if one["name"] == name != row["name"]), None)
-        if other is None or column not in other["columns"] or other["limit"] != row["limit"]:
-            return None
-        same_data = data_of(row["stored"], column) == data_of(other["stored"], column)
-        alike = row["asked"].get(column) == other["asked"].get(column)
-        return other["stored"] if same_data and alike else None
+        """Return the run of a reference where a row's column may be held against it, else None."""
+        other = next((one["stored"] for one in self.known if one["name"] == name != row["name"]), None)
+        return other if other is not None and held_alike(other, row["stored"], column) else None
 
     def retrain_of(self, row: RunRow, column: str) -> StoredResult | None:
         """Return the retrain model's run where a row's column may be held against it, else None."""
@@ -84,15 +79,16 @@ def choose(results: Path, task: str | None, models: Sequence[str], warn: Warn) -
     for name in models:
         if name not in runs:
             raise unknown_name("run", name, runs)
-    kept = [row for row in rows(runs.values()) if not models or row["name"] in models]
-    ordered = {row["name"]: runs[row["name"]] for row in kept}
+    every = rows(runs.values())
+    kept = [row for row in every if not models or row["name"] in models]
+    ordered = {row["name"]: row["stored"] for row in kept}
     known = {
         name: heading
         for name, heading in headings(task, kept).items()
         if any(name in row["columns"] for row in kept)
     }
     records = {name: _records(one, warn) for name, one in ordered.items()}
-    return Chosen(task, spec, title(task, kept), results, ordered, kept, known, records)
+    return Chosen(task, spec, title(task, kept), results, ordered, kept, every, known, records)
 
 
 def _records(result: StoredResult, warn: Warn) -> dict[str, list[Mapping[str, Any]]]:

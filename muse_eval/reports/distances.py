@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from muse_eval.reports.chosen import Chosen
-from muse_eval.results import RunRow, StoredResult
+from muse_eval.results import RunRow
 from muse_eval.results.compare import RATES, apart, rates
 from muse_eval.results.scores import ScoreReader, Scores, minus
 from muse_eval.statistics import Difference
@@ -19,14 +19,9 @@ class Distances:
     def of(self, row: RunRow, column: str) -> Difference | None:
         """Return what a row has more than retrain in a column; None where the two cannot be compared."""
         retrain = self._chosen.retrain_of(row, column)
-        both = self._both(self._chosen.runs[row["name"]], retrain, column) if retrain else None
-        return minus(*both) if both else None
-
-    def _both(self, own: StoredResult, retrain: StoredResult, column: str) -> tuple[Scores, Scores] | None:
-        mine, theirs = self._reader.of(own, column), self._reader.of(retrain, column)
-        if isinstance(mine, str) or isinstance(theirs, str) or mine.examples != theirs.examples:
-            return None
-        return mine, theirs
+        theirs = self._reader.against(retrain, row["stored"], column) if retrain else None
+        mine = self._reader.of(row["stored"], column)
+        return minus(mine, theirs) if theirs is not None and isinstance(mine, Scores) else None
 
     def attack_facts(self, column: str) -> list[list[str]]:
         """Return a table: what the attack finds at few false positives, and how unlike retrain each model is.
@@ -38,14 +33,13 @@ class Distances:
         return [["model", *shares, "KS, forget", "KS, holdout"], *found] if found else []
 
     def _attack_line(self, row: RunRow, column: str) -> Iterator[list[str]]:
-        own = self._chosen.runs[row["name"]]
-        scores = self._reader.of(own, column)
+        scores = self._reader.of(row["stored"], column)
         if isinstance(scores, str) or scores.classes is None:
             return
         told = rates(scores)
         retrain = self._chosen.retrain_of(row, column)
-        both = self._both(own, retrain, column) if retrain else None
-        unlike = apart(*both) if both else {}
+        theirs = self._reader.against(retrain, row["stored"], column) if retrain else None
+        unlike = apart(scores, theirs) if theirs else {}
         yield [
             row["name"],
             *(f"{100 * told[f'{rate:g}']:.0f} %" for rate in RATES),

@@ -65,7 +65,6 @@ def render(content: Content) -> str:
         verdicts=verdicts(chosen, content.distances),
         colours=colours(list(chosen.runs)),
         table=table(chosen, content.distances),
-        has_retrain="retrain" in chosen.runs,
         pictures=[(one, _verbatim(inline(one.chart))) for one in content.pictures],
         origins=origins(chosen),
         columns=content.columns,

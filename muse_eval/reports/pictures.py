@@ -65,11 +65,12 @@ def _trade_offs(chosen: Chosen) -> Iterator[Picture]:
         return
     for name in forget:
         _mark_front([point for point in known if point["column"] == name])
-    said = (
-        f"A forget column's value against {chosen.headings[utility].title}, with 95 % intervals. The dashed "
-        "line is retrain's value, the place to be: beyond it more is gone than a model lacks that never saw "
-        "the text. Filled: no other model is both nearer to the line and higher up."
-    )
+    said = f"A forget column's value against {chosen.headings[utility].title}, with 95 % intervals."
+    if any(point["aim"] is not None for point in known):
+        said += (
+            " The dashed line is retrain's value, the place to be: beyond it more is gone than a model lacks "
+            "that never saw the text. Filled: no other model is both nearer to the line and higher up."
+        )
     if any(point["ruined"] for point in known):
         said += f" {CROSSED}."
     panels = [
@@ -95,8 +96,8 @@ def _point(chosen: Chosen, run: str, column: str, utility: str) -> dict[str, Any
 
 
 def _aim(chosen: Chosen, column: str) -> float | None:
-    retrain = chosen.runs.get("retrain")
-    cell = retrain.columns.get(column) if retrain else None
+    retrain = next((row for row in chosen.known if row["name"] == "retrain"), None)
+    cell = retrain["columns"].get(column) if retrain else None
     return 0.0 if chosen.headings[column].goal == "zero" else cell.value if cell else None
 
 

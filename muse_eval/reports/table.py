@@ -46,6 +46,11 @@ class Table:
     notes: list[str]
     """What its cells must be read with, each once, with the models and columns that it holds for."""
 
+    @property
+    def has_distances(self) -> bool:
+        """Whether a cell tells how far from retrain it is."""
+        return any(cell.distance for line in self.lines for cell in line.cells)
+
 
 def table(chosen: Chosen, distances: Distances) -> Table:
     """Lay out the runs as the tables of the command line do, flags in words."""

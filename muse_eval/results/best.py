@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from muse_eval.errors import listed
-from muse_eval.results.comparable import asked, competes, is_best, rivals
+from muse_eval.results.comparable import competes, is_best, rivals
 from muse_eval.results.rows import Goal, Heading, RunRow
 from muse_eval.results.scores import ScoreReader, Scores, away, minus, run_beside
 from muse_eval.statistics import best_set, holm, pairs_of
@@ -92,7 +92,7 @@ def _best_of(
         on_disk = any(rows[place]["stored"].folder is not None for place in group)
         return _Found(alone, problem=problem if on_disk else "")
     known = [one for one in scores if isinstance(one, Scores)]
-    retrain = _retrain(reader, column, rows[group[0]], known[0], rows) if goal == "lower" else None
+    retrain = _retrain(reader, column, rows[group[0]], rows) if goal == "lower" else None
     ideal = [away(one, goal, retrain) for one in known]
     first = min(range(len(ideal)), key=lambda at: ideal[at].value)
     others = [at for at in range(len(ideal)) if at != first]
@@ -111,17 +111,12 @@ def _problem(scores: Sequence[Scores | str]) -> str:
     return ""
 
 
-def _retrain(
-    reader: ScoreReader, column: str, row: RunRow, own: Scores, rows: Sequence[RunRow]
-) -> Scores | None:
+def _retrain(reader: ScoreReader, column: str, row: RunRow, rows: Sequence[RunRow]) -> Scores | None:
     """Return the retrain model's scores of the same examples: its run in the table, else the one beside."""
     stored = [one["stored"] for one in rows if one["name"] == "retrain"]
-    for run in stored or filter(None, [run_beside(row["stored"], "retrain")]):
-        found = reader.of(run, column)
-        same = asked(run).get(column) == row["asked"].get(column)
-        if same and isinstance(found, Scores) and found.examples == own.examples:
-            return found
-    return None
+    runs = stored or filter(None, [run_beside(row["stored"], "retrain")])
+    found = (reader.against(run, row["stored"], column) for run in runs)
+    return next((one for one in found if one is not None), None)
 
 
 def mixed(rows: Sequence[RunRow]) -> list[str]:

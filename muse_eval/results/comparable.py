@@ -79,6 +79,17 @@ def data_of(result: StoredResult, column: str) -> str:
     return canonical_json({str(split): digests.get(split) for split in part(spec, "splits").values()})
 
 
+def held_alike(one: StoredResult, other: StoredResult, column: str) -> bool:
+    """Tell whether two runs' values in a column may be held against each other: of one data, asked alike."""
+    return (
+        column in one.columns
+        and column in other.columns
+        and one.config.get("limit") == other.config.get("limit")
+        and stored_params(one, column) == stored_params(other, column)
+        and data_of(one, column) == data_of(other, column)
+    )
+
+
 def competes(row: "RunRow", column: str, rows: Sequence["RunRow"]) -> bool:
     """Tell whether a cell can be the best: an unlearned model's, of nothing ruined, limited or borrowed."""
     cell = row["columns"].get(column)

@@ -165,7 +165,7 @@ def _column(
             raise UserError(
                 f"{labels[0]} and {label} cannot be compared in {name}: they are of other examples"
             )
-    base = _base(reader, retrain, runs[0], name, scores[0]) if goal == "lower" else None
+    base = reader.against(retrain, runs[0], name) if goal == "lower" and retrain is not None else None
     ideal = [away(one, goal or "lower", base) for one in scores]
     sides = {
         label: Side(
@@ -192,20 +192,6 @@ def _scores(reader: ScoreReader, run: StoredResult, column: str) -> Scores:
     if isinstance(found, str):
         raise UserError(found)
     return found
-
-
-def _base(
-    reader: ScoreReader, retrain: StoredResult | None, first: StoredResult, name: str, own: Scores
-) -> Scores | None:
-    """Return retrain's scores of the same examples, asked in the same way; None where there are none."""
-    if retrain is None or name not in retrain.columns:
-        return None
-    if stored_params(retrain, name) != stored_params(first, name) or data_of(retrain, name) != data_of(
-        first, name
-    ):
-        return None
-    found = reader.of(retrain, name)
-    return found if isinstance(found, Scores) and found.examples == own.examples else None
 
 
 def _judged_by(goal: Goal | None, base: Scores | None) -> str:

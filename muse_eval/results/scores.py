@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from muse_eval.config import canonical_json
 from muse_eval.metrics.attacks import attack
-from muse_eval.results.comparable import stored_params
+from muse_eval.results.comparable import held_alike, stored_params
 from muse_eval.results.lineage import part
 from muse_eval.results.rescoring import two_classes
 from muse_eval.results.rows import Goal
@@ -66,6 +66,17 @@ class ScoreReader:
         if key not in self._scores:
             self._scores[key] = self._read(result, column)
         return self._scores[key]
+
+    def against(self, other: StoredResult, result: StoredResult, column: str) -> Scores | None:
+        """Return the scores of another run, as retrain's, that a run's are held against.
+
+        None unless both are of the same examples, of the same data and limit, and asked alike.
+        """
+        if not held_alike(other, result, column):
+            return None
+        own, found = self.of(result, column), self.of(other, column)
+        same = isinstance(own, Scores) and isinstance(found, Scores) and found.examples == own.examples
+        return found if same and isinstance(found, Scores) else None
 
     def _read(self, result: StoredResult, column: str) -> Scores | str:
         if result.folder is None:

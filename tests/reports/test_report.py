@@ -331,6 +331,17 @@ def test_without_a_retrain_model_nothing_says_what_forgetting_is(tmp_path: Path)
     assert ("no retrain", "") in found["npo"]
 
 
+@pytest.mark.parametrize("said", [TRUE, {name: TRUE[name] for name in ("target", "npo")}])
+def test_the_legend_speaks_of_retrain_where_a_cell_does(tmp_path: Path, said: Any) -> None:
+    """Shown alone, a model is held against the retrain model that is stored; where there is none, not."""
+    html = page(report(models=["npo"], results=write_runs(tmp_path, said)).path)
+    (legend,) = re.findall(r'<p class="legend".*?</p>', html)
+    distances = len(re.findall(r"[+-]\d+\.\d\d[^<]* from retrain</small>", html))
+    assert distances == (2 if "retrain" in said else 0)
+    assert ("from retrain" in legend) is ("nearer to retrain" in legend) is ("retrain" in said)
+    assert "lower" in legend or "retrain" in said
+
+
 def test_a_limited_run_is_not_judged(tmp_path: Path) -> None:
     assert badges(write_runs(tmp_path, limit=3))["npo"] == [("limited", "")]
 
