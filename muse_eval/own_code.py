@@ -22,6 +22,7 @@ _UNLEARNING = (
     # Where a model lies, what is told of it, what is refused.
     "!unlearning/cards.py",
     "!unlearning/changes.py",
+    "!unlearning/command.py",
     "!unlearning/model_card.py",
     "!unlearning/training/feasible.py",
     "!unlearning/training/output.py",

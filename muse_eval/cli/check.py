@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from muse_eval.cli.options import JsonOption, ResultsOption, located, note, split, warn
-from muse_eval.errors import UserError
+from muse_eval.errors import UserError, counted
 from muse_eval.printable import print_json
 
 
@@ -48,7 +48,7 @@ def check(
         known, theirs = checking.load_baseline(baseline) if baseline.exists() else None, locate(baseline)
         made = checking.make_baseline(found, known=known)
         write_files(baseline.parent, {baseline.name: checking.baseline_text(made)})
-        print("\n".join([*checking.changes(known, made), f"{baseline}: {len(made.runs)} runs"]))
+        print("\n".join([*checking.changes(known, made), f"{baseline}: {counted(len(made.runs), 'run')}"]))
         if theirs != baseline:
             note(f"from now on that is what is compared with, not the project's own, {theirs}")
         return

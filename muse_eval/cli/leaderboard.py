@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from muse_eval.cli.options import ResultsOption, located, warn
-from muse_eval.errors import UserError
+from muse_eval.errors import UserError, counted
 
 
 def leaderboard(
@@ -41,6 +41,6 @@ def leaderboard(
     else:
         before = target.read_text(encoding="utf-8", errors="replace") if target.is_file() else text
         write_files(target.parent, {target.name: text})
-        print(f"{target}: {len(found)} runs")
+        print(f"{target}: {counted(len(found), 'run')}")
         if lost := replaced(before, text):
             print(lost)

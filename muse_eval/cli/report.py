@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from muse_eval.cli.options import DataOption, ResultsOption, split, warn
+from muse_eval.errors import counted
 from muse_eval.printable import one_line
 
 if TYPE_CHECKING:
@@ -50,6 +51,6 @@ def report(
 def tell(made: "Report") -> None:
     """Say where a page and its pictures lie."""
     size = f"{made.num_bytes / 1e6:.1f} MB"
-    print(f"report: {one_line(str(made.path))}, {made.runs} runs, {size}; open it in a browser")
+    print(f"report: {one_line(str(made.path))}, {counted(made.runs, 'run')}, {size}; open it in a browser")
     if made.pictures:
         print(f"figures: {one_line(str(made.pictures[0].parent))}/*.svg, *.png, *.pdf")

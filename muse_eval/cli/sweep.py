@@ -30,6 +30,7 @@ from muse_eval.cli.options import (
     warn,
 )
 from muse_eval.cli.table import print_table
+from muse_eval.errors import counted
 from muse_eval.printable import print_json
 
 if TYPE_CHECKING:
@@ -109,4 +110,5 @@ def _print(outcomes: Sequence["Outcome"], as_json: bool) -> None:
     for name, reason in failed.items():
         note(f"failed: {name}: {reason}")
     if failed:
-        note(f"{len(failed)} of {len(outcomes)} models failed; the same command does only what is missing")
+        share = f"{len(failed)} of {counted(len(outcomes), 'model')}"
+        note(f"{share} failed; the same command does only what is missing")

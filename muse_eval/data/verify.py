@@ -14,7 +14,7 @@ from muse_eval.data.overlap import ANCHOR, Match, Place, TextIndex, normal, repe
 from muse_eval.data.sides import Rows, compared, forget_side, roles, sides
 from muse_eval.data.sources import MissingSplit
 from muse_eval.data.splits import Data, Split
-from muse_eval.errors import listed
+from muse_eval.errors import counted, listed
 from muse_eval.types import Metric
 
 FEW = 20
@@ -249,7 +249,7 @@ def _few(spec: ColumnSpec, metric: Metric, params: Any, splits: Rows) -> Iterabl
     for role, split in spec.splits.items():
         asked = role not in metric.few_shot and (role != "retain" or getattr(params, "retain", True))
         if asked and 0 < len(splits.get(split, ())) < FEW:
-            what = f"only {len(splits[split])} rows: under {FEW} an interval says little"
+            what = f"only {counted(len(splits[split]), 'row')}: under {FEW} an interval says little"
             yield Finding("few", split, (), what, "add rows")
 
 

@@ -247,7 +247,7 @@ class Evidence {
       const next = way && links[links.indexOf(document.activeElement) + way];
       if (next) { event.preventDefault(); next.focus(); }
     });
-    const said = `${this.found.length} of ${this.data.examples.length} examples`;
+    const said = `${this.found.length} of ${this.data.examples.length} example${this.data.examples.length === 1 ? "" : "s"}`;
     const side = make("div", {}, make("p", { class: "count", role: "status" }, said), this.found.length ? list : null);
     return make("div", { class: "desk" }, side, this.here ? this.example(this.here, true) : make("p", { class: "gap" }, "No example is left; clear the search or the filter."));
   }

@@ -15,6 +15,7 @@ from importlib.resources import files
 from typing import Any
 
 from muse_eval import provenance
+from muse_eval.errors import counted
 from muse_eval.printable import printable
 from muse_eval.reports.chosen import Chosen
 from muse_eval.reports.distances import Distances
@@ -60,6 +61,7 @@ def render(content: Content) -> str:
         script=_verbatim(script),
         version=provenance.versions()["muse-eval"],
         title=chosen.title,
+        counted=counted,
         task=chosen.task,
         command=content.command,
         verdicts=verdicts(chosen, content.distances),

@@ -6,13 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from muse_eval import reading
-from muse_eval.errors import UserError
 from muse_eval.reports.chosen import Chosen
 from muse_eval.results import StoredResult, part
-
-UNTOLD = {"method", "model", "task", "rows", "params", "report_to"}
-"""Settings of a recipe that have words of their own in the command, or none."""
+from muse_eval.unlearning.cards import CARD, read_json
+from muse_eval.unlearning.command import command
 
 
 @dataclass(frozen=True)
@@ -79,7 +76,7 @@ def _pairs(values: Any) -> str:
 # ── commands ─────────────────────────────────────────────────────────────────────────────────────
 def _commands(chosen: Chosen, result: StoredResult) -> list[tuple[str, str]]:
     found = [("the scores", _run(chosen, result))]
-    unlearned = _unlearn(result)
+    unlearned = _unlearn(chosen, result)
     return [("the model", unlearned), *found] if unlearned else found
 
 
@@ -120,23 +117,13 @@ def _typed(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _unlearn(result: StoredResult) -> str:
+def _unlearn(chosen: Chosen, result: StoredResult) -> str:
     """Return the command that makes an unlearned model again, where its recipe lies beside its weights."""
     place = part(result.provenance, "engine").get("path")
-    try:
-        card = reading.read_json(Path(str(place)) / "unlearn.json") if place else {}
-    except (UserError, OSError, ValueError):
+    card = read_json(Path(str(place)) / CARD) if place else None
+    config = part(card or {}, "config")
+    if card is None or "method" not in config:
         return ""
-    config = part(card, "config") if isinstance(card, dict) else {}
-    if "method" not in config:
-        return ""
-    words = ["muse-eval", "unlearn", "--method", str(config["method"]), "--model", str(config.get("model"))]
-    words += ["--task", str(config.get("task")), "--out", str(place)]
-    for key, value in config.items():
-        if key in UNTOLD or value is None or value is False:
-            continue
-        option = "--training-dtype" if key == "dtype" else f"--{key.replace('_', '-')}"
-        words += [option] if value is True else [option, str(value)]
-    for key, value in part(config, "params").items():
-        words += ["--set", f"{key}={_typed(value)}"]
-    return shlex.join(words)
+    # On the hub the revision counts; a folder is named whole, unlike in a card that goes elsewhere.
+    start = config.get("model") if part(card, "target").get("revision") is None else None
+    return command(card, result, str(place), target=start, results=chosen.results)

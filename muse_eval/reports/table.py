@@ -8,7 +8,7 @@ from muse_eval.reports.distances import Distances
 from muse_eval.results import ARROWS, RunRow, plain_cell
 from muse_eval.results.comparable import misfits
 from muse_eval.results.grid import grid, remarks
-from muse_eval.results.rows import FLAGS
+from muse_eval.results.rows import meaning
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def _cell(
         notes.setdefault(said, []).append(f"{row['name']}: {one_line(chosen.headings[name].title)}")
     printed = plain_cell(column, best)
     ends = f"95 % interval {column.ci[0]:.2f} to {column.ci[1]:.2f}, n = {column.n}" if column.ci else ""
-    flags = [(flag, FLAGS.get(flag, flag)) for flag in column.flags]
+    flags = [(flag, meaning(column, flag)) for flag in column.flags]
     return Shown(
         printed.value,
         printed.spread.strip(),

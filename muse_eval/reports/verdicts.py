@@ -135,14 +135,16 @@ def _ends(cell: StoredColumn) -> tuple[float, float]:
 
 # ── sentences ────────────────────────────────────────────────────────────────────────────────────
 def _sentences(chosen: Chosen, row: RunRow) -> Iterator[str]:
-    metrics = part(part(chosen.runs[row["name"]].config, "task"), "columns")
+    metrics = part(part(row["stored"].config, "task"), "columns")
+    several = sum(part(metrics, name).get("metric") == "privleak" for name in row["columns"]) > 1
     for name, cell in row["columns"].items():
         heading = chosen.headings[name]
         metric = part(metrics, name).get("metric")
         if cell.value is None:
             yield f"{heading.title} is undefined: {cell.reason or 'no reason is stored'}."
         elif metric == "privleak":
-            yield _leak(chosen, row, name)
+            said = _leak(chosen, row, name)
+            yield f"{heading.title}: {said[0].lower()}{said[1:]}" if several else said
         elif metric == "verbmem":
             yield (
                 f"It continues the forget text with {_percent(cell.value)} of the true words in their order"
@@ -160,24 +162,23 @@ def _sentences(chosen: Chosen, row: RunRow) -> Iterator[str]:
 
 def _leak(chosen: Chosen, row: RunRow, name: str) -> str:
     """Say how well a membership attack tells forget texts from texts never seen."""
-    own = row["auc"]
+    own = _auc(row["stored"], name)
     if own is None:
-        return f"PrivLeak is {row['columns'][name].value:.2f}."
+        return f"{chosen.headings[name].title} is {row['columns'][name].value:.2f}."
     said = (
         "Shown a forget text and one never seen, a membership attack picks the forget text in "
         f"{_percent(100 * (1 - own))} of the pairs; 50\u00a0% is guessing"
     )
     retrain = chosen.retrain_of(row, name)
-    theirs = part(retrain.extras, "auc").get(_attack(retrain)) if retrain else None
-    return (
-        f"{said} (retrain: {_percent(100 * (1 - theirs))})."
-        if isinstance(theirs, float | int)
-        else f"{said}."
-    )
+    theirs = _auc(retrain, name) if retrain else None
+    return f"{said}." if theirs is None else f"{said} (retrain: {_percent(100 * (1 - theirs))})."
 
 
-def _attack(result: StoredResult) -> str:
-    return f"forget_holdout_{result.extras.get('attack', 'Min-40%')}"
+def _auc(result: StoredResult, column: str) -> float | None:
+    """Return the headline attack's AUC of a column, forget against holdout."""
+    told = part(result.extras, column) or result.extras
+    found = part(told, "auc").get(f"forget_holdout_{told.get('attack', 'Min-40%')}")
+    return found if isinstance(found, float | int) else None
 
 
 def _beside(chosen: Chosen, row: RunRow, column: str, why: str = "") -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from muse_eval.errors import listed
+from muse_eval.errors import counted, listed
 from muse_eval.results.comparable import competes, is_best, rivals
 from muse_eval.results.rows import Goal, Heading, RunRow
 from muse_eval.results.scores import ScoreReader, Scores, away, minus, run_beside
@@ -99,7 +99,8 @@ def _best_of(
     gaps = [minus(ideal[at], ideal[first]) for at in others]
     kept = best_set(holm([gap.p for gap in gaps], pairs_of(len(ideal))))
     places = [group[first], *(group[at] for at, stays in zip(others, kept, strict=True) if stays)]
-    return _Found(places, max(gap.least for gap in gaps), retrain is not None)
+    least = max((gap.least for gap in gaps if gap.least is not None), default=None)
+    return _Found(places, least, retrain is not None)
 
 
 def _problem(scores: Sequence[Scores | str]) -> str:
@@ -123,7 +124,7 @@ def mixed(rows: Sequence[RunRow]) -> list[str]:
     """Say which runs had which engine, precision and limit, where a table mixes them."""
     kinds: dict[str, list[str]] = {}
     for row in rows:
-        limit = "" if row["limit"] is None else f", first {row['limit']} examples"
+        limit = "" if row["limit"] is None else f", first {counted(row['limit'], 'example')}"
         kind = f"{row['engine']} {row['dtype']}".strip() or "engine not stored"
         kinds.setdefault(kind + limit, []).append(row["name"])
     if len(kinds) < 2:

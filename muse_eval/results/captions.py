@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from muse_eval.config import fingerprint
+from muse_eval.errors import counted
 from muse_eval.results.lineage import part
 from muse_eval.results.rows import Heading, RunRow, title
 from muse_eval.results.runs import StoredResult
@@ -21,9 +22,9 @@ def caption(task: str, columns: Mapping[str, Heading], rows: Sequence[RunRow]) -
         f"n: {_examples(columns, rows)}",
         f"engine: {_joined(engines) or 'not stored'}",
     ]
-    limits = [f"first {row['limit']}" for row in rows if row["limit"] is not None]
+    limits = [f"first {counted(row['limit'], 'example')}" for row in rows if row["limit"] is not None]
     if limits:
-        parts.append(f"limited to the {_joined(limits)} examples of each split")
+        parts.append(f"limited to the {_joined(limits)} of each split")
     return "; ".join(parts) + "."
 
 

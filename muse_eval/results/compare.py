@@ -13,7 +13,7 @@ from muse_eval.results.degenerate import judged
 from muse_eval.results.evidence import find_run
 from muse_eval.results.lineage import part
 from muse_eval.results.measured import differs
-from muse_eval.results.rows import Goal, RunRow, headings, rows
+from muse_eval.results.rows import Goal, RunRow, headings, row
 from muse_eval.results.runs import StoredResult, load
 from muse_eval.results.scores import ScoreReader, Scores, away, minus, run_beside
 from muse_eval.results.whole import fault
@@ -46,7 +46,7 @@ def compare(
     runs = judged([*given, *beside])[: len(given)]
     if len({one.folder and one.folder.resolve() for one in runs}) < max(2, len(runs)):
         raise UserError("compare takes two different runs or more")
-    table = rows(runs)
+    table = [row(one) for one in runs]
     labels = _labels(runs)
     known = headings(runs[0].task, table)
     shared = [name for name in known if all(name in one.columns for one in runs)]
@@ -56,7 +56,7 @@ def compare(
     if not shared:
         raise UserError("the runs have no column in common; score them on the same columns of one task")
     reader, retrain = ScoreReader(), _retrain_run(runs)
-    found, notes = [], mixed([_named(row, labels, runs) for row in table])
+    found, notes = [], mixed([_named(one, labels, runs) for one in table])
     for name in columns or shared:
         undefined = [
             label for label, one in zip(labels, runs, strict=True) if one.columns[name].value is None
@@ -103,10 +103,10 @@ def _labels(runs: Sequence[StoredResult]) -> list[str]:
     return keys if len(set(keys)) == len(keys) else [str(one.folder) for one in runs]
 
 
-def _named(row: RunRow, labels: Sequence[str], runs: Sequence[StoredResult]) -> RunRow:
+def _named(one: RunRow, labels: Sequence[str], runs: Sequence[StoredResult]) -> RunRow:
     return {
-        **row,
-        "name": next(label for label, run in zip(labels, runs, strict=True) if run is row["stored"]),
+        **one,
+        "name": next(label for label, run in zip(labels, runs, strict=True) if run is one["stored"]),
     }
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from muse_eval.errors import counted
 from muse_eval.printable import one_line
 from muse_eval.results.compared import ColumnComparison, Comparison, Pair, Side
 from muse_eval.results.rows import ARROWS
@@ -27,7 +28,7 @@ def to_json(found: Comparison) -> dict[str, Any]:
 
 def verdict(column: ColumnComparison, pair: Pair, ruined: Mapping[str, Sequence[str]]) -> str:
     """Return a pair's verdict in words; of a ruined model no nearer value is called a success."""
-    things = _things(column)
+    thing = _thing(column)
     if pair.better is not None:
         gap = pair.judged if pair.better == pair.other else _turned(pair.judged)
         how = "nearer to retrain" if column.judged_by.startswith("distance") else "better"
@@ -40,7 +41,8 @@ def verdict(column: ColumnComparison, pair: Pair, ruined: Mapping[str, Sequence[
         if column.judged_by.startswith(FROM_RETRAIN)
         else "no difference"
     )
-    return f"{what} that {column.n} {things} could show (smallest: {pair.judged.least:.1f})"
+    least = "n/a, no resample differs" if pair.judged.least is None else f"{pair.judged.least:.1f}"
+    return f"{what} that {counted(column.n, thing)} could show (smallest: {least})"
 
 
 def lines(found: Comparison) -> list[str]:
@@ -49,7 +51,8 @@ def lines(found: Comparison) -> list[str]:
     told = []
     for column in found.columns:
         head = (
-            f"{column.title}{ARROWS[column.goal]}, {column.n} {_things(column)}, judged by {column.judged_by}"
+            f"{column.title}{ARROWS[column.goal]}, {counted(column.n, _thing(column))}, "
+            f"judged by {column.judged_by}"
         )
         told += ["", *_wrapped(head, "")]
         told += [line for name, side in column.sides.items() for line in _side(name, side, wide)]
@@ -63,10 +66,10 @@ def lines(found: Comparison) -> list[str]:
     ]
 
 
-def _things(column: ColumnComparison) -> str:
+def _thing(column: ColumnComparison) -> str:
     if column.pairs and column.pairs[0].apart:
-        return "texts"
-    return "questions" if column.title.lower().startswith("knowmem") else "examples"
+        return "text"
+    return "question" if column.title.lower().startswith("knowmem") else "example"
 
 
 def _side(name: str, side: Side, wide: int) -> Iterable[str]:

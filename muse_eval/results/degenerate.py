@@ -56,9 +56,25 @@ def limit(references: Iterable[float | None], metric: str) -> float:
         references: target's and retrain's in the same column; one that would be flagged itself gives none.
         metric: what is taken where there is none.
     """
-    alone = ALONE.get(metric, min(ALONE.values()))
-    sound = [one for one in references if one is not None and one >= alone]
-    return SHARE * min(sound) if sound else alone
+    found = [one for one in references if one is not None and one >= fixed(metric)]
+    return SHARE * min(found) if found else fixed(metric)
+
+
+def fixed(metric: str) -> float:
+    """Return the bound of a column whose target and retrain model are not at hand."""
+    return ALONE.get(metric, min(ALONE.values()))
+
+
+def _meaning(references: Mapping[str, float], metric: str) -> str:
+    """Say by which bound a column is flagged; ``references`` by name."""
+    sound = [f"{name}'s" for name in REFERENCES if references.get(name, 0.0) >= fixed(metric)]
+    how = (
+        f"less than half as varied as {' and '.join(sound)}"
+        if sound
+        else f"their variety is under {fixed(metric):g}, the bound where no sound target or retrain model is "
+        "at hand"
+    )
+    return f"the responses repeat themselves or are empty: {how}"
 
 
 def measured(result: Result, metrics: Mapping[str, str]) -> Result:
@@ -118,29 +134,30 @@ def _varieties(result: StoredResult) -> dict[str, float]:
 
 def _references(
     result: StoredResult, results: Sequence[StoredResult], varieties: Sequence[Mapping[str, float]]
-) -> dict[str, list[float]]:
-    """Return, by column, the varieties of the task's target and retrain model, asked in the same way."""
-    own, found = asked(result), dict[str, list[float]]()
+) -> dict[str, dict[str, float]]:
+    """Return, by column and name, the varieties of target and retrain model, asked in the same way."""
+    own, found = asked(result), dict[str, dict[str, float]]()
     for other, its in zip(results, varieties, strict=True):
         if other.task == result.task and other.name in REFERENCES:
             params = asked(other)
             for name in its:
                 if name in own and own[name] == params.get(name):
-                    found.setdefault(name, []).append(its[name])
+                    found.setdefault(name, {})[other.name] = its[name]
     return found
 
 
 def _judged(
-    result: StoredResult, varieties: Mapping[str, float], references: Mapping[str, list[float]]
+    result: StoredResult, varieties: Mapping[str, float], references: Mapping[str, Mapping[str, float]]
 ) -> StoredResult:
     columns = dict(result.columns)
     for name in columns.keys() & varieties.keys():
-        flags = [flag for flag in columns[name].flags if flag != FLAG]
+        flags, metric = [flag for flag in columns[name].flags if flag != FLAG], _metric(result, name)
         # A reference says what is usual; whether it is sound itself, it cannot say.
-        known = () if result.name in REFERENCES else references.get(name, ())
-        if varieties[name] < limit(known, _metric(result, name)):
-            flags.append(FLAG)
-        columns[name] = columns[name].model_copy(update={"flags": tuple(flags)})
+        known = {} if result.name in REFERENCES else references.get(name, {})
+        if varieties[name] < limit(known.values(), metric):
+            columns[name] = columns[name].flagged([*flags, FLAG], {FLAG: _meaning(known, metric)})
+        elif FLAG in columns[name].flags:
+            columns[name] = columns[name].flagged(flags, {})
     return result if columns == result.columns else result.model_copy(update={"columns": columns})
 
 

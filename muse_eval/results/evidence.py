@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from muse_eval.errors import UserError, unknown_name
+from muse_eval.errors import UserError, counted, unknown_name
 from muse_eval.printable import one_line, printable
 from muse_eval.reading import typed_path
 from muse_eval.results.lineage import part
@@ -244,7 +244,7 @@ def _all(chosen: Iterable[Examples]) -> Iterable[Mapping[str, Any]]:
 def _head(one: Examples) -> str:
     value = "n/a" if one.cell.value is None else f"{round(one.cell.value, 2) + 0.0:.2f}"
     title = f"{one_line(one.heading.title)}{ARROWS[one.heading.goal]}"
-    count = f"{len(one.records)} of its {one.cell.n} examples" if one.records else "no examples"
+    count = f"{len(one.records)} of its {counted(one.cell.n, 'example')}" if one.records else "no examples"
     return f"{title} ({one_line(one.name)}) {value}, {count}, {one_line(one.ranking.said)}"
 
 

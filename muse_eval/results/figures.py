@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from muse_eval.errors import counted
 from muse_eval.results.drawing import CROSS, INK, MUTED, chart, colour_scale, shape_scale, tick_labels
 from muse_eval.results.forget_sets import ForgetSetRun, ForgetSetRuns
 from muse_eval.results.lineage import ForgetSet
@@ -101,7 +102,7 @@ def _amount(forget_set: ForgetSet) -> list[str]:
     """Return a tick's label: the step where it is one, the set's texts and tokens."""
     tokens = [] if forget_set.tokens is None else [f"{_short(forget_set.tokens)} tokens"]
     step = [] if forget_set.mode == "nested" else [f"step {forget_set.number}"]
-    return [*step, f"{forget_set.texts} texts", *tokens]
+    return [*step, counted(forget_set.texts, "text"), *tokens]
 
 
 def _short(count: int) -> str:

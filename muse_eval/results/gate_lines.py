@@ -4,7 +4,7 @@ from dataclasses import asdict
 from itertools import groupby
 from typing import Any
 
-from muse_eval.errors import listed
+from muse_eval.errors import counted, listed
 from muse_eval.results.gate import Comparison, Report, points
 
 
@@ -62,16 +62,18 @@ def summary(report: Report) -> str:
         (report.count("missing") - left_out, "cannot be told"),
         (report.count("better"), "better (take it over with --update)"),
         (report.count("ok"), "within tolerance"),
-        (left_out, f"not compared ({absent} runs; --all wants the whole baseline)"),
+        (left_out, f"not compared ({counted(absent, 'run')}; --all wants the whole baseline)"),
     ]
     parts = [f"{number} {what}" for number, what in counts if number]
     if report.unlisted:
         parts.append(f"not in the baseline: {', '.join(report.unlisted)}")
     if left_out == len(report.rows) > 0:
-        parts[0] = f"none of the baseline's {absent} runs was scored here (make demo scores some)"
+        parts[0] = f"none of the baseline's {counted(absent, 'run')} was scored here (make demo scores some)"
     verdict = ("fine", "regression", "cannot tell")[report.exit_code]
     compared = report.count("ok", "better", "worse", "moved")
-    of_all = f"; {compared} of the baseline's {report.cells} cells compared" if report.cells else ""
+    of_all = (
+        f"; {compared} of the baseline's {counted(report.cells, 'cell')} compared" if report.cells else ""
+    )
     return f"{verdict}: {', '.join(parts) or 'nothing to compare'}{of_all}"
 
 

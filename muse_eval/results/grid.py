@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from muse_eval.results.best import best_cells, mixed
 from muse_eval.results.comparable import misfits
-from muse_eval.results.rows import ARROWS, FLAGS, Heading, RunRow
+from muse_eval.results.rows import ARROWS, FLAGS, Heading, RunRow, meaning
 from muse_eval.results.runs import StoredColumn
 
 SPREADLESS = "n = {n}, all equal however drawn again: no interval can be told"
@@ -57,7 +57,7 @@ def remarks(column: StoredColumn) -> list[str]:
     """Return what a cell has to be read with: why it is undefined, else what its flags mean."""
     if column.value is None:
         return [column.reason or "undefined"]
-    flags = [f"{flag}: {FLAGS[flag]}" if flag in FLAGS else flag for flag in column.flags]
+    flags = [f"{flag}: {meaning(column, flag)}" if flag in FLAGS else flag for flag in column.flags]
     return [*flags, *([SPREADLESS.format(n=column.n)] if _is_spreadless(column) else [])]
 
 

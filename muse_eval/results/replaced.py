@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from html import unescape
 
-from muse_eval.errors import listed
+from muse_eval.errors import counted, listed
 from muse_eval.results.cells import markdown_read, read_cell
 
 MARKED: tuple[tuple[re.Pattern[str], Callable[[str], str]], ...] = (
@@ -28,9 +28,9 @@ def replaced(before: str, after: str) -> str:
         return ""
     old, new = _runs(before), _runs(after)
     if not old:
-        return f"replaced a file of {len(before.splitlines())} lines that was no leaderboard"
+        return f"replaced a file of {counted(len(before.splitlines()), 'line')} that was no leaderboard"
     gone = [name for name in old if name not in new]
-    told = f"replaced: {len(old)} runs before, {len(new)} now"
+    told = f"replaced: {counted(len(old), 'run')} before, {len(new)} now"
     return f"{told}; gone: {listed('run', gone)}" if gone else told
 
 

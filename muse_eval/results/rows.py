@@ -24,8 +24,7 @@ FLAGS = {
     "saturated": "PrivLeak is at its bound, the leak may be larger than it can show",
     "collapsed": "text never seen is over 1.5 times less likely than to retrain; "
     "a PrivLeak near 0 is not like retrain",
-    "degenerate": "the responses repeat themselves or are empty: less than half as varied as target's and "
-    "retrain's",
+    "degenerate": "the responses repeat themselves or are empty",
     "reference-published": "PrivLeak divides by a published AUC, not by a retrain model measured here",
     "no-reference": "there is no retrain model to compare with",
     "truncated": "a text was cut to the model's context",
@@ -38,7 +37,12 @@ FLAGS = {
     "no-answer-space": "the tokenizer joins the space before an answer to the prompt, "
     "which may mislead the model; try --set knowmem.answer_space=true",
 }
-"""What each flag of a cell means, as printed below a table."""
+"""What each flag of a cell means, as printed below a table; a cell may say more of its own."""
+
+
+def meaning(column: StoredColumn, flag: str) -> str:
+    """Return what a flag means in a cell; of an unknown one its name."""
+    return column.meanings.get(flag) or FLAGS.get(flag, flag)
 
 
 class Heading(Protocol):

@@ -4,7 +4,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -42,6 +42,18 @@ class StoredColumn(BaseModel):
     n: Annotated[int, Field(ge=0)]
     flags: tuple[str, ...]
     reason: str | None = None
+    _meanings: Mapping[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def meanings(self) -> Mapping[str, str]:
+        """Flag to what it means in this cell, of those that mean more than the word alone."""
+        return self._meanings
+
+    def flagged(self, flags: Iterable[str], meanings: Mapping[str, str]) -> "StoredColumn":
+        """Return the cell with other flags, and what they mean in it."""
+        cell = self.model_copy(update={"flags": tuple(flags)})
+        cell._meanings = {**self._meanings, **meanings}
+        return cell
 
 
 class StoredResult(BaseModel):

@@ -175,7 +175,7 @@ def run_beside(run: StoredResult, role: str) -> StoredResult | None:
 def minus(one: Scores, other: Scores) -> Difference:
     """Return what one has more than another, paired: by sign flips of examples, else by resamples."""
     p = None if one.each is None or other.each is None else flip_p(list(one.each - other.each))
-    return difference(one.value - other.value, one.drawn - other.drawn, one.n, p)
+    return difference(one.value - other.value, one.drawn - other.drawn, one.n, p, shares=one.classes is None)
 
 
 def away(scores: Scores, goal: Goal, retrain: Scores | None) -> Scores:

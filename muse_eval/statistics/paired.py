@@ -33,8 +33,11 @@ class Difference:
     """Both ends of the 95 % interval."""
     p: float
     """Two-sided."""
-    least: float
-    """The smallest difference that these examples could show: found in four of five such samples."""
+    least: float | None
+    """The smallest difference that these examples could show: found in four of five such samples.
+
+    None where no resample differs from another, of what is no mean of shares.
+    """
 
 
 @lru_cache(maxsize=4)
@@ -62,7 +65,9 @@ def resampled_auc(scores: TwoClasses, *, seed: int = SEED, resamples: int = RESA
     return np.asarray(((low @ scores.wins()) * high).sum(axis=1) / pairs)
 
 
-def difference(value: float, drawn: Floats, n: int, p: float | None = None) -> Difference:
+def difference(
+    value: float, drawn: Floats, n: int, p: float | None = None, *, shares: bool = True
+) -> Difference:
     """Return a difference with its percentile interval, its p and the smallest that could be shown.
 
     Args:
@@ -70,11 +75,13 @@ def difference(value: float, drawn: Floats, n: int, p: float | None = None) -> D
         drawn: (resamples,) the same of each resample.
         n: how many examples are resampled.
         p: of a permutation test; None: taken from the resamples (``bootstrap_p``), 1 where they are too few.
+        shares: whether it is of means of shares in percent, whose equal differences have a bound.
     """
     low, high = _percentiles(drawn)
     spread = float(np.std(drawn))
     # Equal differences have no spread and still are a sample: the exact bound of n equal outcomes.
-    least = POWER_80 * spread if spread > TIE else 100 * (1 - 0.025 ** (1 / n))
+    equal = 100 * (1 - 0.025 ** (1 / n)) if shares else None
+    least = POWER_80 * spread if spread > TIE else equal
     if p is None:
         p = bootstrap_p(value, drawn) if n >= LEAST_RESAMPLED else 1.0
     return Difference(value, low, high, p, least)

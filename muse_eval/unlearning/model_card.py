@@ -1,23 +1,22 @@
 """An unlearned model's card, ``README.md``: how it was made, and its scores as the hub reads them."""
 
 import hashlib
-import json
 import re
-import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from muse_eval import plugins
-from muse_eval.errors import UserError
+from muse_eval.errors import UserError, counted
 from muse_eval.folders import write_whole, writing
 from muse_eval.printable import one_line
 from muse_eval.results import StoredResult, part
 from muse_eval.results.captions import data, data_digest
 from muse_eval.results.cells import markdown_text
 from muse_eval.results.grid import remarks
-from muse_eval.results.rows import headings, rows, task_spec, title
+from muse_eval.results.rows import headings, row, task_spec, title
 from muse_eval.unlearning.cards import read_card
+from muse_eval.unlearning.command import command, pairs, target
 
 README = "README.md"
 TAGS = ["machine-unlearning", "muse"]
@@ -107,15 +106,15 @@ def _results(run: StoredResult | None) -> list[Any] | None:
 
     if run is None:
         return None
-    (row,) = rows([run])
-    known, asked_of = headings(run.task, [row]), part(run.config, "data")
+    shown = row(run)
+    known, asked_of = headings(run.task, [shown]), part(run.config, "data")
     metrics = part(part(run.config, "task"), "columns")
     found = [
         EvalResult(
             task_type="text-generation",
             task_name="Machine unlearning (MUSE)",
             dataset_type=one_line(str(asked_of.get("repo") or run.task)),
-            dataset_name=title(run.task, [row]),
+            dataset_name=title(run.task, [shown]),
             dataset_revision=asked_of.get("revision"),
             dataset_args={"sha256": data_digest(asked_of)} if asked_of else None,
             metric_type=one_line(str(part(metrics, name).get("metric", name))),
@@ -137,7 +136,7 @@ def _results(run: StoredResult | None) -> list[Any] | None:
 
 # ── the text ─────────────────────────────────────────────────────────────────────────────────────
 def _made(name: str, card: Mapping[str, Any]) -> Iterable[str]:
-    config, method, target = (part(card, key) for key in ("config", "method", "target"))
+    config, method, start = (part(card, key) for key in ("config", "method", "target"))
     full = str(config.get("method", method.get("loss")))
     texts = {kind: part(part(card, "data"), kind) for kind in ("forget", "retain")}
     yield f"# {markdown_text(name)}\n"
@@ -146,19 +145,19 @@ def _made(name: str, card: Mapping[str, Any]) -> Iterable[str]:
         f"{markdown_text(full)}. Made with muse-eval.\n"
     )
     lines = {
-        "base model": f"{_place(card)}, weights SHA-256 {target.get('weights')}",
+        "base model": f"{target(card)}, weights SHA-256 {start.get('weights')}",
         "task": config.get("task"),
         "method": f"{full}: {_summary(full)}",
-        "parameters": _pairs(part(method, "params")),
+        "parameters": pairs(part(method, "params")),
         "retain term": {
             "nll": "NLL on retain",
             "kl": "KL to the target on retain",
             "own": "the method's own",
         }.get(str(method.get("retain"))),
         "λ": method.get("lambda"),
-        "training": _pairs(part(card, "training")),
-        "adapters": _pairs(part(card, "lora")),
-        "optimizer": _pairs(part(card, "optimizer")),
+        "training": pairs(part(card, "training")),
+        "adapters": pairs(part(card, "lora")),
+        "optimizer": pairs(part(card, "optimizer")),
         **{
             f"{kind} texts": f"{found.get('texts')}, SHA-256 {found.get('sha256')}"
             for kind, found in texts.items()
@@ -177,8 +176,8 @@ def _scores(run: StoredResult | None) -> Iterable[str]:
     if run is None:
         yield "Not scored yet."
         return
-    (row,) = rows([run])
-    known = headings(run.task, [row])
+    shown = row(run)
+    known = headings(run.task, [shown])
     yield "| column | score, percent | 95 % interval | n | flags |\n| --- | ---: | ---: | ---: | --- |"
     notes: dict[str, None] = {}
     for name, column in run.columns.items():
@@ -188,55 +187,24 @@ def _scores(run: StoredResult | None) -> Iterable[str]:
         cells = (known[name].title, value, interval, str(column.n), ", ".join(column.flags))
         yield f"| {' | '.join(map(markdown_text, cells))} |"
     yield ""
-    engine = f"{row['engine']} {row['dtype']}".strip() or "not stored"
-    limit = "" if row["limit"] is None else f"; first {row['limit']} examples of each split"
-    told = [*notes, *row["notes"].values(), f"data: {data(run) or 'not stored'}; engine: {engine}{limit}"]
+    engine = f"{shown['engine']} {shown['dtype']}".strip() or "not stored"
+    limit = "" if shown["limit"] is None else f"; first {counted(shown['limit'], 'example')} of each split"
+    told = [*notes, *shown["notes"].values(), f"data: {data(run) or 'not stored'}; engine: {engine}{limit}"]
     yield from (f"- {markdown_text(note)}" for note in told)
 
 
 def _command(name: str, card: Mapping[str, Any], run: StoredResult | None) -> Iterable[str]:
-    """Yield the command that makes the model again, every value that shapes the weights written out."""
-    config, method, training = (part(card, key) for key in ("config", "method", "training"))
-    if config.get("task") is None:
-        return  # Texts of one's own, from Python: there is no such command.
-    task, full = str(config["task"]), str(config.get("method"))
-    fold = part(part(run.config, "made"), "fold") if run else {}
-    spec = task_spec(task)
-    several = bool(fold) or (spec is not None and spec.forget_sets is not None)
-    given: list[tuple[str, Any]] = [("task", task if spec else f"{task}.yaml")]
-    if several:
-        # Where sets are forgotten one after the other, only the first starts from the target.
-        first = fold.get("mode") != "sequential" or fold.get("number") == 1
-        given += [("methods", full), ("target", _place(card) if first else None)]
-        if spec is None or spec.data.source != "builtin":
-            given += [("seeds", training.get("seed"))]
-    else:
-        given += [("method", full), ("target", _place(card)), ("out", name), ("seed", training.get("seed"))]
-    given += [("tokenizer", config.get("tokenizer")), ("training-dtype", training.get("dtype"))]
-    given += [(key.replace("_", "-"), training.get(key)) for key in ("lr", "epochs", "batch_size", "max_len")]
-    given += [("lambda", method.get("lambda")), ("lora", _pairs(part(card, "lora")).replace(" ", "") or None)]
-    given += [("optim", config.get("optim"))]
-    before = f"{method.get('loss')}." if several else ""
-    given += [("set", f"{before}{key}={json.dumps(value)}") for key, value in part(method, "params").items()]
-    words = ["muse-eval", "pipeline" if several else "unlearn"]
-    words += [word for key, value in given if value is not None for word in (f"--{key}", str(value))]
+    """Yield how the model is made again."""
+    said = command(card, run, name)
+    if not said:
+        return
     yield "\n## Made again by\n"
-    yield f"```\n{one_line(shlex.join(words))}\n```\n"
+    yield f"```\n{said}\n```\n"
     yield (
         "A model or a task on disk is named by its folder or file alone; data that are neither on the hub "
         "nor built in are given with `--data-dir`. With the same version of muse-eval and the same texts, "
         "`fingerprint` in the new model's `unlearn.json` is the recipe above."
     )
-
-
-def _place(card: Mapping[str, Any]) -> str:
-    """Return the model that was unlearned: its hub id, or its folder's name."""
-    model, revision = str(part(card, "config").get("model")), part(card, "target").get("revision")
-    return Path(model).resolve().name if revision is None else f"{model.partition('@')[0]}@{revision}"
-
-
-def _pairs(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key}={value}" for key, value in values.items())
 
 
 def _summary(method: str) -> str:

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +20,12 @@ from muse_eval.reports.chosen import choose
 from muse_eval.reports.distances import Distances
 from muse_eval.reports.examples import MOST, columns
 from muse_eval.reports.pictures import roc
+from muse_eval.reports.provenance import origins
 from muse_eval.reports.verdicts import verdicts
+from muse_eval.unlearning.model_card import model_card
 from tests.e2e import muse
 from tests.support.stored import TEXTS, TRUE, TRUTHS, write_runs
+from tests.unlearning.test_model_card import CARD
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -284,6 +288,36 @@ def test_answers_that_do_not_give_the_score_are_not_shown(
     assert min_k(np.array([-1.0, -2.0, -3.0]), 0.4) == 3.0
 
 
+@pytest.mark.parametrize(
+    ("model", "revision", "start"),
+    [
+        ("muse-bench/MUSE-Books_target", "c0ffee", "muse-bench/MUSE-Books_target@c0ffee"),
+        ("models/my target", None, "models/my target"),
+    ],
+)
+def test_the_command_of_an_unlearned_model_is_its_card_s_with_whole_places(
+    results: Path, model: str, revision: str | None, start: str
+) -> None:
+    card = {
+        **CARD,
+        "target": {**CARD["target"], "revision": revision},
+        "config": {**CARD["config"], "model": model, "gradient_checkpointing": True},
+    }
+    home = results / "tokenizer"  # where the made-up runs say that their weights are
+    home.mkdir()
+    (home / "unlearn.json").write_text(json.dumps(card), encoding="utf-8")
+    chosen = choose(results, None, ["npo"], print)
+    (said,) = (words for what, words in origins(chosen)[0].commands if what == "the model")
+    theirs = shlex.split(re.findall(r"```\n(.*)\n```", model_card("npo", card, None))[0])
+    ours = shlex.split(said)
+    assert (ours[ours.index("--target") + 1], ours[ours.index("--out") + 1]) == (start, str(home))
+    assert ours[:2] == ["muse-eval", "unlearn"]
+    places = ("--target", "--out")
+    plain = [[w for at, w in enumerate(one) if one[at - 1] not in places] for one in (ours, theirs)]
+    assert plain[0] == plain[1]
+    assert {"--gradient-checkpointing", "--lr", "beta=0.7"} <= set(ours)
+
+
 # ── verdicts and pictures ────────────────────────────────────────────────────────────────────────
 def badges(results: Path) -> dict[str, list[tuple[str, str]]]:
     chosen = choose(results, None, (), print)
@@ -340,6 +374,31 @@ def test_the_legend_speaks_of_retrain_where_a_cell_does(tmp_path: Path, said: An
     assert distances == (2 if "retrain" in said else 0)
     assert ("from retrain" in legend) is ("nearer to retrain" in legend) is ("retrain" in said)
     assert "lower" in legend or "retrain" in said
+
+
+def test_each_of_two_attacks_has_a_sentence_of_its_own(tmp_path: Path) -> None:
+    results = write_runs(tmp_path)
+    for name in TRUE:
+        path = results / "runs" / "town" / name / "result.json"
+        whole = json.loads(path.read_text(encoding="utf-8"))
+        whole["config"]["task"]["columns"]["second"] = {
+            **whole["config"]["task"]["columns"]["privleak"], "title": "Second",
+        }  # fmt: skip
+        whole["columns"]["second"] = whole["columns"]["privleak"]
+        own = {"attack": "Min-20%", "auc": {"forget_holdout_Min-20%": 0.125}}
+        whole["extras"]["second"] = {**whole["extras"]["privleak"], **own}
+        records = path.with_name("records.jsonl")
+        lines = records.read_text(encoding="utf-8").splitlines(keepends=True)
+        place = '"column": "privleak"'
+        lines += [line.replace(place, '"column": "second"') for line in lines if place in line]
+        records.write_text("".join(lines), encoding="utf-8")
+        whole["records_sha256"] = hashlib.sha256(records.read_bytes()).hexdigest()
+        path.write_text(json.dumps(whole), encoding="utf-8")
+    chosen = choose(results, None, (), print)
+    said = [one for one in verdicts(chosen, Distances(chosen))[2].sentences if "membership attack" in one]
+    assert [one.partition(":")[0] for one in said] == ["PrivLeak", "Second"]
+    assert "in 88\u00a0% of the pairs" in said[1]
+    assert "88" not in said[0]
 
 
 def test_a_limited_run_is_not_judged(tmp_path: Path) -> None:

@@ -164,6 +164,20 @@ def test_a_membership_attack_has_rates_and_distances(home: Path) -> None:
     assert told == "the retrain model's own run is not stored beside: its AUC counts as a constant"
 
 
+def test_of_two_equal_attacks_no_smallest_difference_is_told(home: Path) -> None:
+    """Every forget text likelier than every holdout text: both AUCs are 0 in every resample."""
+    for name in ("like", "gone"):
+        columns = {"privleak": leak(2.0)}
+        config = json.loads((home / f"runs/town/{name}/result.json").read_text())["config"]
+        extras = {key: score.extras for key, score in columns.items()}
+        save(Result("town", name, {"id": name}, columns, extras, config, {}, 1.0), home / f"runs/town/{name}")
+    (column,) = (found := compare(["like", "gone"], home, columns=["privleak"])).columns
+    assert column.pairs[0].judged.least is None
+    text = " ".join(" ".join(lines(found)).split())
+    assert "no difference that 40 texts could show (smallest: n/a, no resample differs)" in text
+    json.dumps(to_json(found), allow_nan=False)
+
+
 def test_the_same_runs_give_the_same_bytes(home: Path) -> None:
     first, again = (json.dumps(to_json(compare(["like", "worse"], home))) for _ in range(2))
     assert first == again

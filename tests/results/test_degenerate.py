@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from muse_eval.results import StoredResult, load
 from muse_eval.results.degenerate import ALONE, FLAG, broken, judged, limit, mean_variety, measured, variety
-from muse_eval.results.rows import FLAGS, rows
+from muse_eval.results.grid import remarks
+from muse_eval.results.rows import FLAGS, meaning, rows
 from muse_eval.results.runs import save
 from muse_eval.types import Record, Result, Score
 
@@ -121,6 +122,24 @@ def test_an_old_result_without_its_records_keeps_its_flags(tmp_path: Path) -> No
     assert judged([one])[0].columns["verbmem_f"].flags == (FLAG,)
     (tmp_path / "npo" / "records.jsonl").unlink()
     assert judged([one])[0].columns["verbmem_f"].flags == ()
+
+
+@pytest.mark.parametrize(
+    ("beside", "said"),
+    [
+        (["target", "retrain"], "less than half as varied as target's and retrain's"),
+        (["retrain"], "less than half as varied as retrain's"),
+        ([], "under 0.3, the bound where no sound target or retrain model is at hand"),
+    ],
+)
+def test_a_cell_says_by_which_bound_it_is_flagged(tmp_path: Path, beside: list[str], said: str) -> None:
+    found = [stored(tmp_path / name, run(name, [PROSE])) for name in beside]
+    (row,) = (
+        one for one in rows([*found, stored(tmp_path / "npo", run("npo", [LOOP]))]) if one["name"] == "npo"
+    )
+    cell = row["columns"]["verbmem_f"]
+    assert meaning(cell, FLAG).endswith(said)
+    assert remarks(cell)[0] == f"{FLAG}: {meaning(cell, FLAG)}"
 
 
 def test_broken_names_the_flags_of_a_ruined_model() -> None:
