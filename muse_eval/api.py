@@ -1,8 +1,7 @@
 """The Python interface: a function for each verb of the command line, and a door to stored runs.
 
 All are found on the package itself: ``muse_eval.evaluate(…)``. Each raises ``UserError``, in one line, for
-what the caller can mend; what is finished stays. Where no ``progress`` is handed in, a terminal and a
-notebook show bars.
+what the caller can mend; what is finished stays. Without ``progress`` a terminal and a notebook show bars.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from muse_eval.results import StoredResult, find_run, gate, load, load_all, load
 from muse_eval.results.compare import compare
 from muse_eval.results.forms import writer
 from muse_eval.results.frames import records_frame, results_frame
-from muse_eval.results.gate import Report
+from muse_eval.results.gated import gated
 from muse_eval.results.rows import all_rows
 from muse_eval.scoring.run import run
 from muse_eval.sweeps import read_models
@@ -55,8 +54,7 @@ def evaluate(
         model: a hub id, a folder, or a loaded transformers model (which needs ``tokenizer`` and ``task``;
             its identity is a digest of its parameters).
         task: name of a task or a YAML file; None: read off the model's card, recipe or name.
-        tokenizer: a folder or hub id, or beside a loaded model a loaded tokenizer; None: the model's own,
-            else the task's.
+        tokenizer: a folder, hub id or loaded tokenizer; None: the model's own, else the task's.
         retrain: the model whose AUC PrivLeak is relative to; None: the pipeline's where it belongs to the
             model, else the task's published AUC; ``none``: no model.
         metrics: columns to score; empty: all.
@@ -224,6 +222,7 @@ def leaderboard(
     *,
     form: Literal["csv", "md", "latex", "json", "html"] = "csv",
     published: str | Path | None = None,
+    baseline: str | Path | None = None,
     warn: Warn = ignore,
 ) -> str:
     """Return the table of all stored runs as text: the same runs give the same bytes.
@@ -232,6 +231,7 @@ def leaderboard(
         results: the results folder.
         form: ``csv``, ``json``, or a table for each task: ``md``, ``latex``, ``html``.
         published: a CSV of published numbers to add as a block, with their source.
+        baseline: what runs are held against; a cell that fails the gate is flagged ``gated``. None: nothing.
         warn: told, in one line, of a run that cannot be read.
 
     Raises:
@@ -241,7 +241,7 @@ def leaderboard(
         ``pandas.read_csv(io.StringIO(leaderboard("results")))``
     """
     beside = load_published(Path(published)) if published else []
-    return writer(form)(all_rows(Path(results), warn), beside)
+    return writer(form)(gated(all_rows(Path(results), warn), baseline, warn), beside)
 
 
 def check(
@@ -252,7 +252,7 @@ def check(
     whole: bool = False,
     every: bool = False,
     warn: Warn = ignore,
-) -> Report:
+) -> gate.Report:
     """Compare stored runs with a baseline; the report's ``exit_code`` is 0 fine, 1 regression, 2 cannot tell.
 
     Args:

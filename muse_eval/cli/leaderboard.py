@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from muse_eval.cli.options import ResultsOption, located, warn
+from muse_eval.cli.options import MarkOption, ResultsOption, located, warn
 from muse_eval.errors import UserError, counted
 
 
@@ -18,6 +18,7 @@ def leaderboard(
     published: Annotated[
         Path | None, typer.Option(help="CSV of published numbers to add as a block, with their source.")
     ] = None,
+    baseline: MarkOption = None,
 ) -> None:
     """Regenerate the leaderboard from the results folder: the same runs give the same bytes.
 
@@ -27,6 +28,7 @@ def leaderboard(
     """
     from muse_eval.results import load_published, write_files
     from muse_eval.results.forms import ending, writer
+    from muse_eval.results.gated import gated
     from muse_eval.results.replaced import replaced
     from muse_eval.results.rows import all_rows
 
@@ -34,7 +36,7 @@ def leaderboard(
     target = out or results / f"leaderboard.{ending(form)}"
     if target.is_dir():
         raise UserError(f"{target} is a folder; --out must name a file")
-    found = all_rows(results, warn)
+    found = gated(all_rows(results, warn), located(baseline) if baseline else None, warn)
     text = write(found, load_published(located(published)) if published else [])
     if str(target) in ("-", "/dev/stdout"):
         print(text, end="")

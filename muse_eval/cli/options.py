@@ -14,6 +14,12 @@ TaskOption = Annotated[str | None, typer.Option(help="Task name or YAML file; el
 TaskNameOption = Annotated[str, typer.Option(help="Task name or YAML file.")]
 MethodOption = Annotated[str, typer.Option(help="One of `muse-eval list methods`.")]
 DataOption = Annotated[Path | None, typer.Option(help="Data in the layout of MUSE's own loader.")]
+MarkOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--baseline", help="Flag what fails the gate against this file `gated`: it is never the best."
+    ),
+]
 ResultsOption = Annotated[Path, typer.Option(help="Results folder.")]
 TokenizerOption = Annotated[
     str | None, typer.Option(help="Folder or hub id; else the model's own, else the task's.")

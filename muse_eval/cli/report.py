@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from muse_eval.cli.options import DataOption, ResultsOption, split, warn
+from muse_eval.cli.options import DataOption, MarkOption, ResultsOption, located, split, warn
 from muse_eval.errors import counted
 from muse_eval.printable import one_line
 
@@ -25,6 +25,7 @@ def report(
         Path | None, typer.Option(help="Folder for each picture as SVG, PNG and PDF; else none.")
     ] = None,
     data_dir: DataOption = None,
+    baseline: MarkOption = None,
 ) -> None:
     """Make one offline HTML file of a task's runs: verdicts, table, pictures, every example, provenance.
 
@@ -43,6 +44,7 @@ def report(
             out=out,
             figures=figures,
             data_dir=data_dir,
+            baseline=located(baseline) if baseline else None,
             warn=warn,
         )
     )

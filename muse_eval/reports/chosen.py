@@ -11,6 +11,7 @@ from muse_eval.config import TaskSpec
 from muse_eval.errors import UserError, unknown_name
 from muse_eval.results import REFERENCES, CorruptResult, RunRow, StoredResult, headings, load_records, title
 from muse_eval.results.comparable import held_alike
+from muse_eval.results.gated import gated
 from muse_eval.results.rows import Heading, credible, rows, task_spec
 from muse_eval.types import Warn
 
@@ -52,14 +53,17 @@ class Chosen:
         return [name for name in self.runs if name not in REFERENCES]
 
 
-def choose(results: Path, task: str | None, models: Sequence[str], warn: Warn) -> Chosen:
+def choose(
+    results: Path, task: str | None, models: Sequence[str], warn: Warn, baseline: Path | None = None
+) -> Chosen:
     """Return a task's runs that can be shown.
 
     Args:
         results: the results folder.
         task: the task's name or YAML file; None: the one that has runs.
         models: names of runs; empty: all.
-        warn: told, in one line, of a run that cannot be read or has no records.
+        warn: told, in one line, of a run that cannot be read or has no records, and what a gate cannot tell.
+        baseline: file of what the runs are held against; None: nothing.
 
     Raises:
         UserError: there is no run, several tasks have some, or one that is named has none.
@@ -79,7 +83,7 @@ def choose(results: Path, task: str | None, models: Sequence[str], warn: Warn) -
     for name in models:
         if name not in runs:
             raise unknown_name("run", name, runs)
-    every = rows(runs.values())
+    every = gated(rows(runs.values()), baseline, warn)
     kept = [row for row in every if not models or row["name"] in models]
     ordered = {row["name"]: row["stored"] for row in kept}
     known = {

@@ -28,11 +28,20 @@ def origins(chosen: Chosen) -> list[Origin]:
     return [Origin(name, _facts(one), _commands(chosen, one)) for name, one in chosen.runs.items()]
 
 
-def page_command(task: str, results: Path, models: Sequence[str], data_dir: str | Path | None) -> str:
+def page_command(
+    task: str,
+    results: Path,
+    models: Sequence[str],
+    data_dir: str | Path | None,
+    baseline: str | Path | None = None,
+) -> str:
     """Return the command that makes the page again."""
     words = ["muse-eval", "report", "--task", task, "--results", str(results)]
     words += ["--models", ",".join(models)] if models else []
-    return shlex.join([*words, *(["--data-dir", str(data_dir)] if data_dir is not None else [])])
+    places = (("--data-dir", data_dir), ("--baseline", baseline))
+    return shlex.join(
+        [*words, *(word for name, one in places if one is not None for word in (name, str(one)))]
+    )
 
 
 def _facts(result: StoredResult) -> list[tuple[str, str]]:

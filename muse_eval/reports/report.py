@@ -37,6 +37,7 @@ def report(
     out: str | Path | None = None,
     figures: str | Path | None = None,
     data_dir: str | Path | None = None,
+    baseline: str | Path | None = None,
     warn: Warn = ignore,
 ) -> Report:
     """Write the page of a task's runs: one offline HTML file; no model is asked and nothing is fetched.
@@ -48,6 +49,7 @@ def report(
         out: the page's file; None: ``reports/TASK.html`` in the results folder.
         figures: folder for each picture as SVG, PNG and PDF; None: none.
         data_dir: the task's data, for texts of which records keep only the ends.
+        baseline: what runs are held against; a cell that fails the gate is flagged ``gated``. None: nothing.
         warn: told, in one line, of what is left out.
 
     Raises:
@@ -58,8 +60,9 @@ def report(
     """
     home = typed_path(results, "--results")
     page, folder = _file(out), _folder(figures)
+    gate = None if baseline is None else typed_path(baseline, "--baseline")
     texts = None if data_dir is None else typed_path(data_dir, "--data-dir")
-    chosen = choose(home, task, (models,) if isinstance(models, str) else tuple(models), warn)
+    chosen = choose(home, task, (models,) if isinstance(models, str) else tuple(models), warn, gate)
     evidence = columns(chosen, texts)
     # Drawing takes a second to load, which a refusal above need not wait for.
     from muse_eval.reports.courses import courses
@@ -69,7 +72,7 @@ def report(
 
     distances = Distances(chosen)
     drawn = [*pictures(chosen, evidence, distances), *courses(chosen)]
-    command = page_command(task or chosen.task, home, [] if not models else list(chosen.runs), data_dir)
+    command = page_command(task or chosen.task, home, [] if not models else list(chosen.runs), data_dir, gate)
     html = render(Content(chosen, evidence, drawn, command, distances))
     page = page or home / FOLDER / f"{chosen.task}.html"
     written: list[Path] = []

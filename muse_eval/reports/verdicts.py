@@ -24,7 +24,7 @@ RULES = {
 }
 """What each badge of ours means; a flag's badge has the flag's own rule."""
 COLOURS = {"like retrain": "good", "reference": "plain", "remembers": "bad", "no retrain": "plain"}
-BADGE_FLAGS = ("degenerate", "collapsed", "unanswered", "saturated")
+BADGE_FLAGS = ("gated", "degenerate", "collapsed", "unanswered", "saturated")
 """Flags of a cell that say something of the whole model."""
 RETAINED = 0.9
 CERTAIN = 0.005

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 MISFITS = ("answer-space", "no-answer-space", "unanswered")
 """Flags under which the target's or the retrain model's column shows nothing of forgetting."""
 
-NEVER_BEST = ("collapsed", "degenerate", "limited")
-"""Flags of any of a row's cells under which no cell of it is the best: ruined, or hardly asked."""
+NEVER_BEST = ("collapsed", "degenerate", "gated", "limited")
+"""Flags of any of a row's cells under which no cell of it is the best: ruined, failed, or hardly asked."""
 NEVER_BEST_CELL = ("reference-published",)
 """Flags under which a cell is not the best: it is relative to what was not measured here."""
 
@@ -91,7 +91,7 @@ def held_alike(one: StoredResult, other: StoredResult, column: str) -> bool:
 
 
 def competes(row: "RunRow", column: str, rows: Sequence["RunRow"]) -> bool:
-    """Tell whether a cell can be the best: an unlearned model's, of nothing ruined, limited or borrowed."""
+    """Tell whether a cell can be the best: an unlearned model's, not ruined, gated, limited, borrowed."""
     cell = row["columns"].get(column)
     if cell is None or cell.value is None or row["name"] in REFERENCES or misfits(row, column, rows):
         return False

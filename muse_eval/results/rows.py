@@ -25,6 +25,7 @@ FLAGS = {
     "collapsed": "text never seen is over 1.5 times less likely than to retrain; "
     "a PrivLeak near 0 is not like retrain",
     "degenerate": "the responses repeat themselves or are empty",
+    "gated": "it fails the gate: further from the baseline than its tolerance (muse-eval check)",
     "reference-published": "PrivLeak divides by a published AUC, not by a retrain model measured here",
     "no-reference": "there is no retrain model to compare with",
     "truncated": "a text was cut to the model's context",

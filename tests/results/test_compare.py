@@ -15,12 +15,15 @@ from muse_eval.errors import UserError
 from muse_eval.results.best import BOLD, NEAREST
 from muse_eval.results.compare import compare
 from muse_eval.results.compare_lines import WIDTH, lines, to_json
+from muse_eval.results.gate import baseline_text, make_baseline
+from muse_eval.results.gated import gated
 from muse_eval.results.grid import Grid, grid
 from muse_eval.results.rows import headings, rows
 from muse_eval.results.runs import load_all, save
 from muse_eval.results.tables import to_csv
 from muse_eval.types import Record, Result, Score
 from tests.e2e import muse
+from tests.support.stored import TRUE, write_runs
 
 N = 100
 SPLITS = {"forget": "privleak/forget", "holdout": "privleak/holdout"}
@@ -255,6 +258,28 @@ def test_a_ruined_model_is_in_no_best_set(home: Path, flag: str) -> None:
     laid = table(home)
     assert not any(cell.best for line in laid.lines if line[0].value.startswith("ruin") for cell in line)
     assert bold(laid, 1) == {"like"}
+
+
+def test_a_run_that_the_gate_fails_is_in_no_best_set(tmp_path: Path) -> None:
+    """The baseline knows one run, which it lets be; then it had 5 points less there, and a gate fails it."""
+    said = dict.fromkeys(("npo", "simnpo"), TRUE["npo"])
+    home, file = write_runs(tmp_path / "results", {**TRUE, **said}), tmp_path / "baseline.json"
+    whole = make_baseline(load_all(home, print), tolerance=1.0)
+    then = whole.runs["town/simnpo"]["verbmem_f"]
+    for moved, best in ((0.0, {"npo", "simnpo"}), (5.0, {"npo"})):
+        cell = then.model_copy(update={"value": then.value - moved})
+        known = whole.model_copy(update={"runs": {"town/simnpo": {"verbmem_f": cell}}, "measured": {}})
+        file.write_text(baseline_text(known), encoding="utf-8")
+        marked = gated(rows(load_all(home, print)), file, print)
+        laid = grid(headings("town", marked), marked)
+        assert bold(laid, 1) == bold(laid, 2) == best
+        told = f"fails the gate: {cell.value:.2f} in the baseline, {then.value:.2f} now, tolerance ±1.00"
+        assert any(told in note for note in laid.notes) is ("simnpo" not in best)
+    csv = muse("leaderboard", "--results", str(home), "--baseline", str(file), "--out", "-").stdout
+    assert [line.split(",")[1] for line in csv.splitlines() if "gated" in line] == ["simnpo"]
+    made = muse("report", "--results", str(home), "--baseline", str(file))
+    assert made.exit_code == 0, made.output
+    assert f"--baseline {file}" in (home / "reports" / "town.html").read_text(encoding="utf-8")
 
 
 def test_of_other_data_a_run_does_not_compete(home: Path) -> None:
