@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from muse_eval.errors import counted, listed
 from muse_eval.results.comparable import competes, is_best, rivals
 from muse_eval.results.rows import Goal, Heading, RunRow
+from muse_eval.results.runs import StoredResult
 from muse_eval.results.scores import ScoreReader, Scores, away, minus, run_beside
 from muse_eval.statistics import best_set, holm, pairs_of
 
@@ -36,15 +37,23 @@ class _Found:
     problem: str = ""
 
 
-def best_cells(columns: Mapping[str, Heading], rows: Sequence[RunRow]) -> Best:
-    """Return each column's best set; by value alone, and told so, where examples cannot be compared."""
+def best_cells(
+    columns: Mapping[str, Heading], rows: Sequence[RunRow], retrain: StoredResult | None = None
+) -> Best:
+    """Return each column's best set; by value alone, and told so, where examples cannot be compared.
+
+    Args:
+        columns: the table's.
+        rows: the table's.
+        retrain: the retrain model's run where it is neither in the table nor beside its rows on the disk.
+    """
     reader, cells = ScoreReader(), set()
     least: dict[str, float] = {}
     problems: dict[str, list[str]] = {}
     by_distance = False
     for name, heading in columns.items():
         for group in _groups(name, rows):
-            found = _best_of(reader, name, heading.goal, group, rows)
+            found = _best_of(reader, name, heading.goal, group, rows, retrain)
             cells |= {(place, name) for place in found.places}
             by_distance |= found.by_distance
             if found.least is not None:
@@ -82,7 +91,12 @@ def _groups(column: str, rows: Sequence[RunRow]) -> Iterable[list[int]]:
 
 
 def _best_of(
-    reader: ScoreReader, column: str, goal: Goal | None, group: list[int], rows: Sequence[RunRow]
+    reader: ScoreReader,
+    column: str,
+    goal: Goal | None,
+    group: list[int],
+    rows: Sequence[RunRow],
+    beside: StoredResult | None,
 ) -> _Found:
     if goal is None or len(group) == 1:
         return _Found(group if goal is not None else [])
@@ -92,7 +106,7 @@ def _best_of(
         on_disk = any(rows[place]["stored"].folder is not None for place in group)
         return _Found(alone, problem=problem if on_disk else "")
     known = [one for one in scores if isinstance(one, Scores)]
-    retrain = _retrain(reader, column, rows[group[0]], rows) if goal == "lower" else None
+    retrain = _retrain(reader, column, rows[group[0]], rows, beside) if goal == "lower" else None
     ideal = [away(one, goal, retrain) for one in known]
     first = min(range(len(ideal)), key=lambda at: ideal[at].value)
     others = [at for at in range(len(ideal)) if at != first]
@@ -112,10 +126,12 @@ def _problem(scores: Sequence[Scores | str]) -> str:
     return ""
 
 
-def _retrain(reader: ScoreReader, column: str, row: RunRow, rows: Sequence[RunRow]) -> Scores | None:
+def _retrain(
+    reader: ScoreReader, column: str, row: RunRow, rows: Sequence[RunRow], beside: StoredResult | None
+) -> Scores | None:
     """Return the retrain model's scores of the same examples: its run in the table, else the one beside."""
     stored = [one["stored"] for one in rows if one["name"] == "retrain"]
-    runs = stored or filter(None, [run_beside(row["stored"], "retrain")])
+    runs = stored or filter(None, [beside or run_beside(row["stored"], "retrain")])
     found = (reader.against(run, row["stored"], column) for run in runs)
     return next((one for one in found if one is not None), None)
 

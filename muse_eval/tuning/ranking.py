@@ -63,6 +63,8 @@ class Tuned:
     """What makes the best one's weights again."""
     rank_flagged: bool = False
     """Whether ruined models, collapsed or degenerate, are ranked too."""
+    retrain: StoredResult | None = None
+    """The retrain model's stored run, which forget columns are judged by; None: it is not known."""
 
     @property
     def best(self) -> Trial | None:
@@ -97,7 +99,7 @@ def table(tuned: Tuned) -> Grid:
     lines: list[list[Cell]] = []
     notes: dict[str, None] = {}
     scored = [(trial, trial.result) for trial in tuned.trials if trial.result is not None]
-    bold = best_cells(columns, [row(result) for _, result in scored])
+    bold = best_cells(columns, [row(result) for _, result in scored], tuned.retrain)
     for place, (trial, result) in enumerate(scored, start=1):
         found, value, best = result.columns, trial.value(tuned.composite), trial is tuned.best
         for column in found.values():

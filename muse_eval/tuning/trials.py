@@ -13,9 +13,11 @@ from muse_eval.folders import sweep, writing
 from muse_eval.pipelines import references
 from muse_eval.reading import read_text
 from muse_eval.results import CorruptResult, load, write_files
+from muse_eval.results.degenerate import judged
 from muse_eval.results.whole import fault
 from muse_eval.scoring import Plan
 from muse_eval.scoring.run import run
+from muse_eval.tuning.beside import stored_references
 from muse_eval.tuning.grid import OPTIONS, Axis, Point, label, options, points, resolve
 from muse_eval.tuning.plan import TuneConfig, check, identity
 from muse_eval.tuning.ranking import Trial, Tuned, rank, to_csv
@@ -80,6 +82,8 @@ class Tuner:
         self._config, self._task, self._axes, self._models = config, planned.task, axes, models
         self._progress, self._warn = progress, warn
         self._identity = identity(config, planned, models, progress)
+        weights = {name: digests[0] for name, digests in self._identity["models"].items()}
+        self._references = stored_references(config.results, planned.task.name, weights)
         self.folder = config.results / "tune" / planned.task.name / config.method
         self._models_home = config.results / "models" / planned.task.name / "tune" / config.method
 
@@ -136,7 +140,7 @@ class Tuner:
         if result is not None:
             trained = (cards.read_json(folder / cards.CARD) or {}).get("seconds")
             seconds = trained + result.seconds if isinstance(trained, int | float) else None
-            return Trial(name, point, result, seconds)
+            return Trial(name, point, judged([result, *self._references.values()])[0], seconds)
         told = cards.read_json(folder / FAILURE) or {}
         reason, final = told.get("reason"), told.get("final")
         if not isinstance(reason, str) or not isinstance(final, bool):
@@ -187,7 +191,13 @@ class Tuner:
         found = {trial.name: trial for point in study.ended() if (trial := self.find(point))}
         ranked = rank(found.values(), config.composite, config.rank_flagged)
         tuned = Tuned(
-            self._task, names, config.composite, ranked, self.folder, rank_flagged=config.rank_flagged
+            self._task,
+            names,
+            config.composite,
+            ranked,
+            self.folder,
+            rank_flagged=config.rank_flagged,
+            retrain=self._references.get("retrain"),
         )
         if tuned.best is None:
             return tuned
