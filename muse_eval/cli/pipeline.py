@@ -1,5 +1,6 @@
 """The verb ``pipeline``: from a target to the table of its unlearned models."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -49,20 +50,55 @@ if TYPE_CHECKING:
     from muse_eval.reports import Report
 
 
+MethodsOption = Annotated[
+    str | None, typer.Option(help="Comma-separated; else ga, npo, simnpo, each also _gdr.")
+]
+SeedsOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Seeds, comma-separated, a table for each and one over all: of the built-in world, else of "
+        "the unlearning (`METHOD-seedN`)."
+    ),
+]
+SelectOption = Annotated[
+    str,
+    typer.Option(
+        help="The epoch that counts: `last`; `paper` and `released`, MUSE's two stopping rules; or "
+        "`best`, by --composite. All but `last` score every epoch."
+    ),
+]
+CompositeOption = Annotated[
+    str | None, typer.Option(help="What ranks epochs: `balance` (default) or `harmonic`.")
+]
+TrajectoryOption = Annotated[
+    bool, typer.Option("--trajectory", help="Score every epoch, whatever --select: a CSV and a figure.")
+]
+KeepEpochsOption = Annotated[
+    bool,
+    typer.Option(
+        "--keep-checkpoints", help="Keep every epoch's weights, not only of those that some rule selects."
+    ),
+]
+AnySetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="`engine.NAME=VALUE`, `COLUMN.PARAMETER=VALUE`, `METRIC.PARAMETER=VALUE` "
+        "(all of its columns) or `METHOD.PARAMETER=VALUE`; repeatable.",
+    ),
+]
+PageOption = Annotated[
+    bool,
+    typer.Option("--report", help="Also make the page of each table, and its figures (`muse-eval report`)."),
+]
+
+
 def pipeline(
     task: TaskNameOption = "muse_mini",
-    methods: Annotated[
-        str | None, typer.Option(help="Comma-separated; else ga, npo, simnpo, each also _gdr.")
-    ] = None,
+    methods: MethodsOption = None,
     target: OwnTargetOption = None,
     retrain: OwnRetrainOption = None,
-    seeds: Annotated[
-        str | None,
-        typer.Option(
-            help="Seeds, comma-separated, a table for each and one over all: of the built-in world, else of "
-            "the unlearning (`METHOD-seedN`)."
-        ),
-    ] = None,
+    seeds: SeedsOption = None,
     data_dir: DataOption = None,
     tokenizer: TokenizerOption = None,
     results: ResultsOption = Path("results"),
@@ -79,40 +115,13 @@ def pipeline(
     lora: LoraOption = None,
     max_len: MaxLenOption = None,
     optim: OptimOption = None,
-    select: Annotated[
-        str,
-        typer.Option(
-            help="The epoch that counts: `last`; `paper` and `released`, MUSE's two stopping rules; or "
-            "`best`, by --composite. All but `last` score every epoch."
-        ),
-    ] = "last",
-    composite: Annotated[
-        str | None, typer.Option(help="What ranks epochs: `balance` (default) or `harmonic`.")
-    ] = None,
+    select: SelectOption = "last",
+    composite: CompositeOption = None,
     rank_flagged: RankFlaggedOption = False,
-    trajectory: Annotated[
-        bool, typer.Option("--trajectory", help="Score every epoch, whatever --select: a CSV and a figure.")
-    ] = False,
-    keep_checkpoints: Annotated[
-        bool,
-        typer.Option(
-            "--keep-checkpoints", help="Keep every epoch's weights, not only of those that some rule selects."
-        ),
-    ] = False,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            help="`engine.NAME=VALUE`, `COLUMN.PARAMETER=VALUE`, `METRIC.PARAMETER=VALUE` "
-            "(all of its columns) or `METHOD.PARAMETER=VALUE`; repeatable.",
-        ),
-    ] = None,
-    page: Annotated[
-        bool,
-        typer.Option(
-            "--report", help="Also make the page of each table, and its figures (`muse-eval report`)."
-        ),
-    ] = False,
+    trajectory: TrajectoryOption = False,
+    keep_checkpoints: KeepEpochsOption = False,
+    settings: AnySetOption = None,
+    page: PageOption = False,
     seed: SeedOption = 0,
     limit: LimitOption = None,
     truncate: TruncateOption = False,
@@ -129,11 +138,9 @@ def pipeline(
     Example: `muse-eval pipeline --task muse_mini --methods simnpo_gdr,npo_gdr --select paper`
     """
     options = given(locals(), "task", "methods", "seeds", "page", "as_json", "quiet")
-    from muse_eval import api
     from muse_eval.config import build
     from muse_eval.pipelines import METHODS, PipelineConfig
     from muse_eval.pipelines import check as check_pipeline
-    from muse_eval.progress import display
 
     options["methods"] = tuple(dict.fromkeys(split(methods, "--methods"))) or METHODS
     asked = [options | one for one in _seeds(task, seeds)]
@@ -143,28 +150,13 @@ def pipeline(
         check_pipeline(config)
     folders: list[list[Path]] = []
     for one, config in zip(asked, configs, strict=True):
-        with display(quiet) as progress:
-            folders.append(
-                api.pipeline(
-                    **one,
-                    stage=progress.stage,
-                    progress=progress,
-                    log=progress.losses,
-                    warn=warn,
-                    note=note,
-                    tell=progress.tell,
-                )
-            )
+        folders.append(_run(one, quiet))
         if not as_json:
             _print(config, folders[-1])
     homes = {made[0].parent.name: one["task"] for one, made in zip(asked, folders, strict=True)}
     pages = {name: _page(name, named, results, data_dir) for name, named in homes.items() if page}
     if as_json:
-        made = [folder for one in folders for folder in one]
-        several = len({folder.parent for folder in made}) > 1
-        done = {f"{f.parent.name}/{f.name}" if several else f.name: str(f) for f in made}
-        paths = {"reports": {name: str(one.path) for name, one in pages.items()}} if page else {}
-        print_json({"done": done, "failed": {}, **paths})
+        _print_json(folders, pages if page else None)
         return
     if len(configs) > 1:
         _print_over_seeds(configs, folders)
@@ -173,6 +165,32 @@ def pipeline(
     print(f"what a model says, the worst first: muse-eval show {folders[0][-1]}")
     for one_page in pages.values():
         tell(one_page)
+
+
+def _run(options: Mapping[str, Any], quiet: bool) -> list[Path]:
+    """Carry out one pipeline and return the folders of its runs."""
+    from muse_eval import api
+    from muse_eval.progress import display
+
+    with display(quiet) as progress:
+        return api.pipeline(
+            **options,
+            stage=progress.stage,
+            progress=progress,
+            log=progress.losses,
+            warn=warn,
+            note=note,
+            tell=progress.tell,
+        )
+
+
+def _print_json(folders: list[list[Path]], pages: Mapping[str, "Report"] | None) -> None:
+    """Print where runs lie, and the pages where they were asked for."""
+    made = [folder for one in folders for folder in one]
+    several = len({folder.parent for folder in made}) > 1
+    done = {f"{f.parent.name}/{f.name}" if several else f.name: str(f) for f in made}
+    paths = {} if pages is None else {"reports": {name: str(one.path) for name, one in pages.items()}}
+    print_json({"done": done, "failed": {}, **paths})
 
 
 def _page(name: str, task: str, results: Path, data_dir: Path | None) -> "Report":
