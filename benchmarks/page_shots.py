@@ -11,12 +11,15 @@ import io
 import shutil
 from pathlib import Path
 
-from PIL import Image
+import numpy as np
+from PIL import Image, ImageColor
+
+from muse_eval.results.drawing import COLOURS, GREYS
 
 FIGURES = Path(__file__).parents[1] / "docs" / "figures"
 WIDTH, HEIGHT = 1440, 1280
-COLOURS = 256
-"""A page has few: with as many the picture is half as large, and looks the same."""
+MOST = 256
+"""Colours of a picture. A page has few: with as many the picture is half as large, and looks the same."""
 
 
 def main() -> None:
@@ -39,10 +42,29 @@ def main() -> None:
 
 
 def save(name: str, picture: bytes) -> None:
-    """Write a picture with few colours, which makes it small."""
-    whole = Image.open(io.BytesIO(picture)).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
-    whole.save(FIGURES / name, optimize=True)
+    """Write a picture with few colours, which makes it small; those of the models stay what they are."""
+    whole = np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"))
+    found, place, counts = np.unique(whole.reshape(-1, 3), axis=0, return_inverse=True, return_counts=True)
+    kept = palette(found, counts)
+    nearest = ((found[:, None].astype(int) - kept[None]) ** 2).sum(axis=2).argmin(axis=1)
+    few = Image.fromarray(nearest[place.reshape(-1)].astype(np.uint8).reshape(whole.shape[:2]), "P")
+    few.putpalette(kept.astype(np.uint8).tobytes())
+    few.save(FIGURES / name, optimize=True)
     print(f"{FIGURES / name}: {(FIGURES / name).stat().st_size / 1000:.0f} kB")
+
+
+def palette(found: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return (MOST, 3): those of the models, then the most frequent, then median cuts of the others.
+
+    Cuts alone would take the few pixels of a model's dot for its neighbour's.
+    """
+    models = [ImageColor.getrgb(one) for one in (*COLOURS, *GREYS.values())]
+    often = found[np.argsort(-counts)[: MOST // 2]]
+    kept = np.unique(np.vstack([models, often]), axis=0)
+    others = np.repeat(found, np.minimum(counts, 50), axis=0)[None]
+    cut = Image.fromarray(others).quantize(MOST - len(kept), dither=Image.Dither.NONE)
+    rest = np.array(cut.getpalette()).reshape(-1, 3)[: MOST - len(kept)]
+    return np.vstack([kept, rest]).astype(int)
 
 
 if __name__ == "__main__":
