@@ -37,6 +37,7 @@ def main() -> None:
         save("report.png", page.screenshot())
         page.goto(f"{given.page.absolute().as_uri()}#{given.example}")
         page.wait_for_timeout(1000)
+        page.evaluate("document.querySelector('#evidence').scrollIntoView({behavior: 'instant'})")
         save("report-evidence.png", page.screenshot())
         browser.close()
 
