@@ -8,7 +8,7 @@ from typing import Any
 
 from muse_eval.config import SplitFingerprint, TaskSpec, check_split_name, columns_of, fingerprint
 from muse_eval.data.sources import BuiltinWorld, Hub, LocalFolder, MissingSplit, Source
-from muse_eval.errors import UserError, counted, listed
+from muse_eval.errors import UserError, listed
 from muse_eval.folders import write_whole, writing
 from muse_eval.types import Row, Splits
 
@@ -48,8 +48,7 @@ class Split:
         """Say in one line which rows are blank, and that they contribute nothing; empty where none is."""
         if not self.blank:
             return ""
-        blank = "is blank" if len(self.blank) == 1 else "are blank"
-        count = f"{len(self.blank)} of {counted(len(self.rows), 'row')} {blank}"
+        count = f"{len(self.blank)} of {len(self.rows)} rows {'is' if len(self.blank) == 1 else 'are'} blank"
         return f"{self.name}: {count} ({listed('row', self.blank)}): nothing to train on"
 
 
