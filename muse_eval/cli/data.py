@@ -56,7 +56,7 @@ def show(
         lines.append(
             {
                 "split": name,
-                "rows": f"{len(found.rows)} rows",
+                "rows": f"{len(found.rows)} row{'' if len(found.rows) == 1 else 's'}",
                 "bytes": f"{found.fingerprint.num_bytes} bytes",
                 "sha256": found.sha256[:12],
                 "use": "scored" if name in scored else "forget set" if name in forget_sets else "",
