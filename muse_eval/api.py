@@ -14,6 +14,7 @@ from muse_eval.config import RunConfig, build
 from muse_eval.errors import UserError
 from muse_eval.pipelines import METHODS, PipelineConfig
 from muse_eval.pipelines import pipeline as _pipeline
+from muse_eval.probing.face import probe
 from muse_eval.progress import shown
 from muse_eval.reports import report
 from muse_eval.results import StoredResult, find_run, gate, load, load_all, load_published
@@ -297,4 +298,4 @@ def _several(names: Sequence[str]) -> tuple[str, ...]:
 
 
 __all__ = ["check", "compare", "evaluate", "finetune", "leaderboard", "load_run", "pipeline", "records_frame"]
-__all__ += ["report", "results_frame", "sweep", "tune", "unlearn"]
+__all__ += ["probe", "report", "results_frame", "sweep", "tune", "unlearn"]

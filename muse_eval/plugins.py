@@ -1,4 +1,4 @@
-"""Finds metrics, methods and tasks by their file names; nothing registers itself."""
+"""Finds metrics, methods, probes and tasks by their file names; nothing registers itself."""
 
 import ast
 import importlib
@@ -13,7 +13,7 @@ from typing import Any
 from muse_eval.config import ColumnSpec, PresetSpec, TaskSpec, columns_of, parse_params, parse_task
 from muse_eval.errors import UserError, first_line, unknown_name
 from muse_eval.reading import expect, parse_yaml, read_text, typed_path
-from muse_eval.types import AnyMethod, LogitMixture, Metric
+from muse_eval.types import AnyMethod, AnyProbe, LogitMixture, Metric
 
 RETAIN_TERMS = {"gdr": "nll", "klr": "kl"}
 """Suffix of a method's published name to its retain term (MUSE, section 4.1)."""
@@ -23,6 +23,7 @@ ALONE = {"ActivationMethod", *ASSEMBLED_LAST}
 """Forms that take no retain term: what they do to retain text is part of the method."""
 FINETUNE = "finetune"
 """What ``muse-eval finetune`` trains with; it is no method of unlearning, and not listed as one."""
+PROBES = "muse_eval.probes"
 YAML = (".yaml", ".yml")
 """How the name of a user's own task file ends."""
 RELEASED = "_released"
@@ -168,9 +169,26 @@ def can_go_on(name: str) -> bool:
 
 def method_summary(name: str) -> str:
     """Return the first line of a method's docstring, read without importing torch."""
-    stem, _ = split_method(name)
-    file = resources.files("muse_eval.unlearning.methods") / f"{stem}.py"
+    return summary("muse_eval.unlearning.methods", split_method(name)[0])
+
+
+def summary(package: str, stem: str) -> str:
+    """Return the first line of a module's docstring, read without importing it."""
+    file = resources.files(package) / f"{stem}.py"
     return (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").split("\n")[0]
+
+
+def probe_names() -> list[str]:
+    """List the probes: each file in ``probes/`` that defines ``PROBE``."""
+    return _modules(PROBES, "PROBE")
+
+
+def probe(name: str) -> AnyProbe:
+    """Load a probe by name, or raise ``UserError``."""
+    if name not in probe_names():
+        raise unknown_name("probe", name, probe_names())
+    found: AnyProbe = _load(PROBES, name).PROBE
+    return found
 
 
 @cache

@@ -17,6 +17,7 @@ from muse_eval.cli import (
     leaderboard,
     lists,
     pipeline,
+    probe,
     report,
     run,
     show,
@@ -57,6 +58,7 @@ app.command()(check.check)
 app.command()(finetune.finetune)
 app.command()(unlearn.unlearn)
 app.command()(pipeline.pipeline)
+app.command()(probe.probe)
 app.command()(sweep.sweep)
 app.command()(tune.tune)
 app.command()(show.show)

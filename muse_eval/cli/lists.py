@@ -24,13 +24,15 @@ cache_app = typer.Typer(no_args_is_help=True, help="Look at the stored answers, 
 
 
 def list_things(
-    what: Annotated[str, typer.Argument(help="tasks, methods, presets, metrics, engines, models or launch.")],
+    what: Annotated[
+        str, typer.Argument(help="tasks, methods, presets, probes, metrics, engines, models or launch.")
+    ],
     name: Annotated[
         str | None, typer.Argument(help="Only this one; with `launch`, its path alone.", show_default=False)
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List tasks, methods, presets, metrics, engines, models, or the settings for `accelerate launch`.
+    """List tasks, methods, presets, probes, metrics, engines, models, settings for `accelerate launch`.
 
     Example: `muse-eval list tasks`
     """
@@ -38,6 +40,7 @@ def list_things(
         "tasks": _tasks,
         "methods": _methods,
         "presets": _presets,
+        "probes": _probes,
         "metrics": _metrics,
         "engines": _engines,
         "models": _models,
@@ -132,6 +135,22 @@ def _presets() -> list[dict[str, str]]:
             "note": preset.note,
         }
         for name, preset in plugins.presets().items()
+    ]
+
+
+def _probes() -> list[dict[str, str]]:
+    from muse_eval import plugins
+
+    found = {name: plugins.probe(name) for name in plugins.probe_names()}
+    return [
+        {
+            "name": name,
+            "paper": " ".join(probe.strengths(probe.params())),
+            "quick": " ".join(probe.strengths(probe.params(**probe.quick))),
+            "what": plugins.summary(plugins.PROBES, name),
+            "here": probe.lacks(probe.params()) or "usable",
+        }
+        for name, probe in found.items()
     ]
 
 

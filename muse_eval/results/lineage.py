@@ -1,4 +1,4 @@
-"""How the pipeline made a model: by which recipe, at which epoch, from which of several forget sets."""
+"""How a model was made: by which recipe, to which epoch, from which forget set, by which probe."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -34,6 +34,28 @@ class Epoch:
     of: int
 
 
+NOW = "now"
+"""The strength of a model that a probe compares with: as it was before."""
+
+
+@dataclass(frozen=True)
+class Probing:
+    """What a probe did, to a model or to its questions."""
+
+    name: str
+    """The probe's; empty of the model as it was before all probes."""
+    strength: str
+    """As the probe names it: ``25``, ``int8``; ``now`` of the model as it was before."""
+    place: int
+    """From the weakest on, counted from 1; 0 before."""
+    says: str
+    """The strength in words: ``after 25 steps``."""
+    of: str
+    """The probed model's name; the controls are ``target`` and ``retrain``."""
+    params: Mapping[str, Any]
+    """The probe's parameters."""
+
+
 @dataclass(frozen=True)
 class Lineage:
     """How a model was made, beyond the method that its run is named after."""
@@ -45,10 +67,17 @@ class Lineage:
     """Of a checkpoint that is scored for the trajectory."""
     selection: Selection | None = None
     """Of the run named after the method; None where no trajectory was scored to select from."""
+    probing: Probing | None = None
+    """Of a model under a probe."""
 
     def settings(self) -> dict[str, Any]:
         """Return what of it is part of a run's settings."""
-        parts = {"fold": self.forget_set, "epoch": self.epoch, "selection": self.selection}
+        parts = {
+            "fold": self.forget_set,
+            "epoch": self.epoch,
+            "selection": self.selection,
+            "probing": self.probing,
+        }
         known: dict[str, Any] = {name: asdict(part) for name, part in parts.items() if part is not None}
         return {**known, "recipe": self.recipe}
 
@@ -64,6 +93,8 @@ class Lineage:
             )
         if self.selection is not None and self.selection.rule != "last":
             found["selection"] = explain(self.selection)
+        if self.probing is not None and self.probing.name:
+            found["probing"] = f"{self.probing.of} under the probe {self.probing.name}, {self.probing.says}"
         return found
 
 

@@ -1,4 +1,4 @@
-"""The nouns of muse-eval: asks and answers, engines, metrics and methods, scores and results, listeners."""
+"""The nouns of muse-eval: asks and answers, engines, metrics, methods, probes, scores, results, listeners."""
 
 from muse_eval.types.asks import (
     Answer,
@@ -26,6 +26,7 @@ from muse_eval.types.methods import (
     WeightMethod,
 )
 from muse_eval.types.metrics import Context, Metric, Record, Reference, Score
+from muse_eval.types.probes import AnyProbe, AskProbe, ModelProbe, Subject
 from muse_eval.types.results import Result, run_html, run_line
 
 __all__ = [
@@ -33,6 +34,8 @@ __all__ = [
     "Answer",
     "AnswerT",
     "AnyMethod",
+    "AnyProbe",
+    "AskProbe",
     "Batches",
     "Context",
     "Engine",
@@ -44,6 +47,7 @@ __all__ = [
     "Logprobs",
     "Method",
     "Metric",
+    "ModelProbe",
     "Note",
     "PreferenceMethod",
     "Progress",
@@ -56,6 +60,7 @@ __all__ = [
     "SeqLogps",
     "Splits",
     "Stage",
+    "Subject",
     "TokenLogprobs",
     "Truncate",
     "Warn",

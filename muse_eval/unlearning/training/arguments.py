@@ -52,7 +52,8 @@ def arguments(config: UnlearnConfig, folder: Path, dtype: str) -> TrainingArgume
         ddp_find_unused_parameters=False,
         seed=config.seed,
         data_seed=config.seed,
-        save_strategy="epoch",
+        max_steps=config.stops[-1] if config.stops else -1,
+        save_strategy="no" if config.stops else "epoch",  # see stopping
         logging_steps=1,
         logging_nan_inf_filter=False,
         report_to="none",  # see reports

@@ -26,6 +26,7 @@ from muse_eval.unlearning.training.feasible import check_feasible
 from muse_eval.unlearning.training.learner import Journal, Unlearner
 from muse_eval.unlearning.training.reference import TakeReference
 from muse_eval.unlearning.training.start import device_name, open_target, precision, workload
+from muse_eval.unlearning.training.stopping import SaveAt
 
 EXTRAS = ("peft", "bitsandbytes")
 """Packages that shape the weights where they are used."""
@@ -122,6 +123,7 @@ def run(config: UnlearnConfig, trainer: Unlearner, journal: Journal, checkpoint:
     processes.settle(trainer)
     if config.lora and journal.keep_checkpoints:
         trainer.add_callback(adapters.MergeOnSave(cast(nn.Module, trainer.model), journal.folder))
+    trainer.add_callback(SaveAt(config.stops))
     trainer.add_callback(journal)
     try:
         with reports.reporting(trainer, config.report_to, journal, journal.folder):
@@ -191,9 +193,9 @@ def unlearn(
 ) -> Path:
     """Unlearn the forget texts and write the model to ``out``; return at once where that was done before.
 
-    A run that was stopped goes on from its last sound checkpoint, of which there is one an epoch, to the
-    same weights; see ``output`` for the folders, ``seals`` for what is sound. NPO's reference
-    log-probabilities are taken once, before the first step, and kept on disk: no second model is held. The
+    A run that was stopped goes on from its last sound checkpoint, of which there is one an epoch or,
+    where there are ``config.stops``, after each, to the same weights; see ``output`` for the folders,
+    ``seals`` for what is sound. NPO's reference log-probabilities are taken once, before the first step, and kept on disk: no second model is held. The
     retain term ``kl`` needs one, the frozen target; with adapters (``config.lora``) that is the model itself
     with its adapters off.
 

@@ -1,0 +1,1 @@
+"""Probes, one file each: what alters a model, or asks it otherwise."""

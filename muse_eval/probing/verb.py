@@ -1,0 +1,190 @@
+"""Puts a model and its controls to probes: what is scored already is not scored again."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from muse_eval.config import fingerprint
+from muse_eval.data import open_data
+from muse_eval.errors import UserError
+from muse_eval.pipelines import references
+from muse_eval.probing.config import Chosen, ProbeConfig, Ready, check, run_name, steps_of
+from muse_eval.probing.forecast import Forecast
+from muse_eval.probing.subject import TaskSubject
+from muse_eval.results import CorruptResult, Lineage, StoredResult, load, part, run_folder
+from muse_eval.results.lineage import NOW, Probing
+from muse_eval.results.probe_verdict import RETRAIN, Course
+from muse_eval.results.probed import courses
+from muse_eval.scoring.retrain import NONE
+from muse_eval.scoring.run import run
+from muse_eval.types import AskProbe, Log, ModelProbe, Note, Progress, Stage, Warn, ignore
+
+TARGET = "target"
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What a probing came to."""
+
+    task: str
+    title: str
+    courses: list[Course]
+    folders: list[Path]
+    """Of the runs, in the order they were scored."""
+
+
+@dataclass
+class _Work:
+    """A probing under way."""
+
+    ready: Ready
+    forecast: Forecast
+    stage: Stage
+    progress: Progress
+    log: Log
+    warn: Warn
+    note: Note
+    tell: Note
+    timed: bool = False
+    """Whether it was told how long the training takes."""
+
+    def score(self, model: str, name: str, lineage: Lineage, share: float = 1.0) -> StoredResult:
+        """Score a model, unless the very same result is there; return the run."""
+        self.stage(f"score {name}")
+        config, task = self.ready.config, self.ready.task
+        folder = run_folder(config.results, task.name, name)
+        # What is there of another model or protocol under the same name can be made again from its answers.
+        probing = lineage.probing
+        stale = probing is not None and probing.name and _of_other(folder, lineage)
+        if stale:
+            self.note(f"{name}: what is stored is of another model or protocol, and is replaced")
+        wanted = config.scoring(
+            task, self.ready.columns, model, name, overwrite=config.overwrite or bool(stale)
+        )
+        began = time.perf_counter()
+        run(wanted, progress=self.progress, warn=self.warn, reuse=True, folder=folder, lineage=lineage)
+        stored = load(folder)
+        assert stored is not None
+        self.forecast.scored(max(time.perf_counter() - began, stored.seconds), share)
+        return stored
+
+    def start(self, name: str, model: str) -> StoredResult:
+        """Score a model as it is before all probes."""
+        probing = Probing("", NOW, 0, "before", name, {})
+        return self.score(model, run_name(name, "", NOW), Lineage(fingerprint([]), probing=probing))
+
+    def put_to(self, chosen: Chosen, name: str, model: str, start: StoredResult) -> list[StoredResult]:
+        """Put one model to one probe and score it at every strength."""
+        identity = part(start.config, "model")
+        digest = fingerprint([identity.get("weights"), identity.get("tokenizer")])
+        made: Mapping[str, str | Path] = dict.fromkeys(chosen.strengths, model)
+        if isinstance(chosen.probe, ModelProbe):
+            self.stage(f"{chosen.name} {name}")
+            left = self.forecast.steps - steps_of(chosen)
+            made = chosen.probe.alter(self._subject(chosen, model, digest), chosen.params)
+            # Some steps may have been there already.
+            self.forecast.steps = left
+        runs = []
+        for place, strength in enumerate(chosen.strengths, 1):
+            says = chosen.probe.says.format(strength)
+            probing = Probing(chosen.name, strength, place, says, name, chosen.described)
+            lineage = Lineage(fingerprint([digest, chosen.name, strength, chosen.described]), probing=probing)
+            run_of = run_name(name, chosen.name, strength)
+            runs.append(self.score(str(made[strength]), run_of, lineage, _share(chosen)))
+        return runs
+
+    def _subject(self, chosen: Chosen, model: str, digest: str) -> TaskSubject:
+        config, task = self.ready.config, self.ready.task
+        return TaskSubject(
+            model=model,
+            digest=digest,
+            task=task,
+            data=open_data(task, config.data_dir),
+            given=config.texts,
+            home=config.results / "models" / task.name / "probes",
+            probe=chosen.name,
+            means=config.means,
+            progress=self.progress,
+            log=self._stepped,
+            note=self.note,
+        )
+
+    def _stepped(self, line: Mapping[str, float]) -> None:
+        self.forecast.stepped(line["seconds"])
+        if not self.timed and line["step"] >= 3:
+            self.timed = True
+            self.tell(f"left: {self.forecast.left}")
+        self.log(line)
+
+
+def probe(
+    config: ProbeConfig,
+    *,
+    stage: Stage = ignore,
+    progress: Progress = ignore,
+    log: Log = ignore,
+    warn: Warn = ignore,
+    note: Note = ignore,
+    tell: Note = ignore,
+) -> Probed:
+    """Put a model, retrain and target to the same probes and judge what comes back.
+
+    Each run is named ``<name>+<probe>:<strength>``, and ``<name>+now`` before all probes. After a kill the
+    same call goes on: altered models, answers and results that are there are not made again.
+
+    Raises:
+        UserError: something that the user can mend; what is finished stays.
+    """
+    ready = check(config)
+    for line in ready.left:
+        note(line)
+    models = {ready.name: config.model, **_controls(ready, stage, progress)}
+    each = 1 + sum(len(one.strengths) * _share(one) for one in ready.probes)
+    forecast = Forecast(len(models) * each, len(models) * sum(steps_of(one) for one in ready.probes))
+    work = _Work(ready, forecast, stage, progress, log, warn, note, tell)
+    tell(f"probe {', '.join(models)} ({config.budget}): {forecast.outset}")
+    starts = {ready.name: work.start(ready.name, config.model)}
+    tell(f"to do: {forecast.left}")
+    starts |= {name: work.start(name, model) for name, model in models.items() if name != ready.name}
+    runs = list(starts.values())
+    for chosen in ready.probes:
+        for name, model in models.items():
+            runs += work.put_to(chosen, name, model, starts[name])
+    folders = [one.folder for one in runs if one.folder is not None]
+    return Probed(ready.task.name, ready.task.title, courses(runs), folders)
+
+
+def _controls(ready: Ready, stage: Stage, progress: Progress) -> dict[str, str]:
+    """Return retrain and target: those given, else the task's own; without those that are refused."""
+    config, task = ready.config, ready.task
+    given = {RETRAIN: config.retrain, TARGET: config.target}
+    own = {name for name in given if given[name] is None and _has_own(ready, name)}
+    found = {name: model for name, model in given.items() if model not in (None, NONE)}
+    if own:
+        made = references(ready.comparison, task, stage, progress)
+        found |= {name: made[name] for name in own}
+    if ready.name in found:
+        raise UserError(f"{ready.name} is what a control is called; give the model a --name of its own")
+    return {name: str(found[name]) for name in given if name in found}
+
+
+def _has_own(ready: Ready, name: str) -> bool:
+    return ready.task.data.source == "builtin" or any(key == name for key in ready.task.models)
+
+
+def _share(chosen: Chosen) -> float:
+    """Return how many plain scorings a probe's scoring at one strength is, on average."""
+    if isinstance(chosen.probe, AskProbe):
+        return chosen.probe.cost(chosen.params) / len(chosen.strengths)
+    return 1.0
+
+
+def _of_other(folder: Path, lineage: Lineage) -> bool:
+    """Tell whether a folder holds a probed run of another model or protocol."""
+    try:
+        there = load(folder)
+    except CorruptResult:
+        return False
+    recipe = None if there is None else part(there.config, "made").get("recipe")
+    return there is not None and recipe != lineage.recipe
