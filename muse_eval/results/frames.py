@@ -19,6 +19,8 @@ KINDS = {
     "task": "str",
     "name": "str",
     "model": "str",
+    "probe": "str",
+    "strength": "str",
     "column": "str",
     "title": "str",
     "goal": "str",
@@ -46,6 +48,8 @@ def results_frame(
     results: str | Path = "results", task: str | None = None, *, warn: Warn = ignore
 ) -> DataFrame:
     """Return all stored scores as a table: a row for each run and column, in the leaderboard's order.
+
+    Runs of probes are among them: ``probe`` and ``strength`` are empty of all others.
 
     Args:
         results: the results folder.
@@ -106,7 +110,7 @@ def records_frame(
 
 
 def _of_task(results: str | Path, task: str | None, warn: Warn) -> list[RunRow]:
-    found = [row for row in all_rows(Path(results), warn) if task in (None, row["task"])]
+    found = [row for row in all_rows(Path(results), warn, probed=True) if task in (None, row["task"])]
     if not found:
         raise UserError(f"{results} holds no run of task {task!r}; score a model on it first")
     return found
@@ -128,6 +132,8 @@ def _scores(row: RunRow) -> Iterable[dict[str, Any]]:
         low, high = column.ci or (None, None)
         yield {
             **{key: row[key] for key in shared},  # type: ignore[literal-required]
+            "probe": str(row["stored"].probing.get("name", "")),
+            "strength": str(row["stored"].probing.get("strength", "")),
             "column": name,
             "title": known[name].title,
             "goal": known[name].goal or "",

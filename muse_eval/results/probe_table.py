@@ -7,7 +7,17 @@ from typing import Any
 from muse_eval.results.grid import Cell, Grid
 from muse_eval.results.probe_verdict import NO_RETRAIN, RETRAIN, RULE, Course, Ratio
 
-HEADER = ["model, probe", "column", "now → worst", "retrain", "R", "Q", "gains more than retrain", "verdict"]
+HEADER = [
+    "model",
+    "probe",
+    "column",
+    "now → worst",
+    "retrain",
+    "R",
+    "Q",
+    "gains more than retrain",
+    "verdict",
+]
 MEANING = (
     "worst: the strength at which the model scores highest; retrain's at the same; R: retrain's gain over "
     "the model's; Q: the score before over that after; both at most 1, the higher the better"
@@ -15,8 +25,8 @@ MEANING = (
 
 
 def probe_grid(courses: Sequence[Course]) -> Grid:
-    """Lay out courses: a line for each model, probe and column, with 95 % intervals."""
-    lines = [_line(one) for one in courses]
+    """Lay out courses: a line for each probe, column and model; retrain's numbers stand in each."""
+    lines = [_line(one) for one in courses if one.model != RETRAIN]
     alone = all(one.retrain is None for one in courses if one.model != RETRAIN)
     return Grid(HEADER, lines, [MEANING, NO_RETRAIN if alone else RULE])
 
@@ -25,10 +35,10 @@ def _line(course: Course) -> list[Cell]:
     worst = course.worst
     beside = "" if worst.retrain is None else f"{course.retrain:.1f} → {worst.retrain:.1f}"
     more = worst.more
-    verdict = course.verdict if course.model != RETRAIN else "control"
-    told = {"hidden": f"hidden: {course.why}"}.get(verdict, verdict)
+    told = f"hidden: {course.why}" if course.verdict == "hidden" else course.verdict
     return [
-        Cell(f"{course.model}, {course.probe}"),
+        Cell(course.model),
+        Cell(course.probe),
         Cell(course.title),
         Cell(f"{course.now:.1f} → {worst.value:.1f}", f" {worst.says}"),
         Cell(beside),

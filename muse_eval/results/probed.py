@@ -1,19 +1,19 @@
 """Probed runs, read: each model's scores at every strength beside retrain's, example by example."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from muse_eval.results.comparable import data_of
-from muse_eval.results.lineage import NOW, part
+from muse_eval.results.lineage import NOW, Probing, part
 from muse_eval.results.probe_verdict import RETRAIN, Course, Ratio, Step, adjusted, judge
 from muse_eval.results.runs import StoredResult
 from muse_eval.results.scores import ScoreReader, Scores, minus
 
 Floats = NDArray[np.float64]
+NEEDED = {field.name for field in fields(Probing)}
 
 
 @dataclass(frozen=True)
@@ -33,31 +33,21 @@ def courses(runs: Iterable[StoredResult]) -> list[Course]:
     A strength counts where the model was scored before the probe on the same examples. Retrain is beside
     where it was put to the very same probe.
     """
-    found = list(runs)
+    found = [run for run in runs if run.probing.keys() >= NEEDED]
     reader, raw = ScoreReader(), []
     by_place = {_place(run): run for run in found}
-    for model in dict.fromkeys(str(probing(run)["of"]) for run in found):
-        own = [run for run in found if probing(run)["of"] == model and probing(run)["name"]]
-        for probe in dict.fromkeys(str(probing(run)["name"]) for run in own):
+    for model in dict.fromkeys(str(run.probing["of"]) for run in found):
+        own = [run for run in found if run.probing["of"] == model and run.probing["name"]]
+        for probe in dict.fromkeys(str(run.probing["name"]) for run in own):
             under = sorted(
-                (run for run in own if probing(run)["name"] == probe), key=lambda run: probing(run)["place"]
+                (run for run in own if run.probing["name"] == probe), key=lambda run: run.probing["place"]
             )
             raw += _under(reader, model, probe, under, by_place)
     return _judged(raw)
 
 
-def probing(run: StoredResult) -> Mapping[str, Any]:
-    """Return what is stored of the probe that a run's model or questions went through; else nothing."""
-    return part(part(run.config, "made"), "probing")
-
-
-def is_probed(run: StoredResult) -> bool:
-    """Tell whether a run is a probe's."""
-    return bool(probing(run))
-
-
 def _place(run: StoredResult) -> tuple[str, str, str]:
-    told = probing(run)
+    told = run.probing
     return str(told["of"]), str(told["name"]), str(told["strength"])
 
 
@@ -88,7 +78,7 @@ def _under(
         base_after = [
             base_now
             and _beside(
-                reader, by_place.get((RETRAIN, probe, str(probing(run)["strength"]))), run, column, now
+                reader, by_place.get((RETRAIN, probe, str(run.probing["strength"]))), run, column, now
             )
             for run, _ in kept
         ]
@@ -126,7 +116,7 @@ def _beside(
     if retrain is None or column not in retrain.columns:
         return None
     found = _scores(reader, retrain, column)
-    asked_alike = probing(retrain).get("params") == probing(run).get("params")
+    asked_alike = retrain.probing.get("params") == run.probing.get("params")
     return found if found and asked_alike and _alike(retrain, run, column, found, own) else None
 
 
@@ -140,7 +130,7 @@ def _step(
     run: StoredResult, column: str, now: Scores, after: Scores, base_now: Scores | None, base: Scores | None
 ) -> Step:
     low, high = run.columns[column].ci or (after.value, after.value)
-    told = probing(run)
+    told = run.probing
     plain = Step(str(told["strength"]), str(told["says"]), after.value, low, high)
     if base_now is None or base is None:
         return plain

@@ -109,24 +109,24 @@ def by_task(rows: Iterable[RunRow]) -> dict[str, list[RunRow]]:
     return {task: list(group) for task, group in groupby(ordered, key=lambda row: row["task"])}
 
 
-def all_rows(results: Path, warn: Warn) -> list[RunRow]:
+def all_rows(results: Path, warn: Warn, *, probed: bool = False) -> list[RunRow]:
     """Return a row for each run of a results folder; one that cannot be read or contradicts itself is told.
 
     What contradicts its records, or its settings their fingerprint, is left out; one whose records are gone
-    is told and kept.
+    is told and kept. Runs of probes are left out unless ``probed``.
 
     Raises:
         UserError: it holds no run.
     """
-    found = rows(credible(results, warn))
+    found = rows(credible(results, warn, probed=probed))
     if not found:
         raise UserError(f"{results} holds no run; score a model first: muse-eval run --model …")
     return found
 
 
-def credible(results: Path, warn: Warn) -> list[StoredResult]:
+def credible(results: Path, warn: Warn, *, probed: bool = False) -> list[StoredResult]:
     """Return the runs of a results folder that contradict nothing, by task and name; the others are told."""
-    return [one for one in load_all(results, warn) if _credible(one, warn)]
+    return [one for one in load_all(results, warn, probed=probed) if _credible(one, warn)]
 
 
 def _credible(result: StoredResult, warn: Warn) -> bool:

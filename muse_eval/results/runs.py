@@ -84,6 +84,13 @@ class StoredResult(BaseModel):
         """What the run is called across tasks: ``<task>/<name>``."""
         return f"{self.task}/{self.name}"
 
+    @property
+    def probing(self) -> Mapping[str, Any]:
+        """What a probe did to its model or its questions; empty of a run that is no probe's."""
+        made = self.config.get("made")
+        found = made.get("probing") if isinstance(made, dict) else None
+        return found if isinstance(found, dict) else {}
+
     __repr__ = __str__ = run_line
     _repr_html_ = run_html
 
@@ -226,8 +233,11 @@ def load(path: Path) -> StoredResult | None:
     return stored
 
 
-def load_all(results_dir: Path, warn: Callable[[str], None]) -> list[StoredResult]:
-    """Read every run below a results folder, sorted by task and name; warn of each one that is left out."""
+def load_all(results_dir: Path, warn: Callable[[str], None], *, probed: bool = False) -> list[StoredResult]:
+    """Read every run below a results folder, sorted by task and name; warn of each one that is left out.
+
+    Runs of probes are of no model that anyone would compare with others: only ``probed`` returns them too.
+    """
     found = []
     for path in sorted((results_dir / "runs").glob(f"*/*/{RESULT}")):
         try:
@@ -241,7 +251,8 @@ def load_all(results_dir: Path, warn: Callable[[str], None]) -> list[StoredResul
             # A copied folder would otherwise count the same run twice.
             warn(f"left out: {path} holds the run {result.key!r}, which its folder is not named after")
             continue
-        found.append(result)
+        if probed or not result.probing:
+            found.append(result)
     return sorted(found, key=lambda result: (result.task, result.name))
 
 

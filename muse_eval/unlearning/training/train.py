@@ -195,9 +195,9 @@ def unlearn(
 
     A run that was stopped goes on from its last sound checkpoint, of which there is one an epoch or,
     where there are ``config.stops``, after each, to the same weights; see ``output`` for the folders,
-    ``seals`` for what is sound. NPO's reference log-probabilities are taken once, before the first step, and kept on disk: no second model is held. The
-    retain term ``kl`` needs one, the frozen target; with adapters (``config.lora``) that is the model itself
-    with its adapters off.
+    ``seals`` for what is sound. NPO's reference log-probabilities are taken once, before the first step, and
+    kept on disk: no second model is held. The retain term ``kl`` needs one, the frozen target; with adapters
+    (``config.lora``) that is the model itself with its adapters off.
 
     Under ``accelerate launch`` every process makes this call; see ``processes``.
 
