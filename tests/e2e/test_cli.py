@@ -29,6 +29,7 @@ VERBS = [
     ("sweep",),
     ("tune",),
     ("pipeline",),
+    ("probe",),
     ("show",),
     ("leaderboard",),
     ("check",),

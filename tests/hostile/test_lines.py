@@ -43,6 +43,7 @@ NEEDED: dict[Verb, list[str]] = {
     ("sweep",): ["./no-model", *TASK, "-q"],
     ("tune",): ["--target", "./no-model", *TASK, "--method", "npo", "--grid", "beta=0.1:0.2", "-q"],
     ("pipeline",): ["--target", "./no-model", "--retrain", "./no-model", *TASK, "-q"],
+    ("probe",): [*MODEL, *TASK, "--target", "none", "--retrain", "none", "-q"],
     ("show",): ["village/absent"],
     ("report",): ["--task", "village.yaml"],
     ("leaderboard",): [],

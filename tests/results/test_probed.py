@@ -191,7 +191,8 @@ def test_the_weakest_strength_that_shows_it_is_named() -> None:
 
 
 def test_starting_above_retrain_counts_where_it_is_shown() -> None:
-    found = replace(plain((0, 1.0, 0, 1.0)), apart=difference(5, 0.05))
+    (kept,) = adjusted([plain((0, 1.0, 0, 1.0))])
+    found = replace(kept, apart=difference(5, 0.05))
     assert judge(found).verdict == "not unlearned"
     assert judge(replace(found, apart=difference(5, 0.06))).verdict == "holds"
     assert judge(replace(found, apart=difference(-5, 0.01))).verdict == "holds"
