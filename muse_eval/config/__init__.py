@@ -10,6 +10,7 @@ from muse_eval.config.groups import (
     sort_settings,
 )
 from muse_eval.config.params import aside, deciding, departure, departures, filled, stated
+from muse_eval.config.rising import Rising
 from muse_eval.config.run import RunConfig
 from muse_eval.config.settings import parse_pairs, parse_settings
 from muse_eval.config.spec import (
@@ -46,6 +47,7 @@ __all__ = [
     "Positive",
     "PositiveInt",
     "PresetSpec",
+    "Rising",
     "RunConfig",
     "Spec",
     "SplitFingerprint",

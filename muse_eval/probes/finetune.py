@@ -11,6 +11,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from muse_eval.config import Rising
 from muse_eval.types import ModelProbe, Subject
 
 
@@ -18,8 +19,8 @@ from muse_eval.types import ModelProbe, Subject
 class Params:
     """Its parameters."""
 
-    steps: tuple[Annotated[int, Field(gt=0)], ...] = (50, 100, 250)
-    """After how many optimiser steps it is scored, rising."""
+    steps: Annotated[Rising, Field(min_length=1)] = (50, 100, 250)
+    """After how many optimiser steps it is scored."""
     lr: Annotated[float, Field(gt=0, le=1e36)] | None = 2e-5
     """None: the task's own rate of unlearning."""
     batch_size: Annotated[int, Field(gt=0)] = 32

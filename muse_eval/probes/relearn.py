@@ -12,6 +12,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from muse_eval.config import Rising
 from muse_eval.types import ModelProbe, Subject
 
 
@@ -19,8 +20,8 @@ from muse_eval.types import ModelProbe, Subject
 class Params:
     """Its parameters."""
 
-    steps: tuple[Annotated[int, Field(gt=0)], ...] = (50, 75, 100, 125, 150)
-    """After how many optimiser steps it is scored, rising."""
+    steps: Annotated[Rising, Field(min_length=1)] = (50, 75, 100, 125, 150)
+    """After how many optimiser steps it is scored."""
     lr: Annotated[float, Field(gt=0, le=1e36)] | None = 1e-5
     """None: the task's own rate of unlearning."""
     batch_size: Annotated[int, Field(gt=0)] = 4

@@ -3,13 +3,21 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from muse_eval import plugins
-from muse_eval.config import Positive, PositiveInt, Spec, UnlearnSpec, explain, fingerprint, parse_params
+from muse_eval.config import (
+    Positive,
+    PositiveInt,
+    Rising,
+    Spec,
+    UnlearnSpec,
+    explain,
+    fingerprint,
+    parse_params,
+)
 from muse_eval.errors import UserError, unknown_name
 from muse_eval.own_code import code_digest
 
@@ -110,16 +118,9 @@ class UnlearnConfig(Spec):
     trust_remote_code: bool = False
     params: dict[str, Any] = Field(default_factory=dict)
     """The method's own parameters (β, γ …) that differ from its defaults."""
-    stops: tuple[PositiveInt, ...] = Field(default=(), exclude_if=lambda stops: not stops)
+    stops: Rising = Field(default=(), exclude_if=lambda stops: not stops)
     """Optimiser steps after which a checkpoint is left, rising; the last ends the training, whatever
     ``epochs`` says. Empty: one after each epoch."""
-
-    @field_validator("stops")
-    @classmethod
-    def _rising(cls, stops: tuple[int, ...]) -> tuple[int, ...]:
-        if any(later <= earlier for earlier, later in pairwise(stops)):
-            raise ValueError("stops must rise")
-        return stops
 
 
 TRAINING = {"lr", "epochs", "batch_size", "max_len", "rows", "seed"}

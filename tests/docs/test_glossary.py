@@ -130,6 +130,6 @@ def test_every_verb_and_option_exists() -> None:
         verb, _, rest = typed.rpartition(" ") if typed not in known else (typed, "", "")
         assert verb in known, typed
         if verb == "muse-eval list":
-            assert rest in ("tasks", "methods", "presets", "metrics", "engines"), typed
+            assert rest in ("tasks", "methods", "presets", "probes", "metrics", "engines"), typed
         else:
             assert not rest, typed

@@ -66,6 +66,7 @@ def test_changed_weights_are_made_once_and_again_after_a_kill(subject: Make) -> 
     assert subject(digest="other").reweigh("triple", change) != whole
 
 
+@pytest.mark.slow
 def test_each_stop_leaves_a_model_of_one_training(subject: Make) -> None:
     given: dict[str, Any] = {"lr": 1e-2, "batch_size": 2}
     several = subject().train(TEXTS[:4], (1, 3), **given)
@@ -77,6 +78,7 @@ def test_each_stop_leaves_a_model_of_one_training(subject: Make) -> None:
     assert not all(torch.equal(last[name], one) for name, one in weights(several[1]).items())
 
 
+@pytest.mark.slow
 def test_a_training_that_was_stopped_goes_on_to_the_same_weights(subject: Make, tmp_path: Path) -> None:
     given: dict[str, Any] = {"lr": 1e-2, "batch_size": 2}
     steps: list[int] = []
@@ -94,6 +96,7 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_weights(subject: Make, 
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
+@pytest.mark.slow
 def test_the_tasks_rate_where_none_is_given(subject: Make) -> None:
     rates: list[float] = []
     subject(log=lambda line: rates.append(line["lr"])).train(TEXTS[:2], (1,), lr=None, batch_size=2)
