@@ -52,8 +52,7 @@ def evaluate(
     """Score a model on a task and return the result, which is also written to the results folder.
 
     Args:
-        model: a hub id, a folder, or a loaded transformers model (which needs ``tokenizer`` and ``task``;
-            its identity is a digest of its parameters).
+        model: a hub id, a folder, or a loaded transformers model, with ``tokenizer`` and ``task`` beside it.
         task: name of a task or a YAML file; None: read off the model's card, recipe or name.
         tokenizer: a folder, hub id or loaded tokenizer; None: the model's own, else the task's.
         retrain: the model whose AUC PrivLeak is relative to; None: the pipeline's where it belongs to the
