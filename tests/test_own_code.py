@@ -217,6 +217,7 @@ ELSEWHERE = {
     "provenance.py": "digests that stand in a run's settings",
     "reading": "what is sound is read as it stands, all else refused",
     "results": "what is read and written",
+    "scoring/cache.py": "lists and clears what is stored",
     "scoring/identity.py": "compares settings",
     "scoring/retrain.py": "the retrain model's digests stand in a run's settings",
     "scoring/which_task.py": "the task stands in a run's settings",
