@@ -10,6 +10,7 @@ from muse_eval.results.forget_sets import ForgetSetRuns, collect, table
 from muse_eval.results.grid import Cell, Grid, plain_cell, remarks
 from muse_eval.results.lineage import Epoch, ForgetSet, Lineage, but_the_checkpoint, part, reselected
 from muse_eval.results.project_files import locate
+from muse_eval.results.published import load_published
 from muse_eval.results.rows import ARROWS, RunRow, headings, title
 from muse_eval.results.runs import (
     REFERENCES,
@@ -17,7 +18,6 @@ from muse_eval.results.runs import (
     StoredResult,
     load,
     load_all,
-    load_published,
     load_records,
     run_folder,
 )

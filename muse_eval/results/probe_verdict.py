@@ -123,5 +123,6 @@ def judge(course: Course) -> Course:
             return replace(course, verdict="hidden", why=f"comes back {step.says}")
     if course.apart.p <= LEVEL and course.apart.value > 0:
         return replace(course, verdict="not unlearned", why="scores above retrain before any probe")
-    least = max(step.more.least for step in course.steps if step.more)
-    return replace(course, verdict="holds", why=f"a gain of {least:.1f} points would have shown")
+    told = [step.more.least for step in course.steps if step.more and step.more.least is not None]
+    why = f"a gain of {max(told):.1f} points would have shown" if told else "all examples are alike"
+    return replace(course, verdict="holds", why=why)

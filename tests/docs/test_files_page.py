@@ -15,7 +15,7 @@ import pytest
 from muse_eval import plugins
 from muse_eval.config.run import RunConfig
 from muse_eval.engines.composition import ComposedSpec
-from muse_eval.results import forget_sets, runs, trajectory
+from muse_eval.results import forget_sets, published, runs, trajectory
 from muse_eval.results.gate import Baseline, Expected
 from muse_eval.results.lineage import Epoch, ForgetSet, Lineage
 from muse_eval.results.measured import Measured, MeasuredColumn
@@ -248,7 +248,7 @@ def test_the_other_files(scored: list[Path], trained: list[Path]) -> None:
     header = to_csv(rows(stored)).splitlines()[0].split(",")
     plain = {re.sub(r"_(low|high|n|flags)$", "", name) for name in header} - set(COLUMNS)
     assert plain <= named("results/leaderboard.csv")
-    assert set(runs.PUBLISHED) <= named("results/project/published.csv")
+    assert set(published.PUBLISHED) <= named("results/project/published.csv")
     noted = {*Measured.model_fields, *MeasuredColumn.model_fields}
     assert {*Baseline.model_fields, *Expected.model_fields, *noted} <= named("results/baseline.json")
     assert ComposedSpec.model_fields.keys() <= named("composed.json")

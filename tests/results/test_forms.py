@@ -9,9 +9,9 @@ import pytest
 
 from muse_eval.results.forms import FORMS, ending, writer
 from muse_eval.results.latex import latex_text, to_latex
+from muse_eval.results.published import load_published
 from muse_eval.results.replaced import replaced
 from muse_eval.results.rows import all_rows, rows
-from muse_eval.results.runs import load_published
 from tests.e2e import muse
 from tests.results.test_tables import CARD, PUBLISHED, column, stored, with_cell
 

@@ -18,8 +18,9 @@ from muse_eval import plugins
 from muse_eval.errors import UserError
 from muse_eval.results.comparable import departed
 from muse_eval.results.grid import grid
+from muse_eval.results.published import load_published
 from muse_eval.results.rows import FLAGS, PlainHeading, _short, headings, rows
-from muse_eval.results.runs import StoredResult, load_all, load_published
+from muse_eval.results.runs import StoredResult, load_all
 from muse_eval.results.tables import draw, to_csv, to_markdown
 
 PUBLISHED = Path(__file__).parents[2] / "results" / "project" / "published.csv"
