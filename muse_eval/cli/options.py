@@ -71,6 +71,13 @@ RowSeedOption = Annotated[int, typer.Option(help="Seed of the row order.")]
 MetricsOption = Annotated[
     str | None, typer.Option(help="Columns, comma-separated (`verbmem_f,privleak`); else all.")
 ]
+UtilityOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Tasks of lm-eval, comma-separated (`arc_easy,hellaswag`), YAML files or folders of your own; "
+        "each is a column more. Needs `.[lm-eval]`."
+    ),
+]
 LrOption = Annotated[float | None, typer.Option(help="Constant learning rate; else the task's.")]
 EpochsOption = Annotated[
     int | None, typer.Option(help="Passes over the texts to learn or to forget; else the task's.")
@@ -126,6 +133,8 @@ def given(options: Mapping[str, Any], *own: str) -> dict[str, Any]:
     kept = {name: value for name, value in options.items() if name not in own}
     if "metrics" in kept:
         kept["metrics"] = split(kept["metrics"], "--metrics")
+    if "utility" in kept:
+        kept["utility"] = split(kept["utility"], "--utility")
     if "settings" in kept:
         kept["settings"] = parse_settings(kept["settings"] or [])
     return kept

@@ -33,6 +33,8 @@ class RunConfig(Spec):
     """What pins a served retrain model."""
     metrics: tuple[str, ...] = ()
     """Columns to score; empty: all of the task's."""
+    utility: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Tasks of lm-eval, each a column more: names, YAML files, folders of them."""
     name: Annotated[str, Field(min_length=1)] | None = None
     """The run's name in the results folder; None: the model's."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"

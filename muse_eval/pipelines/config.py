@@ -87,6 +87,8 @@ class PipelineConfig(ComparisonConfig):
     """Tokens of a row of unlearning; None: the task's."""
     limit: PositiveInt | None = None
     """Score only the first examples of each split; flagged."""
+    utility: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Tasks of lm-eval, each a column more of every run but the epochs'."""
     select: str = "last"
     """The rule (``selection.RULES``) for the epoch that counts; ``last`` alone needs no other scored."""
     composite: str | None = None
@@ -174,7 +176,7 @@ def check(config: PipelineConfig) -> None:
         raise UserError("--composite ranks epochs; it goes with --select best, or with --trajectory")
     if config.rank_flagged and config.select != "best":
         raise UserError("--rank-flagged is about what a composite ranks; it goes with --select best")
-    planned = plan(config.scoring(task, "target", "retrain", "target"))
+    planned = plan(config.scoring(task, "target", "retrain", "target", utility=config.utility))
     if task.forget_sets:
         for split in task.forget_sets.forget:
             if columns_of(split) != ("text",):

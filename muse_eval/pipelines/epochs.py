@@ -19,7 +19,8 @@ from muse_eval.results import (
     selectable,
     write_files,
 )
-from muse_eval.results.degenerate import broken, judged
+from muse_eval.results.degenerate import broken
+from muse_eval.results.judged import judged
 from muse_eval.results.trajectory import to_csv
 from muse_eval.results.whole import fault
 from muse_eval.scoring import computed_by

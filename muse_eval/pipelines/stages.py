@@ -32,8 +32,8 @@ from muse_eval.results import (
     scores,
     write_files,
 )
-from muse_eval.results.degenerate import judged
 from muse_eval.results.forget_sets import to_csv
+from muse_eval.results.judged import judged
 from muse_eval.scoring.run import run
 from muse_eval.types import Log, Note, Progress, Stage, Warn, ignore
 from muse_eval.unlearning import cards
@@ -70,6 +70,7 @@ class _Pipeline:
             self.models["retrain"],
             name,
             limit=self.config.limit,
+            utility=() if lineage and lineage.epoch else self.config.utility,
             overwrite=self.config.overwrite,
         )
         done = run(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 MISFITS = ("answer-space", "no-answer-space", "unanswered")
 """Flags under which the target's or the retrain model's column shows nothing of forgetting."""
 
-NEVER_BEST = ("collapsed", "degenerate", "gated", "limited")
+NEVER_BEST = ("collapsed", "degenerate", "utility-gate", "gated", "limited")
 """Flags of any of a row's cells under which no cell of it is the best: ruined, failed, or hardly asked."""
 NEVER_BEST_CELL = ("reference-published",)
 """Flags under which a cell is not the best: it is relative to what was not measured here."""

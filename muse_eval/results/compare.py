@@ -9,8 +9,8 @@ from muse_eval.errors import UserError, unknown_name
 from muse_eval.results.best import mixed
 from muse_eval.results.comparable import NEVER_BEST, data_of, stored_params
 from muse_eval.results.compared import ColumnComparison, Comparison, Pair, Side
-from muse_eval.results.degenerate import judged
 from muse_eval.results.evidence import find_run
+from muse_eval.results.judged import judged
 from muse_eval.results.lineage import part
 from muse_eval.results.measured import differs
 from muse_eval.results.rows import Goal, RunRow, headings, row

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from muse_eval.config import ForgetSetsSpec, TaskSpec
 from muse_eval.results.cells import csv_text
-from muse_eval.results.degenerate import judged
 from muse_eval.results.grid import Cell, Grid, grid
+from muse_eval.results.judged import judged
 from muse_eval.results.lineage import ForgetSet
 from muse_eval.results.rows import RunRow, headings, row, rows
 from muse_eval.results.runs import REFERENCES, StoredResult

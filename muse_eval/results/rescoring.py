@@ -9,6 +9,7 @@ import numpy as np
 from muse_eval.metrics.attacks import attack
 from muse_eval.results.lineage import part
 from muse_eval.results.runs import StoredColumn
+from muse_eval.results.utility import METRIC
 from muse_eval.statistics import TwoClasses, mean_interval, relative_auc_interval
 
 StoredRecords = Sequence[Mapping[str, Any]]
@@ -42,7 +43,13 @@ Rescore = Callable[[Evidence, bool], str]
 
 def rescore(metric: str) -> Rescore:
     """Return how a metric's columns are held against their records; of a foreign one only the count is."""
-    return {"verbmem": _rouge, "knowmem": _rouge, "privleak": _privleak}.get(metric, _foreign)
+    known: dict[str, Rescore] = {
+        "verbmem": _rouge,
+        "knowmem": _rouge,
+        "privleak": _privleak,
+        METRIC: _mean,
+    }
+    return known.get(metric, _foreign)
 
 
 def interval_problem(cell: StoredColumn) -> str:
@@ -80,6 +87,22 @@ def _interval(cell: StoredColumn, found: tuple[float, float] | None) -> str:
         f"its interval is {cell.ci[0]:.2f} to {cell.ci[1]:.2f}, "
         f"its records give {found[0]:.2f} to {found[1]:.2f}"
     )
+
+
+# ── utility ──────────────────────────────────────────────────────────────────────────────────────
+def _mean(evidence: Evidence, _deep: bool) -> str:
+    """Hold a column of lm-eval's against the score of each question."""
+    if problem := _count(evidence.cell, len(evidence.records)):
+        return problem
+    numbers = only_scores(evidence.records)
+    return "its records lack a score" if not numbers else _value(evidence.cell, 100 * float(np.mean(numbers)))
+
+
+def only_scores(records: StoredRecords) -> list[float]:
+    """Return each record's score, where each has one alone; empty where that is not so."""
+    scores = [tuple(part(record, "scores").values()) for record in records]
+    numbers = [one[0] for one in scores if len(one) == 1 and isinstance(one[0], int | float)]
+    return numbers if len(numbers) == len(scores) else []
 
 
 # ── VerbMem and KnowMem ──────────────────────────────────────────────────────────────────────────

@@ -12,7 +12,7 @@ from muse_eval.config import TaskSpec
 from muse_eval.errors import UserError
 from muse_eval.printable import one_line
 from muse_eval.results.comparable import asked
-from muse_eval.results.degenerate import judged
+from muse_eval.results.judged import judged
 from muse_eval.results.lineage import part
 from muse_eval.results.runs import REFERENCES, StoredColumn, StoredResult, load_all
 from muse_eval.results.whole import fault, has_records
@@ -26,6 +26,7 @@ FLAGS = {
     "a PrivLeak near 0 is not like retrain",
     "degenerate": "the responses repeat themselves or are empty",
     "gated": "it fails the gate: further from the baseline than its tolerance (muse-eval check)",
+    "utility-gate": "KnowMem Dr is more than 20 % under the target's: unlearning took what was to be kept",
     "reference-published": "PrivLeak divides by a published AUC, not by a retrain model measured here",
     "no-reference": "there is no retrain model to compare with",
     "truncated": "a text was cut to the model's context",

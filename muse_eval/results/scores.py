@@ -1,6 +1,6 @@
 """A stored column's scores, example by example, resampled as every other row's of its table."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ from muse_eval.config import canonical_json
 from muse_eval.metrics.attacks import attack
 from muse_eval.results.comparable import held_alike, stored_params
 from muse_eval.results.lineage import part
-from muse_eval.results.rescoring import two_classes
+from muse_eval.results.rescoring import only_scores, two_classes
 from muse_eval.results.rows import Goal
 from muse_eval.results.runs import CorruptResult, StoredResult, load, load_records
+from muse_eval.results.utility import METRIC
 from muse_eval.results.whole import retrain_records
 from muse_eval.statistics import Difference, TwoClasses, difference, flip_p, resampled_auc, resampled_mean
 
@@ -95,7 +96,10 @@ class ScoreReader:
         averaged = any("rougeL" in part(one, "scores") for one in own)
         known = isinstance((part(result.extras, column) or result.extras).get("attack"), str)
         attacked = known and not averaged
-        found = self._attacked(result, column, spec, own) if attacked else _averaged(own)
+        if spec.get("metric") == METRIC:
+            found = _averaged(own, only_scores)
+        else:
+            found = self._attacked(result, column, spec, own) if attacked else _averaged(own)
         return f"{result.key}, {column}: {found}" if isinstance(found, str) else found
 
     def _attacked(
@@ -145,11 +149,18 @@ def _of_both(records: Iterable[Mapping[str, Any]], splits: Mapping[str, Any]) ->
     return sorted((one for one in records if one.get("split") in sides), key=_example)
 
 
-def _averaged(records: list[dict[str, Any]]) -> Scores | str:
+def _rouge(records: Sequence[Mapping[str, Any]]) -> list[float]:
+    values = [part(one, "scores").get("rougeL") for one in records]
+    numbers = [value for value in values if isinstance(value, int | float)]
+    return numbers if len(numbers) == len(values) else []
+
+
+def _averaged(
+    records: list[dict[str, Any]], read: Callable[[Sequence[Mapping[str, Any]]], list[float]] = _rouge
+) -> Scores | str:
     ordered = sorted(records, key=_example)
-    values = [part(one, "scores").get("rougeL") for one in ordered]
-    numbers = [100 * value for value in values if isinstance(value, int | float)]
-    if not numbers or len(numbers) < len(values):
+    numbers = [100 * value for value in read(ordered)]
+    if not numbers:
         return "its records have no score that can be averaged"
     return Scores(
         float(np.mean(numbers)),

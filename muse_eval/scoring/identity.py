@@ -10,6 +10,7 @@ from muse_eval.config.differences import differences
 from muse_eval.errors import UserError
 from muse_eval.own_code import code_digest
 from muse_eval.results import Lineage, params_kind, part, reselected, runs
+from muse_eval.results.utility import METRIC
 from muse_eval.results.whole import fault
 from muse_eval.scoring.plan import Plan
 from muse_eval.types import Engine, Warn, ignore
@@ -26,12 +27,15 @@ def asked(config: RunConfig, planned: Plan, engine: Engine, retrain: Engine | No
         quantized = one.provenance.get("quantization")
         return known if quantized is None else {**known, "quantization": quantized}
 
+    task = planned.task.model_dump(mode="json", exclude=UNSCORED)
+    task["columns"] |= {column.name: column.heading for column in planned.utility}
+    asked_of_lm_eval = {column.name: column.params for column in planned.utility}
     return {
-        "task": planned.task.model_dump(mode="json", exclude=UNSCORED),
+        "task": task,
         "data": planned.data.describe(),
         "model": model(engine),
         "retrain": None if retrain is None else model(retrain),
-        "columns": {column.name: stated(column.params) for column in planned.columns},
+        "columns": {column.name: stated(column.params) for column in planned.columns} | asked_of_lm_eval,
         "limit": config.limit,
         "seed": config.seed,
     }
@@ -71,9 +75,15 @@ def _column(spec: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any
     return {**whole, **{key: spec.get(key) for key in ("metric", "splits")}}
 
 
-def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Tell whether the same was asked of the same model."""
-    return fingerprint(identity(one)) == fingerprint(identity(other))
+def same(there: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Tell whether the same was asked of the same model; utility columns may have come to it since."""
+    known, specs = part(there, "columns"), part(part(now, "task"), "columns")
+    kept = {
+        name: params
+        for name, params in part(now, "columns").items()
+        if name in known or part(specs, name).get("metric") != METRIC
+    }
+    return fingerprint(identity(there)) == fingerprint(identity({**now, "columns": kept}))
 
 
 def stored(folder: Path, warn: Warn) -> runs.StoredResult | None:
@@ -188,12 +198,12 @@ def _changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 # ── where the numbers came from ──────────────────────────────────────────────────────────────────
-def origin(engine: Engine, retrain: Engine | None) -> dict[str, Any]:
-    """Describe what made the numbers: models, versions, code."""
+def origin(engine: Engine, retrain: Engine | None, *packages: str) -> dict[str, Any]:
+    """Describe what made the numbers: models, versions (of more ``packages`` too), code."""
     return {
         "engine": dict(engine.provenance),
         "retrain": None if retrain is None else dict(retrain.provenance),
-        "versions": provenance.versions(),
+        "versions": provenance.versions(*packages),
         "commit": provenance.git_commit(),
         "code": code_digest("scoring"),
     }

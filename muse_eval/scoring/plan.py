@@ -17,6 +17,7 @@ from muse_eval.config import (
 from muse_eval.data import Data, open_data
 from muse_eval.engines import Choice, choose_engine
 from muse_eval.errors import UserError, unknown_name
+from muse_eval.scoring.utility import UtilityColumn, plan_utility
 from muse_eval.scoring.which_task import task_of
 from muse_eval.types import Metric, Request, Row, Splits
 
@@ -41,6 +42,8 @@ class Plan:
     data: Data
     columns: list[PlannedColumn]
     engine: Choice
+    utility: list[UtilityColumn]
+    """What lm-eval is to fill."""
 
     def requests(self, relative: bool = False) -> list[Request]:
         """Return what the model is asked, or what the retrain model is (``relative``)."""
@@ -76,7 +79,8 @@ def plan(config: RunConfig, *, loaded: bool = False) -> Plan:
         for name in task.columns
         if name in wanted
     ]
-    return Plan(task, data, columns, engine)
+    utility = plan_utility(config.utility, task.columns, engine.name, config.limit)
+    return Plan(task, data, columns, engine, utility)
 
 
 def _check_served(config: RunConfig, engine: Choice) -> None:

@@ -18,6 +18,7 @@ from muse_eval.scoring import identity, prompt_fit
 from muse_eval.scoring.answers import Answers, Store
 from muse_eval.scoring.plan import Plan, PlannedColumn, plan
 from muse_eval.scoring.retrain import NONE, find, open_found
+from muse_eval.scoring.utility import score_utility
 from muse_eval.scoring.which_task import unlearning
 from muse_eval.types import Context, Engine, Note, Progress, Reference, Result, Score, Warn, ignore
 
@@ -84,16 +85,18 @@ def run(
     retrain = _retrain(config, planned, engine, None if config.overwrite else there, progress, note, warn)
     asked = identity.asked(config, planned, engine, retrain)
     settings, notes = identity.settle(folder, there, asked, lineage, config.overwrite)
-    origin = identity.origin(engine, retrain)
+    origin = identity.origin(engine, retrain, *(["lm-eval"] if planned.utility else []))
     if reuse and not config.overwrite and there and identity.holds(there, settings, origin):
         return Outcome(folder, None)
-    store = Store(config.results / "cache" if config.cache else None, warn)
+    cache = config.results / "cache" if config.cache else None
+    store = Store(cache, warn)
     _tell_outset(name, planned, engine, store, tell, note)
     # One after the other, so that two models are never in memory together.
     with engine:
         prompt_fit.require_open_end(store, engine)
         answers = {column.name: _ask(store, engine, column, progress) for column in planned.columns}
         fits = prompt_fit.look(store, engine, planned.columns, answers)
+        utility = score_utility(planned.utility, engine, config.limit, cache, progress, warn)
     with retrain or nullcontext():
         contexts = _context(config, planned, retrain, store, progress)
     result = prompt_fit.judged(_score(config, planned, answers, contexts), planned.columns, fits, unlearned)
@@ -102,7 +105,7 @@ def run(
     result = replace(
         result,
         name=name,
-        columns=_pinned(result.columns, planned, engine, retrain),
+        columns={**_pinned(result.columns, planned, engine, retrain), **utility},
         extras={**result.extras, **({"notes": notes} if notes else {})},
         model={"id": model["model"], "revision": model["revision"], "digest": model["weights"]},
         config=settings,

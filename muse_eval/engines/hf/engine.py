@@ -140,6 +140,11 @@ class TransformersEngine:
     def _tokens(self) -> Tokens:
         return Tokens(self._tokenizer, self._config.vocab_size, context_of(self._config))
 
+    @property
+    def handed(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        """The loaded model and its tokenizer, for what asks a model in a way of its own."""
+        return self._model, self._tokenizer
+
     # ── the three questions ─────────────────────────────────────────────────────────────────────
     def truncate(self, asks: Sequence[Truncate]) -> list[str]:
         """Cut each text with the model's own tokenizer."""

@@ -1,0 +1,245 @@
+"""Utility columns: what else a model can do, by tasks of lm-eval, asked once and then kept in the cache."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from muse_eval import provenance
+from muse_eval.config import fingerprint
+from muse_eval.errors import UserError, first_line
+from muse_eval.printable import one_line
+from muse_eval.reading import CORPUS_BYTES, MissingFile, Unreadable, parse_json, read_bytes
+from muse_eval.results import write_files
+from muse_eval.results.utility import METRIC
+from muse_eval.scoring.lm_tasks import LmTask, find, quiet, version
+from muse_eval.types import Engine, Progress, Record, Score, Warn
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+FOLDER = "utility"
+"""Below the cache's."""
+BATCH = 8
+"""Texts of a batch; halved where memory runs out."""
+Z = 1.96
+"""Standard errors that a 95 % interval reaches to each side."""
+
+
+@dataclass(frozen=True)
+class UtilityColumn:
+    """A column that a task of lm-eval fills."""
+
+    task: LmTask
+    lm_eval: str
+    """The version of lm-eval."""
+
+    @property
+    def name(self) -> str:
+        """The column's name and title: the task's."""
+        return self.task.name
+
+    @property
+    def heading(self) -> dict[str, Any]:
+        """The column as a run's settings describe those of its task."""
+        return {"title": self.name, "metric": METRIC, "goal": "higher", "splits": {}, "params": {}}
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """All that decides the value but the model: only equal ones compare."""
+        task = self.task
+        return {
+            "lm_eval": self.lm_eval,
+            "version": task.version,
+            "score": f"{task.metric},{task.filter}",
+            "asked": task.asked,
+        }
+
+
+def plan_utility(
+    wanted: Sequence[str], taken: Iterable[str], engine: str, limit: int | None
+) -> list[UtilityColumn]:
+    """Return the columns for tasks of lm-eval, all checked and their data read.
+
+    Args:
+        wanted: names, YAML files and folders, as ``lm_tasks.find`` takes them.
+        taken: names of the columns that are there.
+        engine: the run's.
+        limit: only so many questions of each task.
+
+    Raises:
+        UserError: lm-eval is missing, another engine is to answer, or a task will not do.
+    """
+    if not wanted:
+        return []
+    installed = version()
+    if engine != "hf":
+        raise UserError(f"--utility needs --engine hf, which holds the model in this process; not {engine}")
+    found = [UtilityColumn(task, installed) for task in find(wanted, limit)]
+    if clash := sorted({column.name for column in found} & {*taken}):
+        raise UserError(f"--utility {clash[0]}: the task has a column of that name already")
+    return found
+
+
+def score_utility(
+    columns: Sequence[UtilityColumn],
+    engine: Engine,
+    limit: int | None,
+    cache: Path | None,
+    progress: Progress,
+    warn: Warn,
+) -> dict[str, Score]:
+    """Score a model in utility columns; one that is in the cache is read from there.
+
+    Args:
+        columns: of ``plan_utility``.
+        engine: the transformers engine, open.
+        limit: only so many questions of each task; flagged.
+        cache: where the cache lies; None: nothing is kept.
+        progress: told of every finished batch.
+        warn: told, in one line, of an entry of the cache that is damaged.
+
+    Raises:
+        UserError: lm-eval cannot score the model.
+    """
+    scores = {}
+    for column in columns:
+        key = {**_asked_of(engine), **column.params, "task": column.name, "limit": limit}
+        place = None if cache is None else cache / FOLDER / f"{fingerprint(key)}.json"
+        found = _kept(place, key, warn)
+        if found is None:
+            found = _ask(column, engine, limit, progress)
+            if place is not None:
+                whole = {"key": key, **found}
+                write_files(place.parent, {place.name: _text({**whole, "sha256": fingerprint(whole)})})
+        scores[column.name] = _score(column, found, limit)
+    return scores
+
+
+def _asked_of(engine: Engine) -> dict[str, Any]:
+    """Return what of a model and of this machine's packages can change its answers."""
+    known, packages = engine.provenance, provenance.versions()
+    device = "cpu" if known["device"] == "cpu" else "gpu"
+    model = {name: known[name] for name in ("weights", "tokenizer", "dtype")}
+    return {**model, "device": device, **{name: packages[name] for name in ("torch", "transformers")}}
+
+
+def _text(value: Any) -> str:
+    import json
+
+    return json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _kept(place: Path | None, key: Mapping[str, Any], warn: Warn) -> dict[str, Any] | None:
+    """Read a column's entry of the cache; a damaged one is told, and counts for none."""
+    if place is None:
+        return None
+    try:
+        entry = parse_json(read_bytes(place, most=CORPUS_BYTES), str(place))
+    except MissingFile:
+        return None
+    except Unreadable as error:
+        warn(f"{error}; it is asked again")
+        return None
+    told = entry.pop("sha256", None) if isinstance(entry, dict) else None
+    if told != fingerprint(entry) or entry.pop("key", None) != key:
+        warn(f"{place} is damaged; it is asked again")
+        return None
+    return dict(entry)
+
+
+# ── asked of lm-eval ─────────────────────────────────────────────────────────────────────────────
+def _ask(column: UtilityColumn, engine: Engine, limit: int | None, progress: Progress) -> dict[str, Any]:
+    """Put a task to the model by lm-eval, and return its value, standard error and questions."""
+    from muse_eval.engines.composed import ComposedModel
+    from muse_eval.engines.hf.engine import TransformersEngine
+
+    assert isinstance(engine, TransformersEngine)
+    model, tokenizer = engine.handed
+    if isinstance(model, ComposedModel):
+        raise UserError(f"--utility {one_line(column.name)}: lm-eval cannot ask a model composed of two")
+    results = _evaluated(column, model, tokenizer, limit, progress)
+    task = column.task
+    told = results["results"][task.name]
+    value, stderr = told.get(f"{task.metric},{task.filter}"), told.get(f"{task.metric}_stderr,{task.filter}")
+    questions = [
+        _question(name, sample, task.metric)
+        for name, samples in results["samples"].items()
+        for sample in samples
+        if sample["filter"] == task.filter
+    ]
+    mean = sum(one["score"] for one in questions) / len(questions) if questions else None
+    if not isinstance(value, int | float) or mean is None or abs(value - mean) > 1e-9:
+        raise UserError(
+            f"--utility {one_line(task.name)}: lm-eval's value ({value}) is not the mean over its "
+            f"questions ({mean}); it cannot be a column"
+        )
+    stderr = float(stderr) if isinstance(stderr, int | float) else None
+    return {"value": float(value), "stderr": stderr, "questions": questions}
+
+
+def _evaluated(
+    column: UtilityColumn,
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    limit: int | None,
+    progress: Progress,
+) -> dict[str, Any]:
+    from muse_eval.engines.loading import out_of_memory
+
+    batch = BATCH
+    while True:
+        try:
+            with quiet():
+                import lm_eval
+
+                from muse_eval.scoring.lm_model import AskedModel
+
+                asked = AskedModel(model, tokenizer, batch, column.name, progress)
+                # What simple_evaluate does once seeds and tasks are set; it also starts git and pip.
+                return dict(lm_eval.evaluate(asked, column.task.loaded, limit=limit, bootstrap_iters=1))
+        except Exception as error:  # noqa: BLE001 - a task is foreign code that reads foreign data
+            if not out_of_memory(error) or batch == 1:
+                reason = one_line(first_line(error))
+                raise UserError(
+                    f"--utility {one_line(column.name)}: lm-eval cannot score the model ({reason})"
+                ) from None
+            batch //= 2
+
+
+def _question(task: str, sample: Mapping[str, Any], metric: str) -> dict[str, Any]:
+    """Return what is kept of a question: its place, its score, what was true and what the model took."""
+    return {
+        "task": task,
+        "id": int(sample["doc_id"]),
+        "score": float(sample[metric]),
+        "prompt_sha256": str(sample["prompt_hash"]),
+        "truth": str(sample["target"]),
+        "chosen": _chosen(sample),
+    }
+
+
+def _chosen(sample: Mapping[str, Any]) -> str:
+    """Return the likeliest of several choices, or what was generated."""
+    answers = list(sample["filtered_resps"])
+    if all(isinstance(one, list | tuple) and len(one) == 2 for one in answers) and len(answers) > 1:
+        best = max(range(len(answers)), key=lambda at: float(answers[at][0]))
+        return str(sample["arguments"][best][1]) if best < len(sample["arguments"]) else ""
+    return str(answers[0]) if answers else ""
+
+
+def _score(column: UtilityColumn, found: Mapping[str, Any], limit: int | None) -> Score:
+    value, stderr = 100 * found["value"], found["stderr"]
+    ci = None if stderr is None else (value - Z * 100 * stderr, value + Z * 100 * stderr)
+    records = tuple(
+        Record(
+            one["task"],
+            one["id"],
+            {column.task.metric: one["score"]},
+            {"truth": one["truth"], "chosen": one["chosen"]},
+            one["prompt_sha256"],
+        )
+        for one in found["questions"]
+    )
+    flags = () if limit is None else ("limited",)
+    return Score(value, ci, len(records), flags, records=records)
