@@ -19,6 +19,7 @@ from typing import Any
 
 from muse_eval.errors import UserError, first_line
 from muse_eval.printable import one_line
+from muse_eval.reading import read_text
 
 PACKAGE = "lm_eval"
 FEWSHOT_SEED = 1234
@@ -117,10 +118,15 @@ def _managers(wanted: list[str]) -> Iterator[tuple[str, Any]]:
             if not manager.all_subtasks:
                 raise UserError(f"--utility {one_line(name)}: the folder holds no task of lm-eval (*.yaml)")
             yield from ((task, manager) for task in manager.all_subtasks)
-        elif path.suffix in (".yaml", ".yml"):
-            if not path.is_file():
-                raise UserError(f"--utility {one_line(name)}: there is no such file")
-            yield str(path), TaskManager(include_path=path.parent, include_defaults=False)
+        elif path.suffix == ".yaml":
+            text = read_text(path, "--utility")
+            group = re.search(r"^group:\s*['\"]?([^'\"\n]+?)['\"]?\s*$", text, re.MULTILINE)
+            # A group's tasks are told by name, and lie beside it.
+            beside = path.parent if group else None
+            yield (
+                group[1] if group else str(path),
+                TaskManager(include_path=beside, include_defaults=False),
+            )
         else:
             own = _lm_evals_own()
             if name not in own.all_tasks:

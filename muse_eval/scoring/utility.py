@@ -11,6 +11,7 @@ from muse_eval.errors import UserError, first_line
 from muse_eval.printable import one_line
 from muse_eval.reading import CORPUS_BYTES, MissingFile, Unreadable, parse_json, read_bytes
 from muse_eval.results import write_files
+from muse_eval.results.evidence import excerpt
 from muse_eval.results.utility import METRIC
 from muse_eval.scoring.lm_tasks import LmTask, find, quiet, version
 from muse_eval.types import Engine, Progress, Record, Score, Warn
@@ -214,18 +215,30 @@ def _question(task: str, sample: Mapping[str, Any], metric: str) -> dict[str, An
         "id": int(sample["doc_id"]),
         "score": float(sample[metric]),
         "prompt_sha256": str(sample["prompt_hash"]),
-        "truth": str(sample["target"]),
+        "prompt": excerpt(str(sample["arguments"][0][0])),
+        "truth": _true(sample),
         "chosen": _chosen(sample),
     }
 
 
+def _choices(sample: Mapping[str, Any]) -> list[str]:
+    """Return what a question lets a model choose from; empty where it does not."""
+    answers, asked = sample["filtered_resps"], sample["arguments"]
+    several = len(answers) > 1 and all(isinstance(one, list | tuple) and len(one) == 2 for one in answers)
+    return [str(one[1]).strip() for one in asked[: len(answers)]] if several else []
+
+
+def _true(sample: Mapping[str, Any]) -> str:
+    choices, target = _choices(sample), sample["target"]
+    return choices[target] if isinstance(target, int) and target < len(choices) else str(target)
+
+
 def _chosen(sample: Mapping[str, Any]) -> str:
     """Return the likeliest of several choices, or what was generated."""
-    answers = list(sample["filtered_resps"])
-    if all(isinstance(one, list | tuple) and len(one) == 2 for one in answers) and len(answers) > 1:
-        best = max(range(len(answers)), key=lambda at: float(answers[at][0]))
-        return str(sample["arguments"][best][1]) if best < len(sample["arguments"]) else ""
-    return str(answers[0]) if answers else ""
+    choices, answers = _choices(sample), sample["filtered_resps"]
+    if choices:
+        return choices[max(range(len(choices)), key=lambda at: float(answers[at][0]))]
+    return str(answers[0]) if len(answers) else ""
 
 
 def _score(column: UtilityColumn, found: Mapping[str, Any], limit: int | None) -> Score:
@@ -236,7 +249,7 @@ def _score(column: UtilityColumn, found: Mapping[str, Any], limit: int | None) -
             one["task"],
             one["id"],
             {column.task.metric: one["score"]},
-            {"truth": one["truth"], "chosen": one["chosen"]},
+            {name: one[name] for name in ("prompt", "truth", "chosen")},
             one["prompt_sha256"],
         )
         for one in found["questions"]

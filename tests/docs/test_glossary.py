@@ -15,7 +15,7 @@ import typer
 from muse_eval import plugins
 from muse_eval.cli.app import app
 from muse_eval.engines import ENGINES
-from muse_eval.results import degenerate, gated
+from muse_eval.results import degenerate, gated, utility
 from muse_eval.results.composites import COMPOSITES
 from muse_eval.results.gate import Verdict
 from muse_eval.results.rows import FLAGS
@@ -94,7 +94,7 @@ def test_the_flags_that_the_code_sets_are_those_it_explains() -> None:
     files = [*(ROOT / "metrics").glob("*.py"), *(ROOT / "muse_eval" / "scoring").glob("*.py")]
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in files]
     found = {text for tree in trees for scope in scopes(tree) for text in texts(scope)}
-    assert found | {degenerate.FLAG, gated.FLAG} == set(FLAGS)
+    assert found | {degenerate.FLAG, gated.FLAG, utility.FLAG} == set(FLAGS)
 
 
 # ── what is named ────────────────────────────────────────────────────────────────────────────────
