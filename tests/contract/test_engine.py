@@ -107,9 +107,7 @@ class Kind:
     moments: bool = True
     """Tells mean and deviation of log p over the vocabulary."""
     draws: bool = True
-    """Samples continuations."""
-    most_draws: int = 2_000
-    """That take no longer than a test may."""
+    """Samples continuations, hundreds in a second."""
     ranks: bool = True
     """Tells each token's rank among the vocabulary."""
     files: bool = True
@@ -129,7 +127,7 @@ NEEDS_VLLM = (
 KINDS = [
     Kind("scripted", scripted, model=False),
     Kind("hf", hf),
-    Kind("server", server, moments=False, draws=False, ranks=False, files=False, spare=1),
+    Kind("server", server, moments=False, draws=False, files=False, spare=1),
     Kind("vllm", vllm, moments=False, marks=NEEDS_VLLM),
 ]
 

@@ -597,3 +597,68 @@ def test_a_context_that_may_cut_is_part_of_the_identity(tiny_model: Path) -> Non
                     ids[limit, truncate] = engine.id
     assert ids[200, False] == ids[400, False]
     assert len({ids[200, False], ids[200, True], ids[400, True]}) == 3
+
+
+# ── draws and ranks ──────────────────────────────────────────────────────────────────────────────
+def drawn(prompt: str, sample: int = 0, temperature: float = 1.0) -> Generate:
+    return Generate(prompt, 6, temperature=temperature, top_p=0.9, seed=5, sample=sample, name="a[0]")
+
+
+def test_a_draw_is_its_seed_s_whatever_else_is_asked(vllm: ModelServer) -> None:
+    asks = [*(drawn(one, sample) for one in PROMPTS[:2] for sample in range(2)), Generate(PROMPTS[0], 6)]
+    source = {"revision": "r1"}
+    with engine_at(vllm.url, source=source, asks=asks, concurrency=4) as engine:
+        together = texts_of(engine, asks)
+        assert texts_of(engine, asks[::-1]) == together[::-1]
+    with engine_at(vllm.url, source=source) as engine:
+        assert [texts_of(engine, [ask])[0] for ask in asks] == together
+    assert len({one.text for one in together}) == len(asks)
+    sent = [json.loads(body) for body in vllm.answered if '"temperature": 1.0' in body]
+    assert {(one["top_p"], one["top_k"], one["min_p"], one["repetition_penalty"]) for one in sent} == {
+        (0.9, 0, 0.0, 1.0)
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ({"seeds": "fixed"}, "draws the same whatever the seed"),
+        ({"seeds": "ignored"}, "draws otherwise each time"),
+        ({"kind": "echo"}, "is not vLLM"),
+    ],
+)
+def test_a_server_that_heeds_no_seed_is_refused_before_any_answer(
+    tiny_model: Path, given: dict[str, Any], complaint: str
+) -> None:
+    source = {"tokenizer": str(tiny_model)}
+    with ModelServer(tiny_model, **given) as server:
+        with engine_at(server.url, source=source, asks=[drawn(TEXT)]) as engine:
+            with pytest.raises(UserError, match=complaint):
+                _ = engine.id
+            with pytest.raises(UserError, match=complaint):
+                engine.generate([Generate(TEXT, 2), drawn(TEXT)])
+            assert len(texts_of(engine, [Generate(TEXT, 2)])) == 1
+        assert server.draws in (0, 4)
+
+
+def test_a_temperature_that_vllm_would_raise_is_refused(vllm: ModelServer) -> None:
+    with engine_at(vllm.url) as engine, pytest.raises(UserError, match=r"a\[0\]: temperature is 0\.005"):
+        engine.generate([drawn(TEXT, temperature=0.005)])
+
+
+def test_a_server_without_ranks_is_refused_where_they_are_asked_for(tiny_model: Path) -> None:
+    ranked = Logprobs(TEXT, ranks=True)
+    with ModelServer(tiny_model, ranks=False) as server, engine_at(server.url, asks=[ranked]) as engine:
+        with pytest.raises(UserError, match=r"tells no ranks.*vllm serve"):
+            _ = engine.id
+        with pytest.raises(UserError, match="tells no ranks"):
+            engine.logprobs([Logprobs(TEXT), ranked])
+        assert scores_of(engine, [Logprobs(TEXT)])[0].ranks is None
+
+
+def test_ranks_that_one_answer_lacks_are_named(tiny_model: Path) -> None:
+    with ModelServer(tiny_model) as server, engine_at(server.url) as engine:
+        batches = engine.logprobs([Logprobs(TEXT, ranks=True, name="b[2]")])
+        server.ranks = False
+        with pytest.raises(UserError, match=r"b\[2\]: .* gave no ranks"):
+            list(batches)

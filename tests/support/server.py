@@ -32,7 +32,7 @@ class ServerError(Exception):
 
 
 class Model:
-    """A checkpoint that answers one request at a time, greedily, in float32."""
+    """A checkpoint that answers one request at a time, in float32."""
 
     def __init__(self, folder: Path) -> None:
         network: Any = AutoModelForCausalLM.from_pretrained(
@@ -61,10 +61,32 @@ class Model:
         ends = (n for n in range(1, len(new) + 1) if any(one in self.decode(new[:n]) for one in stop))
         return new[: next(ends, len(new))]
 
+    def draw(self, ids: list[int], max_tokens: int, body: Mapping[str, Any]) -> list[int]:
+        """Draw token by token, from the nucleus, by a generator of the request's seed."""
+        generator = torch.Generator().manual_seed(body["seed"])
+        new: list[int] = []
+        read, cache = ids, None
+        while len(new) < max_tokens and self.tokenizer.eos_token_id not in new:
+            with self.lock, torch.inference_mode():
+                out = self.network(torch.tensor([read]), past_key_values=cache, use_cache=True)
+            shares = (out.logits[0, -1].double() / body["temperature"]).softmax(-1)
+            likely, order = shares.sort(descending=True)
+            likely[likely.cumsum(0) - likely >= body["top_p"]] = 0
+            new.append(int(order[likely.multinomial(1, generator=generator)]))
+            if any(one in self.decode(new) for one in body.get("stop") or ()):
+                break
+            read, cache = new[-1:], out.past_key_values
+        return new
+
     def logprobs(self, ids: list[int]) -> list[float | None]:
+        return [None, *(logp for logp, _ in self.scored(ids))]
+
+    def scored(self, ids: list[int]) -> list[tuple[float, int]]:
+        """Return log-probability and rank of each token but the first."""
         with self.lock, torch.inference_mode():
             logs = self.network(torch.tensor([ids])).logits[0, :-1].log_softmax(-1)
-        return [None, *logs.gather(1, torch.tensor(ids[1:])[:, None])[:, 0].tolist()]
+        own = logs.gather(1, torch.tensor(ids[1:])[:, None])
+        return list(zip(own[:, 0].tolist(), (logs >= own).sum(1).tolist(), strict=True))
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -152,6 +174,8 @@ class ModelServer:
         tokenizer: where it has its tokenizer from, if not the folder.
         cards: what it tells of models, if not the usual.
         usage: whether it counts tokens.
+        seeds: whether a seed decides what is drawn, or nothing does, or the time.
+        ranks: whether it tells them beside vLLM's log-probs.
         port: where it listens; 0: anywhere.
     """
 
@@ -169,8 +193,11 @@ class ModelServer:
         tokenizer: Path | None = None,
         cards: Sequence[Mapping[str, Any]] | None = None,
         usage: bool = True,
+        seeds: Literal["heeded", "fixed", "ignored"] = "heeded",
+        ranks: bool = True,
         port: int = 0,
     ) -> None:
+        self.seeds, self.ranks, self.draws = seeds, ranks, 0
         self.model = Model(folder)
         self.kind, self.key, self.hangs = kind, key, hangs
         self.failures = {path: list(statuses) for path, statuses in (failures or {}).items()}
@@ -224,20 +251,32 @@ class ModelServer:
         wanted, echo = int(body["max_tokens"]), bool(body.get("echo"))
         scored = "prompt_logprobs" in body and self.kind == "vllm"
         self.check(ids, wanted, body)
-        new = model.generate(ids, max(wanted, 1), body.get("stop") or ())[:wanted]
+        if body.get("temperature"):
+            new = model.draw(ids, wanted, {**body, "seed": self.seed(body)})
+        else:
+            new = model.generate(ids, max(wanted, 1), body.get("stop") or ())[:wanted]
         choice: dict[str, Any] = {"index": 0, "text": model.decode(new), "logprobs": None}
         for stop in body.get("stop") or ():
             choice["text"] = choice["text"].split(stop)[0]
         if body.get("return_token_ids") and self.kind == "vllm":
             choice |= {"token_ids": new, "prompt_token_ids": ids}
         if scored:
-            pairs = zip(ids, model.logprobs(ids), strict=True)
-            choice["prompt_logprobs"] = [None if p is None else {str(i): {"logprob": p}} for i, p in pairs]
+            told = ({"logprob": logp, **self.rank(rank)} for logp, rank in model.scored(ids))
+            choice["prompt_logprobs"] = [None, *({str(i): o} for i, o in zip(ids[1:], told, strict=True))]
         if echo and self.kind != "text":
             choice["text"] = model.decode([*ids, *new])
             choice["logprobs"] = {"token_logprobs": [*model.logprobs(ids), *[-1.0] * len(new)]}
         usage = {"usage": {"prompt_tokens": len(ids), "completion_tokens": len(new)}} if self.usage else {}
         return {"object": "text_completion", "choices": [choice], **usage}
+
+    def seed(self, body: Mapping[str, Any]) -> int:
+        """Return what decides the draws: the request's seed, one for all, or the time."""
+        self.draws += 1
+        return {"heeded": int(body["seed"]), "fixed": 0}.get(self.seeds, self.draws)
+
+    def rank(self, rank: int) -> dict[str, int]:
+        """Return what is told of a rank."""
+        return {"rank": rank} if self.ranks else {}
 
     def check(self, ids: list[int], wanted: int, body: Mapping[str, Any]) -> None:
         """Refuse what a server refuses."""

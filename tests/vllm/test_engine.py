@@ -147,7 +147,7 @@ def test_each_model_has_a_cache_of_its_own_size(
     for folder in (tiny_model, wide, tiny_model):
         engine = opened(folder)
         assert isinstance(engine, VllmEngine)
-        engine._starter._arguments(8_192, 256)
+        engine._starter._arguments(8_192, 256, whole=False)
         sizes.append(os.environ["VLLM_CPU_KVCACHE_SPACE"])
     # Keys and values of 32 heads of 128 in float32, for eight requests, and the rest of a GiB.
     assert sizes == ["1", "3", "1"]

@@ -26,6 +26,7 @@ BROKEN_OFF = ("abort", "error", "content_filter")
 Id = Annotated[int, Field(ge=0, lt=2**31)]
 Ids = Annotated[list[Id], Field(fail_fast=True)]
 Count = Annotated[int, Field(ge=0, le=MOST_TOKENS)]
+Rank = Annotated[int, Field(ge=1, lt=2**31)]
 Logprob = Annotated[float, Field(ge=LOWEST, le=ROUNDING)]
 
 
@@ -82,6 +83,7 @@ class Scored(Answer):
     """vLLM's entry for a token of the prompt."""
 
     logprob: Logprob
+    rank: Rank | None = None
 
 
 class Echoed(Answer):

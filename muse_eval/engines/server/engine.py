@@ -10,9 +10,11 @@ import transformers
 
 from muse_eval.config import fingerprint
 from muse_eval.engines import ModelSource
+from muse_eval.engines.draws import draw_seed, require_warm
 from muse_eval.engines.loading import tokenizer_digest
 from muse_eval.engines.server.answers import Choice
 from muse_eval.engines.server.client import Client, ForeignError, RefusalError
+from muse_eval.engines.server.draws import SEEDS, draw_fields, require_seeds, require_vllm
 from muse_eval.engines.server.identity import (
     Agreement,
     Served,
@@ -22,7 +24,7 @@ from muse_eval.engines.server.identity import (
     find_vocabulary,
 )
 from muse_eval.engines.server.threads import in_threads
-from muse_eval.engines.server.ways import WAYS, Way
+from muse_eval.engines.server.ways import WAYS, Way, ranks_of
 from muse_eval.engines.settings import ServerSettings
 from muse_eval.engines.tokens import before_stop
 from muse_eval.errors import UserError
@@ -65,7 +67,7 @@ class ServerEngine:
         self._source, self._client, self._concurrency = source, client, concurrency
         self._asks = list(asks)
         self._compared = False
-        self._no_way = ""
+        self._no_way, self._ranked = "", False
 
     def __enter__(self) -> Self:
         return self
@@ -100,9 +102,11 @@ class ServerEngine:
         """Model, pin, tokenizer and address; the rest is the server's affair."""
         source, client = self._source, self._client
         tokenizer = self._agreement.tokenizer
-        if any(isinstance(ask, Logprobs) for ask in self._asks):
+        texts = [ask for ask in self._asks if isinstance(ask, Logprobs)]
+        if texts:
             # Before any answer is paid for.
-            self._require_way()
+            self._require_way(any(ask.ranks for ask in texts))
+        self._require_draws(self._asks)
         pinned = bool(source.revision)
         return {
             "engine": "server",
@@ -127,7 +131,7 @@ class ServerEngine:
         said = [self._continued("the probe", one, {"max_tokens": PROBE_TOKENS}, ()) for one in self._probes()]
         mean = None
         if self._way is not None:
-            mean = round(float(np.mean(self._scored(self._way, "the probe", ids))), 2)
+            mean = round(float(np.mean(self._scored(self._way, "the probe", ids)[0])), 2)
         digest = fingerprint({"continuation": said, "mean": mean})[:16]
         return f"unpinned {self._source.model} {self._client.url} {digest}"
 
@@ -174,16 +178,18 @@ class ServerEngine:
         return self._prompts.truncate(asks) if asks else []
 
     def generate(self, asks: Sequence[Generate]) -> Batches[Generation]:
-        """Continue prompts greedily, the longest first."""
+        """Continue prompts greedily or by draws, the longest first."""
         if not asks:
             return iter(())
-        self._require_greedy(asks)
         fitted = [self._prompts.fit_prompt(ask) for ask in asks]
+        self._require_draws(asks)
         self._compare(asks[0].prompt)
 
         def answer(index: int) -> Generation:
             ask, (ids, cut) = asks[index], fitted[index]
             fields = {"max_tokens": ask.max_tokens, **({"stop": list(ask.stop)} if ask.stop else {})}
+            if ask.temperature:
+                fields |= draw_fields(ask.temperature, ask.top_p, draw_seed(ids, ask))
             return Generation(self._continued(ask.name, ids, fields, ask.stop), cut)
 
         return self._in_threads(
@@ -194,26 +200,33 @@ class ServerEngine:
         """Score texts, the longest first; a server does not tell the moments of its distribution."""
         if not asks:
             return iter(())
-        self._require_no_ranks(asks)
-        way = self._require_way()
+        way = self._require_way(any(ask.ranks for ask in asks))
         fitted = [self._texts.fit_text(ask) for ask in asks]
         self._compare(asks[0].text)
 
         def answer(index: int) -> TokenLogprobs:
-            ids, cut = fitted[index]
-            return TokenLogprobs(self._scored(way, asks[index].name, ids), truncated=cut)
+            (ids, cut), ask = fitted[index], asks[index]
+            values, ranks = self._scored(way, ask.name, ids)
+            if not ask.ranks:
+                return TokenLogprobs(values, truncated=cut)
+            if ranks is None:
+                raise UserError(f"{ask.name}: {self._client.url} gave no ranks for its {len(ids)} tokens")
+            return TokenLogprobs(values, truncated=cut, ranks=np.asarray(ranks, dtype=np.int32))
 
         return self._in_threads(answer, [len(ids) for ids, _ in fitted])
 
-    def _require_greedy(self, asks: Sequence[Generate]) -> None:
-        for ask in asks:
-            if ask.temperature:
-                raise UserError(f"{ask.name}: engine server draws nothing; give --engine hf or vllm")
+    def _require_draws(self, asks: Sequence[Request]) -> None:
+        """Refuse draws that the server does not make, before any answer is paid for."""
+        drawn = [ask for ask in asks if isinstance(ask, Generate) and ask.temperature]
+        if drawn:
+            require_warm(drawn)
+            require_vllm(self._client.url, self._served.vllm)
+            require_seeds(self._client.url, self._said_by_seed)
 
-    def _require_no_ranks(self, asks: Sequence[Logprobs]) -> None:
-        for ask in asks:
-            if ask.ranks:
-                raise UserError(f"{ask.name}: engine server tells no ranks; give --engine hf or vllm")
+    @cached_property
+    def _said_by_seed(self) -> list[str]:
+        each = [{"max_tokens": PROBE_TOKENS, **draw_fields(2.0, 1.0, seed)} for seed in SEEDS]
+        return [self._continued("the probe", self._probe, fields, ()) for fields in each]
 
     def _compare(self, text: str) -> None:
         """Compare token ids once more, on a text of the task's own."""
@@ -226,11 +239,11 @@ class ServerEngine:
         return in_threads(answer, order, self._concurrency)
 
     def _continued(self, name: str, ids: list[int], fields: Mapping[str, Any], stop: tuple[str, ...]) -> str:
-        greedy: dict[str, Any] = {"n": 1, "presence_penalty": 0, "frequency_penalty": 0, **fields}
+        whole: dict[str, Any] = {"n": 1, "presence_penalty": 0, "frequency_penalty": 0, **fields}
         if self._served.vllm:
             # vLLM takes defaults from the model's generation_config.json, a penalty too.
-            greedy |= {"repetition_penalty": 1.0, "skip_special_tokens": True, "return_token_ids": True}
-        choice = self._choice(name, ids, greedy)
+            whole |= {"repetition_penalty": 1.0, "skip_special_tokens": True, "return_token_ids": True}
+        choice = self._choice(name, ids, whole)
         new = choice.token_ids
         # Decoded here where it can be, as from every engine; a server may treat spaces in its own way.
         return before_stop(choice.text if new is None else self._prompts.decode(new), stop)
@@ -248,23 +261,30 @@ class ServerEngine:
                 self._no_way = f" ({foreign})"
                 continue
             if way.read(answer.choice, self._probe, way.spare) is not None:
+                self._ranked = ranks_of(answer.choice, self._probe) is not None
                 return way
         return None
 
-    def _require_way(self) -> Way:
+    def _require_way(self, ranks: bool = False) -> Way:
         if self._way is None:
             raise UserError(
                 f"the server at {self._client.url} returns no prompt log-probs{self._no_way}; PrivLeak needs "
                 "them: serve the model with vllm serve, or score it with --engine vllm or hf, or give "
                 "--metrics without privleak"
             )
+        if ranks and not self._ranked:
+            raise UserError(
+                f"the server at {self._client.url} tells no ranks; serve the model with vllm serve, or score "
+                "it with --engine vllm or hf"
+            )
         return self._way
 
-    def _scored(self, way: Way, name: str, ids: list[int]) -> np.ndarray:
-        values = way.read(self._choice(name, ids, way.fields), ids, way.spare)
+    def _scored(self, way: Way, name: str, ids: list[int]) -> tuple[np.ndarray, list[int] | None]:
+        choice = self._choice(name, ids, way.fields)
+        values = way.read(choice, ids, way.spare)
         if values is None:
             raise UserError(f"{name}: {self._client.url} gave no log-probs for its {len(ids)} tokens")
-        return np.asarray(values, dtype=np.float32)
+        return np.asarray(values, dtype=np.float32), ranks_of(choice, ids)
 
     def _choice(self, name: str, ids: list[int], fields: Mapping[str, Any]) -> Choice:
         try:

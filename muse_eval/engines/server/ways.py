@@ -4,17 +4,29 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from muse_eval.engines.server.answers import Choice
+from muse_eval.engines.server.answers import Choice, Scored
 
 
-def _of_vllm(choice: Choice, ids: list[int], _spare: int) -> list[float] | None:
+def _entries(choice: Choice, ids: list[int]) -> list[Scored] | None:
     """Read vLLM's own field: each token's entry is under its id, so they are surely ours."""
     found = choice.prompt_logprobs
     if found is None or len(found) != len(ids):
         return None
     entries = [(one or {}).get(str(token)) for one, token in zip(found[1:], ids[1:], strict=True)]
-    values = [one.logprob for one in entries if one is not None]
-    return values if len(values) == len(entries) else None
+    known = [one for one in entries if one is not None]
+    return known if len(known) == len(entries) else None
+
+
+def _of_vllm(choice: Choice, ids: list[int], _spare: int) -> list[float] | None:
+    entries = _entries(choice, ids)
+    return None if entries is None else [one.logprob for one in entries]
+
+
+def ranks_of(choice: Choice, ids: list[int]) -> list[int] | None:
+    """Return each token's rank but the first's, where the server tells them all (vLLM does)."""
+    ranks = [one.rank for one in _entries(choice, ids) or ()]
+    known = [one for one in ranks if one is not None]
+    return known if len(known) == len(ids) - 1 else None
 
 
 def _of_echo(choice: Choice, ids: list[int], spare: int) -> list[float] | None:

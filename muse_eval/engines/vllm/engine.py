@@ -57,6 +57,7 @@ class VllmEngine:
             raise UserError(f"{source.name} {TWO_MODELS}; score it with --engine hf")
         self._source, self._options, self._settings = source, options, settings
         self._asks, self._note = list(asks), note
+        self._whole = _drawn(asks)
         self._config = load_config(source, options.trust_remote_code)
         self._tokens = Tokens(tokenizer, self._config.vocab_size, context_of(self._config))
         self._starter = Starter(source, options, settings, self._config, self._say)
@@ -115,6 +116,9 @@ class VllmEngine:
         A drawn request has a random generator of its own, seeded by its prompt, seed and sample.
         """
         require_warm(asks)
+        if _drawn(asks) and not self._whole:
+            self._whole = True
+            self._close()
         fitted = [self._tokens.fit_prompt(ask) for ask in asks]
         lengths = [len(ids) + ask.max_tokens for (ids, _), ask in zip(fitted, asks, strict=True)]
         eos = sorted(eos_ids(self._generation_config, self._config))
@@ -269,7 +273,7 @@ class VllmEngine:
         if self._batch_tokens is None:
             self._batch_tokens = self._starter.batch_tokens()
         length = max([longest, *map(self._room, self._asks)])
-        self._llm = self._starter.start(length, self._batch_tokens)
+        self._llm = self._starter.start(length, self._batch_tokens, self._whole)
         self._length = length
         return self._llm
 
@@ -289,3 +293,7 @@ class VllmEngine:
     def _say(self, line: str) -> None:
         if self._note is not None:
             self._note(f"engine vllm: {line}")
+
+
+def _drawn(asks: Sequence[Request]) -> bool:
+    return any(isinstance(ask, Generate) and ask.temperature for ask in asks)

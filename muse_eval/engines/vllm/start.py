@@ -87,12 +87,14 @@ class Starter:
             room = free * (1 - GPU_SHARE) if share is None else free - share * total
         return max(FEWEST_TOKENS, min(MOST_TOKENS[self.device], int(room) // self._logprob_bytes))
 
-    def start(self, length: int, tokens: int) -> Any:
+    def start(self, length: int, tokens: int, whole: bool) -> Any:
         """Return a running vLLM.
 
         Args:
             length: tokens of the longest request, answer included.
             tokens: how many a step may have.
+            whole: whether a prompt must be read in one step, which then has room for the longest. To read
+                one in parts, vLLM turns its random generator back, which none on a CPU allows.
 
         Raises:
             UserError: vLLM is broken, or does not take the model, or memory does not suffice.
@@ -102,7 +104,9 @@ class Starter:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return vllm.LLMEngine.from_engine_args(vllm.EngineArgs(**self._arguments(length, tokens)))
+                return vllm.LLMEngine.from_engine_args(
+                    vllm.EngineArgs(**self._arguments(length, tokens, whole))
+                )
         except Exception as error:  # noqa: BLE001 - of a worker that fails vLLM tells by a bare Exception
             self.clean_up()
             raise self.refusal(error) from None
@@ -117,8 +121,9 @@ class Starter:
     def _logprob_bytes(self) -> int:
         return int(self.config.vocab_size) * 4 * LOGPROB_COPIES
 
-    def _arguments(self, length: int, tokens: int) -> dict[str, Any]:
+    def _arguments(self, length: int, tokens: int, whole: bool) -> dict[str, Any]:
         """Return vLLM's arguments, and say what they come to."""
+        tokens = max(tokens, length) if whole else tokens
         own = {name: getattr(self.settings, name) for name in PASSED_ON}
         if self.device == "cpu":
             gib = self.settings.kv_cache_gib or USERS_CACHE_GIB or self._cache_gib(length)
@@ -141,7 +146,7 @@ class Starter:
             "max_model_len": length,
             "max_num_batched_tokens": tokens,
             "max_num_seqs": min(MOST_SEQS, tokens),
-            "enable_chunked_prefill": True,
+            "enable_chunked_prefill": not whole,
             "enable_prefix_caching": True,
             "generation_config": "vllm",
             "trust_remote_code": self.options.trust_remote_code,
