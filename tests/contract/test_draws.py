@@ -192,7 +192,7 @@ def test_eos_ends_a_drawn_answer(opened: Kind, tiny_model: Path, tmp_path: Path,
     texts, shares = first_tokens(plain, PROMPTS[0], 1.0)
     # A whole character, so that what stands before it reads the same in a longer text.
     eos = next(one for one in np.argsort(-shares).tolist() if texts[one].isalnum() and texts[one].isascii())
-    folder = with_eos(tiny_model, tmp_path / "eos", eos)
+    folder = with_eos(tiny_model, tmp_path / "eos", [eos, 2])
     asks = [drawn(PROMPTS[0], 8, sample) for sample in range(100)]
     with opened(tiny_model) as engine:
         whole = [one.text for one in texts_of(engine, asks)]
