@@ -57,7 +57,7 @@ def evaluate(
         tokenizer: a folder, hub id or loaded tokenizer; None: the model's own, else the task's.
         retrain: the model whose AUC PrivLeak is relative to; None: the pipeline's where it belongs to the
             model, else the task's published AUC; ``none``: no model.
-        metrics: columns to score; empty: all.
+        metrics: columns to score; empty: all; ``+extraction`` adds an optional one.
         progress: told of every finished batch; None: bars on a terminal or in a notebook.
         warn: told, in one line, of what is odd but not fatal.
         note: told, in one line, what was decided.

@@ -14,7 +14,13 @@ from typing import Any
 from muse_eval.provenance import joined_digest
 
 _ENGINES = ("engines/**/*.py",)
-_METRICS = ("metrics/*.py", "statistics/intervals.py", "types/asks.py", "types/metrics.py")
+_METRICS = (
+    "metrics/*.py",
+    "statistics/entropy.py",
+    "statistics/intervals.py",
+    "types/asks.py",
+    "types/metrics.py",
+)
 _UNLEARNING = (
     "unlearning/**/*.py",
     # Which texts and target: a recipe has their digests.

@@ -79,10 +79,12 @@ def column(name: str, spec: ColumnSpec, values: Mapping[str, Any]) -> tuple[Metr
     """
     found = metric(spec.metric)
     params = parse_params(found.params, values, f"column {name}")
-    unknown = set(spec.splits) ^ set(found.roles)
-    if unknown:
-        raise UserError(f"task column {name}: {spec.metric} needs the splits {', '.join(found.roles)}")
-    for role, needed in found.roles.items():
+    kinds = [metric(host).roles for host in found.beside] or [found.roles]
+    roles = next((kind for kind in kinds if kind.keys() == spec.splits.keys()), None)
+    if roles is None:
+        needs = " or ".join(", ".join(kind) for kind in kinds)
+        raise UserError(f"task column {name}: {spec.metric} needs the splits {needs}")
+    for role, needed in roles.items():
         given = columns_of(spec.splits[role])
         if not set(needed) <= set(given):
             raise UserError(

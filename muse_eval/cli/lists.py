@@ -171,7 +171,12 @@ def _metrics() -> list[dict[str, str]]:
 
     found = {name: plugins.metric(name) for name in plugins.metric_names()}
     return [
-        {"name": name, "goal": metric.goal, "splits": " ".join(metric.roles)}
+        {
+            "name": name,
+            "goal": metric.goal,
+            "splits": f"those of {' or '.join(metric.beside)}" if metric.beside else " ".join(metric.roles),
+            "scored": f"--metrics +{name}" if metric.beside else "as the task says",
+        }
         for name, metric in found.items()
     ]
 

@@ -69,7 +69,11 @@ LimitOption = Annotated[int | None, typer.Option(help="Only the first N examples
 SeedOption = Annotated[int, typer.Option(help="Seed of the intervals.")]
 RowSeedOption = Annotated[int, typer.Option(help="Seed of the row order.")]
 MetricsOption = Annotated[
-    str | None, typer.Option(help="Columns, comma-separated (`verbmem_f,privleak`); else all.")
+    str | None,
+    typer.Option(
+        help="Columns, comma-separated (`verbmem_f,privleak`); else all. "
+        "`+extraction,+exact,+fluency`: these as well."
+    ),
 ]
 UtilityOption = Annotated[
     str | None,

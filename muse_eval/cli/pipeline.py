@@ -122,6 +122,7 @@ def pipeline(
     trajectory: TrajectoryOption = False,
     keep_checkpoints: KeepEpochsOption = False,
     settings: AnySetOption = None,
+    metrics: MetricsOption = None,
     page: PageOption = False,
     seed: SeedOption = 0,
     utility: UtilityOption = None,

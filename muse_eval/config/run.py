@@ -32,7 +32,7 @@ class RunConfig(Spec):
     retrain_revision: str | None = None
     """What pins a served retrain model."""
     metrics: tuple[str, ...] = ()
-    """Columns to score; empty: all of the task's."""
+    """Columns to score; empty: all of the task's; ``+NAME`` adds an optional one (``scoring.columns``)."""
     utility: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """Tasks of lm-eval, each a column more: names, YAML files, folders of them."""
     name: Annotated[str, Field(min_length=1)] | None = None

@@ -21,6 +21,7 @@ from muse_eval.config import (
 from muse_eval.errors import UserError
 from muse_eval.results import check_rule, run_folder
 from muse_eval.scoring import check_writable
+from muse_eval.scoring.columns import choose
 from muse_eval.scoring.plan import plan
 from muse_eval.unlearning.recipe import UnlearnConfig, configure
 
@@ -85,6 +86,8 @@ class PipelineConfig(ComparisonConfig):
     optim: str | None = None
     max_len: PositiveInt | None = None
     """Tokens of a row of unlearning; None: the task's."""
+    metrics: tuple[str, ...] = ()
+    """Columns to score, as ``config.RunConfig`` has them."""
     limit: PositiveInt | None = None
     """Score only the first examples of each split; flagged."""
     utility: tuple[Annotated[str, Field(min_length=1)], ...] = ()
@@ -124,6 +127,15 @@ class PipelineConfig(ComparisonConfig):
         return self.composite or "balance"
 
 
+def scored_task(config: PipelineConfig) -> TaskSpec:
+    """Return the task of a pipeline, with the optional columns that it scores.
+
+    Raises:
+        UserError: there is no such task or column.
+    """
+    return choose(plugins.task(config.task), config.metrics).task
+
+
 def other_seed(config: PipelineConfig, task: TaskSpec) -> int | None:
     """Return the unlearning's seed where it is not the task's own, else None."""
     return None if config.training_seed == task.data.seed else config.training_seed
@@ -157,7 +169,7 @@ def check(config: PipelineConfig) -> None:
 
     if config.engine == "server":
         raise UserError("engine server answers for one model, and a pipeline makes others; use auto")
-    task = plugins.task(config.task)
+    task = scored_task(config)
     used = {name for method in config.methods for name in (method, plugins.method(method)[0])}
     others = {name for method in plugins.method_names() for name in (method, plugins.method(method)[0])}
     cure = "--methods leaves {group} out; add it there or drop the setting"
@@ -171,12 +183,13 @@ def check(config: PipelineConfig) -> None:
         recipe = configured(config, task, method)
         parse_params(kind.params, recipe.params, f"method {method}")
         check_feasible(recipe)
-    check_rule(config.select, config.ranked_by, list(task.columns))
+    check_rule(config.select, config.ranked_by, choose(task, config.metrics).names)
     if config.composite is not None and not config.scores_epochs:
         raise UserError("--composite ranks epochs; it goes with --select best, or with --trajectory")
     if config.rank_flagged and config.select != "best":
         raise UserError("--rank-flagged is about what a composite ranks; it goes with --select best")
-    planned = plan(config.scoring(task, "target", "retrain", "target", utility=config.utility))
+    wanted = {"metrics": config.metrics, "utility": config.utility}
+    planned = plan(config.scoring(task, "target", "retrain", "target", **wanted))
     if task.forget_sets:
         for split in task.forget_sets.forget:
             if columns_of(split) != ("text",):

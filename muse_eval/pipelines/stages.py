@@ -17,6 +17,7 @@ from muse_eval.pipelines.config import (
     method_params,
     other_seed,
     run_name,
+    scored_task,
 )
 from muse_eval.pipelines.epochs import Choice, drop_other, last_epoch, select_epoch
 from muse_eval.pipelines.keeping import can_keep, forecast, is_cheap, space
@@ -69,6 +70,7 @@ class _Pipeline:
             model,
             self.models["retrain"],
             name,
+            metrics=self.config.metrics,
             limit=self.config.limit,
             utility=() if lineage and lineage.epoch else self.config.utility,
             overwrite=self.config.overwrite,
@@ -172,7 +174,7 @@ def pipeline(
         UserError: something that the user can mend; what is finished stays, and is not done again.
     """
     check(config)
-    task = plugins.task(config.task)
+    task = scored_task(config)
     models = references(config, task, stage, progress)
     data = open_data(task, config.data_dir)
     # Each method reads the same texts: what is odd in them is said once.

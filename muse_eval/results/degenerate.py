@@ -5,13 +5,13 @@ either looks like success, and a retain term can keep the answers about the reta
 """
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from muse_eval.results.comparable import asked
 from muse_eval.results.lineage import part
 from muse_eval.results.runs import REFERENCES, CorruptResult, StoredResult, load_records
+from muse_eval.statistics import entropy
 from muse_eval.types import Result
 
 FLAG = "degenerate"
@@ -35,12 +35,10 @@ def variety(response: str) -> float:
     shorter than an n-gram has 1.
     """
     text = " ".join(response.split())
-    counts = Counter(text[start : start + GRAM] for start in range(len(text) - GRAM + 1))
-    total = counts.total()
-    if not total:
+    grams = [text[start : start + GRAM] for start in range(len(text) - GRAM + 1)]
+    if not grams:
         return 1.0 if text else 0.0
-    entropy = math.log(total) - sum(count * math.log(count) for count in counts.values()) / total
-    return min(1.0, math.exp(entropy) / total)
+    return min(1.0, math.exp(entropy(grams)) / len(grams))
 
 
 def mean_variety(responses: Iterable[str]) -> float | None:

@@ -42,7 +42,7 @@ MOST_NAMED = 20
 """Damaged lines of a file that a command to cut them out names; where there are more the file has to go."""
 
 
-LATER = ("temperature", "top_p", "seed", "sample", "ranks")
+LATER = ("temperature", "top_p", "seed", "sample", "ranks", "after")
 """Fields that came after answers were stored: at their defaults they are no part of a key."""
 
 

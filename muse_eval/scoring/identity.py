@@ -86,6 +86,14 @@ def same(there: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     return fingerprint(identity(there)) == fingerprint(identity({**now, "columns": kept}))
 
 
+def extends(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Tell whether the same is asked of the same model as then, or that and more columns besides."""
+    old, new = identity(then), identity(now)
+    for key in ("columns", "data"):
+        new[key] = {name: one for name, one in new[key].items() if name in old[key]}
+    return fingerprint(old) == fingerprint(new)
+
+
 def stored(folder: Path, warn: Warn) -> runs.StoredResult | None:
     """Return the result that a run's folder holds; a damaged one is told, and counts for none.
 
@@ -110,8 +118,8 @@ def settle(
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the settings and the notes of a run that may be written to a folder.
 
-    The same run keeps what was noted of how its model was made. Another checkpoint of the same unlearning
-    may take the place of the one selected before.
+    The same run keeps what was noted of how its model was made, also where it is asked for more columns.
+    Another checkpoint of the same unlearning may take the place of the one selected before.
 
     Raises:
         UserError: the folder holds another run, and ``overwrite`` is not given.
@@ -119,7 +127,7 @@ def settle(
     known, notes = (lineage.settings(), lineage.notes()) if lineage else ({}, {})
     if there is None:
         return settings(asked, known), notes
-    if same(there.config, asked):
+    if extends(there.config, asked):
         if lineage is None:
             known, notes = dict(part(there.config, "made")), dict(part(there.extras, "notes"))
         return settings(asked, known), notes

@@ -10,13 +10,13 @@ from muse_eval.config import (
     ColumnSpec,
     RunConfig,
     TaskSpec,
-    column_changes,
     scored_groups,
     sort_settings,
 )
 from muse_eval.data import Data, open_data
 from muse_eval.engines import Choice, choose_engine
-from muse_eval.errors import UserError, unknown_name
+from muse_eval.errors import UserError
+from muse_eval.scoring.columns import choose
 from muse_eval.scoring.utility import UtilityColumn, plan_utility
 from muse_eval.scoring.which_task import task_of
 from muse_eval.types import Metric, Request, Row, Splits
@@ -60,24 +60,20 @@ def plan(config: RunConfig, *, loaded: bool = False) -> Plan:
     Raises:
         UserError: a name is unknown, a value is out of bounds, or the data will not do.
     """
-    task = task_of(config.model) if config.task is None else plugins.task(config.task)
+    named = task_of(config.model) if config.task is None else plugins.task(config.task)
+    chosen = choose(named, config.metrics)
+    task = chosen.task
     groups = sort_settings(config.settings, task)
     engine = choose_engine(config.engine, groups.get(ENGINE, {}), base_url=config.base_url, loaded=loaded)
     _check_served(config, engine)
     data = open_data(task, config.data_dir)
-    wanted = config.metrics or tuple(task.columns)
-    for name in wanted:
-        if name not in task.columns:
-            raise unknown_name("column", name, task.columns)
     for group in groups:
         covered = scored_groups(task).get(group, [])
-        if covered and not {*covered} & {*wanted}:
+        if covered and not {*covered} & {*chosen.names}:
             left = ", ".join(covered)
             raise UserError(f"--set {group}.…: --metrics leaves {left} out; add it there or drop the setting")
     columns = [
-        _column(name, task.columns[name], data, config, column_changes(groups, task, name))
-        for name in task.columns
-        if name in wanted
+        _column(name, task.columns[name], data, config, chosen.values(name, groups)) for name in chosen.names
     ]
     utility = plan_utility(config.utility, task.columns, engine.name, config.limit)
     return Plan(task, data, columns, engine, utility)
@@ -100,9 +96,9 @@ def _check_served(config: RunConfig, engine: Choice) -> None:
 
 
 def _column(
-    name: str, spec: ColumnSpec, data: Data, config: RunConfig, changes: Mapping[str, Any]
+    name: str, spec: ColumnSpec, data: Data, config: RunConfig, given: Mapping[str, Any]
 ) -> PlannedColumn:
-    values = {**spec.params, **changes}
+    values = dict(given)
     if config.truncate and "truncate" in {one.name for one in fields(plugins.metric(spec.metric).params)}:
         values["truncate"] = True
     metric, params = plugins.column(name, spec, values)

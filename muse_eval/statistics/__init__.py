@@ -1,6 +1,7 @@
 """Pure functions of arrays of numbers: AUC, intervals and paired comparisons; no model, no file."""
 
 from muse_eval.statistics.attacks import kolmogorov_smirnov, tpr_at
+from muse_eval.statistics.entropy import entropy
 from muse_eval.statistics.intervals import TwoClasses, auc, auc_interval, mean_interval, relative_auc_interval
 from muse_eval.statistics.paired import (
     Difference,
@@ -22,6 +23,7 @@ __all__ = [
     "best_set",
     "bootstrap_p",
     "difference",
+    "entropy",
     "flip_p",
     "holm",
     "kolmogorov_smirnov",

@@ -49,6 +49,8 @@ class Logprobs:
     """Score only the first context-full of a text that is longer, instead of refusing it."""
     ranks: bool = False
     """Also ask for the rank of each token among the vocabulary."""
+    after: str = ""
+    """Leave out the tokens that the text shares with this beginning of it, when that stands alone."""
     name: str = field(default="", compare=False)
 
 
@@ -81,7 +83,10 @@ class Generation:
 
 @dataclass(frozen=True, eq=False)
 class TokenLogprobs:
-    """Log-probabilities of a text's tokens but the first: float32 arrays of shape (tokens − 1,), in nats."""
+    """Log-probabilities of a text's tokens but the first: float32 arrays of shape (tokens − 1,), in nats.
+
+    Where the request has an ``after``, of the tokens from the first in which text and beginning part.
+    """
 
     logprobs: np.ndarray
     mean: np.ndarray | None = None

@@ -69,7 +69,7 @@ class Metric:
     goal: Literal["lower", "higher", "zero"]
     """Which way is better for a forget column; a task's column may say otherwise (KnowMem Dr: higher)."""
     roles: Mapping[str, tuple[str, ...]]
-    """The splits it needs: role to the text columns of its rows."""
+    """The splits it needs, or that it can read ``beside`` others: role to the text columns of its rows."""
     params: type
     """Frozen dataclass of its parameters, with the protocol's values as defaults."""
     requests: Callable[[Splits, Any], list[Request]]
@@ -78,3 +78,5 @@ class Metric:
     """Roles whose rows are context, not examples: ``--limit`` leaves them whole."""
     relative: bool = False
     """Whether ``score`` compares with a retrain model's answers to the same requests."""
+    beside: tuple[str, ...] = ()
+    """Metrics beside whose columns it stands, of the same splits and asked like them: ``--metrics +NAME``."""
