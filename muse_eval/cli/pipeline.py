@@ -20,6 +20,7 @@ from muse_eval.cli.options import (
     LoraOption,
     LrOption,
     MaxLenOption,
+    MetricsOption,
     MicroBatchOption,
     OptimOption,
     OverwriteOption,

@@ -42,7 +42,7 @@ class Selection:
 
 
 def check_rule(rule: str, name: str, columns: Sequence[str]) -> None:
-    """Refuse a rule or a composite that does not exist, or that a task's columns are not enough for.
+    """Refuse a rule or a composite that does not exist, or that the columns scored are not enough for.
 
     Raises:
         UserError: so it is.
@@ -53,9 +53,7 @@ def check_rule(rule: str, name: str, columns: Sequence[str]) -> None:
     needed = COLUMNS if rule == "best" else (COMPARED[rule],) if rule in COMPARED else ()
     absent = [column for column in needed if column not in columns]
     if absent:
-        raise UserError(
-            f"--select {rule} needs the columns {', '.join(absent)}, which the task does not have"
-        )
+        raise UserError(f"--select {rule} needs the columns {', '.join(absent)}, which are not scored")
 
 
 def check_retrain(rule: str, retrain: Scores) -> None:
