@@ -50,7 +50,8 @@ def requests(splits: Splits, params: Params) -> list[Request]:
     """Ask for the log-probabilities of every text, and of its lower-cased form where wanted."""
     texts = [(role, i, row["text"]) for role in _roles(params) for i, row in enumerate(splits[role])]
     asks: list[Request] = [
-        Logprobs(text, params.moments, params.truncate, name=f"{role}[{i}]") for role, i, text in texts
+        Logprobs(text, params.moments, truncate=params.truncate, name=f"{role}[{i}]")
+        for role, i, text in texts
     ]
     if params.lower:
         asks += [

@@ -1,6 +1,7 @@
 """Token ids of requests: within the model's vocabulary, within its context, and decoded again."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from transformers import PreTrainedTokenizerBase
 
@@ -61,11 +62,10 @@ class Tokens:
             return ids, False
         if not ask.truncate or context <= ask.max_tokens + 1:
             raise self._too_long(ask.name, len(ids), f" and {ask.max_tokens} new ones")
-        bos = ids[:1] if ids[0] == self.tokenizer.bos_token_id else []
-        return bos + ids[len(ids) - (context - ask.max_tokens - len(bos)) :], True
+        return self._end(ids, context - ask.max_tokens), True
 
     def fit_text(self, ask: Logprobs) -> tuple[list[int], bool]:
-        """Return the text's ids and whether their end had to go for the context.
+        """Return the text's ids and whether some had to go for the context: its end, else what comes ``after``.
 
         Raises:
             UserError: there are less than two, or too many.
@@ -77,7 +77,33 @@ class Tokens:
             return ids, False
         if not ask.truncate:
             raise self._too_long(ask.name, len(ids), "")
-        return ids[:context], True
+        return (self._end(ids, context) if ask.after else ids[:context]), True
+
+    def first_scored(self, ask: Logprobs) -> int:
+        """Return the place, in what ``fit_text`` returns, of the first token that is answered.
+
+        Behind an ``after`` it is the first in which the text's tokens and those of the beginning alone part:
+        also a token that reaches over the seam, where the tokenizer joins both sides.
+
+        Raises:
+            UserError: there is none.
+        """
+        if not ask.after:
+            return 1
+        ids, beginning = self.ids(ask), self.ids(replace(ask, text=ask.after))
+        shared = next(
+            (at for at, (a, b) in enumerate(zip(ids, beginning, strict=False)) if a != b),
+            min(len(ids), len(beginning)),
+        )
+        if shared == len(ids):
+            raise UserError(f"{ask.name}: no token stands behind its prompt; mend or leave out the example")
+        gone = 0 if self.context is None else max(0, len(ids) - self.context)
+        return max(1, shared - gone)
+
+    def _end(self, ids: list[int], most: int) -> list[int]:
+        """Return the last ids, BOS kept in front."""
+        bos = ids[:1] if ids[0] == self.tokenizer.bos_token_id else []
+        return bos + ids[len(ids) - (most - len(bos)) :]
 
     def _too_long(self, name: str, tokens: int, more: str) -> UserError:
         return UserError(

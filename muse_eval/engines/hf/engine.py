@@ -191,15 +191,17 @@ class TransformersEngine:
         return decoding.Prefix()
 
     def logprobs(self, asks: Sequence[Logprobs]) -> Batches[TokenLogprobs]:
-        """Score texts; each answer is as long as its text's tokens but the first."""
+        """Score texts; each answer is as long as its text's tokens but the first, or those ``after``."""
         tokens = self._tokens
         fitted = [tokens.fit_text(ask) for ask in asks]
+        firsts = [tokens.first_scored(ask) for ask in asks]
         texts = [ids for ids, _ in fitted]
         model = self._model
 
         def work(batch: list[int]) -> list[TokenLogprobs]:
             some = [asks[index] for index in batch]
-            scored = scoring.score_texts(model, [texts[index] for index in batch], some, tokens.pad)
+            rows, first = [texts[index] for index in batch], [firsts[index] for index in batch]
+            scored = scoring.score_texts(model, rows, some, tokens.pad, first)
             return [replace(s, truncated=fitted[index][1]) for index, s in zip(batch, scored, strict=True)]
 
         budget = self._batch_tokens or MAX_SCORED_TOKENS.get(model.device.type, MAX_SCORED_TOKENS["cuda"])

@@ -62,7 +62,11 @@ def _read(model: PreTrainedModel, ids: Tensor, wanted: Tensor) -> Iterator[Calla
 
 @torch.inference_mode()
 def score_texts(
-    model: PreTrainedModel, texts: Sequence[list[int]], asks: Sequence[Logprobs], pad: int
+    model: PreTrainedModel,
+    texts: Sequence[list[int]],
+    asks: Sequence[Logprobs],
+    pad: int,
+    firsts: Sequence[int] | None = None,
 ) -> list[TokenLogprobs]:
     """Return log p of each token but the first of each text, in float32, and what else is asked of it.
 
@@ -72,15 +76,18 @@ def score_texts(
             sees it, so no mask is needed.
         asks: whether a text also wants E[log p] and its standard deviation, or the rank, at each position.
         pad: id of the padding.
+        firsts: place of the first token of each text that is scored; None: 1 of each.
     """
+    firsts = [1] * len(texts) if firsts is None else firsts
     width = max(map(len, texts))
     device = model.device
     ids = torch.tensor([t + [pad] * (width - len(t)) for t in texts], device=device)
     lengths = torch.tensor([len(t) for t in texts], device=device)
-    wanted = torch.arange(width - 1, device=device) < (lengths - 1)[:, None]
+    places = torch.arange(1, width, device=device)
+    wanted = (places < lengths[:, None]) & (places >= torch.tensor(firsts, device=device)[:, None])
     moments, ranks = any(ask.moments for ask in asks), any(ask.ranks for ask in asks)
     columns = _score_positions(model, ids, wanted, moments, ranks).cpu().numpy()
-    ends = np.cumsum([len(t) - 1 for t in texts])
+    ends = np.cumsum([len(text) - first for text, first in zip(texts, firsts, strict=True)])
     pieces = np.split(columns, ends[:-1], axis=1)
     return [_told(piece, ask) for piece, ask in zip(pieces, asks, strict=True)]
 
