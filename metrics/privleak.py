@@ -16,9 +16,20 @@ import numpy as np
 from pydantic import Field
 
 from muse_eval.config import aside
-from muse_eval.metrics.attacks import attack, statistics
+from muse_eval.metrics.attacks import REFERENCE, attack, statistics
 from muse_eval.statistics import TwoClasses, auc, relative_auc_interval
-from muse_eval.types import Answer, Context, Logprobs, Metric, Record, Request, Score, Splits, TokenLogprobs
+from muse_eval.types import (
+    Answer,
+    Context,
+    GradientNorm,
+    Logprobs,
+    Metric,
+    Record,
+    Request,
+    Score,
+    Splits,
+    TokenLogprobs,
+)
 
 SATURATED = 0.01
 """An AUC within this distance of 0 or 1 is at its bound: fewer than 1 % of the pairs say otherwise."""
@@ -36,6 +47,10 @@ class Params:
     """Also score the retain texts, for the AUC of every ordered pair of splits."""
     lower: bool = aside(False)
     """Also score the lower-cased texts, for the attack PPL/lower (twice the work)."""
+    reference: bool = aside(False, later=True)
+    """Also make the attack reference: the loss less that of the measured retrain model."""
+    gradnorm: bool = aside(False, later=True)
+    """Also ask for the norm of each text's gradient, for the attack gradnorm (engine hf only)."""
     moments: bool = aside(True)
     """Also take the moments of the model's distribution, for Min-K%++ (arXiv 2404.02936)."""
     truncate: bool = aside(False)
@@ -47,7 +62,7 @@ def _roles(params: Params) -> tuple[str, ...]:
 
 
 def requests(splits: Splits, params: Params) -> list[Request]:
-    """Ask for the log-probabilities of every text, and of its lower-cased form where wanted."""
+    """Ask for the log-probabilities of every text, its lower-cased form's and its gradient where wanted."""
     texts = [(role, i, row["text"]) for role in _roles(params) for i, row in enumerate(splits[role])]
     asks: list[Request] = [
         Logprobs(text, params.moments, truncate=params.truncate, name=f"{role}[{i}]")
@@ -58,6 +73,8 @@ def requests(splits: Splits, params: Params) -> list[Request]:
             Logprobs(text.lower(), truncate=params.truncate, name=f"{role}[{i}], lower-cased")
             for role, i, text in texts
         ]
+    if params.gradnorm:
+        asks += [GradientNorm(text, params.truncate, name=f"{role}[{i}]") for role, i, text in texts]
     return asks
 
 
@@ -65,19 +82,20 @@ Statistics = Mapping[str, list[dict[str, float | None]]]
 """Role to the attacks' scores of each of its texts."""
 
 
-def _all_statistics(splits: Splits, answers: Sequence[Answer], params: Params) -> Statistics:
-    count = sum(len(splits[role]) for role in _roles(params))
-    result: dict[str, list[dict[str, float | None]]] = {}
-    position = 0
-    for role in _roles(params):
-        result[role] = []
-        for row in splits[role]:
-            answer = answers[position]
-            lower = answers[count + position] if params.lower else None
-            assert isinstance(answer, TokenLogprobs)
-            assert lower is None or isinstance(lower, TokenLogprobs)
-            result[role].append(statistics(row["text"], answer, lower, params.k))
-            position += 1
+def _all_statistics(
+    splits: Splits, answers: Sequence[Answer], params: Params, retrain: Sequence[Answer] = ()
+) -> Statistics:
+    texts = [(role, row["text"]) for role in _roles(params) for row in splits[role]]
+    result: dict[str, list[dict[str, float | None]]] = {role: [] for role in _roles(params)}
+    for place, (role, text) in enumerate(texts):
+        answer, theirs = answers[place], retrain[place] if retrain else None
+        lower = answers[len(texts) + place] if params.lower else None
+        norm = answers[place - len(texts)] if params.gradnorm else None
+        assert isinstance(answer, TokenLogprobs)
+        assert lower is None or isinstance(lower, TokenLogprobs)
+        assert theirs is None or isinstance(theirs, TokenLogprobs)
+        assert norm is None or isinstance(norm, float)
+        result[role].append(statistics(text, answer, lower, params.k, retrain=theirs, norm=norm))
     return result
 
 
@@ -100,8 +118,11 @@ def score(splits: Splits, answers: Sequence[Answer], params: Params, context: Co
 
     Without a reference, or with one whose AUC is 0, the value is None and the reason says why.
     """
-    stats = _all_statistics(splits, answers, params)
+    measured = context.reference.answers if context.reference and params.reference else ()
+    stats = _all_statistics(splits, answers, params, measured)
     aucs, undefined = _aucs(stats, params)
+    if params.reference and not measured:
+        undefined[REFERENCE] = f"{REFERENCE} needs a retrain model that is measured; give --retrain MODEL"
     headline = attack(params.k)
     flags: list[str] = []
     if any(isinstance(a, TokenLogprobs) and a.truncated for a in answers):

@@ -13,7 +13,7 @@ from muse_eval.config import RunConfig
 from muse_eval.metrics.knowmem import STOP
 from muse_eval.mini.tokenizer import train_tokenizer
 from muse_eval.scoring.plan import plan
-from muse_eval.types import Generate, Logprobs, Truncate
+from muse_eval.types import Generate, Logprobs
 
 Ask = Generate | Logprobs
 Columns = dict[str, Sequence[Ask]]
@@ -31,7 +31,7 @@ def make_columns(job: Job) -> tuple[Columns, PreTrainedTokenizerBase, str]:
         return made, word_tokenizer(job.sizes.vocabulary), "made-up texts as long as MUSE-News's"
     planned = plan(RunConfig(model="none", task=job.task, data_dir=Path(job.data_dir), engine="hf"))
     columns: Columns = {
-        column.name: [ask for ask in column.requests if not isinstance(ask, Truncate)]
+        column.name: [ask for ask in column.requests if isinstance(ask, Generate | Logprobs)]
         for column in planned.columns
     }
     texts = [

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-DEPARTURE, ASIDE = "departure", "aside"
+DEPARTURE, ASIDE, LATER = "departure", "aside", "later"
 
 
 def departure(default: T) -> T:
@@ -18,16 +18,19 @@ def departure(default: T) -> T:
     return field(default=default, metadata={DEPARTURE: True})
 
 
-def aside(default: T) -> T:
-    """Declare a parameter that changes no value: it adds extras, or allows what is then flagged."""
-    return field(default=default, metadata={ASIDE: True})
+def aside(default: T, *, later: bool = False) -> T:
+    """Declare a parameter that changes no value: it adds extras, or allows what is then flagged.
+
+    One that came ``later`` than the first stored runs is part of a run's settings only where it is not at its
+    default: what was stored before keeps its fingerprint.
+    """
+    return field(default=default, metadata={ASIDE: True, LATER: later})
 
 
 def stated(params: Any) -> dict[str, Any]:
-    """Return a metric's parameters as a run's settings have them: departures only where there are any."""
-    values = asdict(params)
-    silent = _marked(type(params), DEPARTURE) - departures(type(params), values).keys()
-    return {name: value for name, value in values.items() if name not in silent}
+    """Return a metric's parameters as a run's settings have them: those left out are at their defaults."""
+    values, usual = asdict(params), _silent(type(params))
+    return {name: value for name, value in values.items() if name not in usual or value != usual[name]}
 
 
 def departures(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,8 +47,7 @@ def departures(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def filled(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return a metric's parameters as stored, with the defaults that ``stated`` left out."""
-    marked = _marked(kind, DEPARTURE)
-    return {**{one.name: one.default for one in fields(kind) if one.name in marked}, **values}
+    return {**_silent(kind), **values}
 
 
 def deciding(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -53,6 +55,12 @@ def deciding(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     known = {one.name: one.default for one in fields(kind)}
     asides = _marked(kind, ASIDE)
     return {name: value for name, value in {**known, **values}.items() if name not in asides}
+
+
+def _silent(kind: type) -> dict[str, Any]:
+    """Return the parameters that are not told at their defaults, and these."""
+    silent = _marked(kind, DEPARTURE) | _marked(kind, LATER)
+    return {one.name: one.default for one in fields(kind) if one.name in silent}
 
 
 def _marked(kind: type, mark: str) -> set[str]:

@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerBase
 
 from muse_eval.engines.draws import require_drawable
 from muse_eval.errors import UserError
-from muse_eval.types import Generate, Logprobs, Truncate
+from muse_eval.types import Generate, GradientNorm, Logprobs, Request, Truncate
 
 
 class Tokens:
@@ -25,7 +25,7 @@ class Tokens:
         pad = self.tokenizer.pad_token_id
         return int(pad) if pad is not None and (self.vocabulary is None or pad < self.vocabulary) else 0
 
-    def ids(self, ask: Generate | Logprobs | Truncate) -> list[int]:
+    def ids(self, ask: Request) -> list[int]:
         """Return a request's token ids, as the tokenizer makes them (BOS in front where it has one).
 
         Raises:
@@ -64,8 +64,8 @@ class Tokens:
             raise self._too_long(ask.name, len(ids), f" and {ask.max_tokens} new ones")
         return self._end(ids, context - ask.max_tokens), True
 
-    def fit_text(self, ask: Logprobs) -> tuple[list[int], bool]:
-        """Return the text's ids and whether some had to go for the context: its end, else what comes ``after``.
+    def fit_text(self, ask: Logprobs | GradientNorm) -> tuple[list[int], bool]:
+        """Return the text's ids and whether some had to go for the context: at its end, or its beginning.
 
         Raises:
             UserError: there are less than two, or too many.
@@ -77,7 +77,8 @@ class Tokens:
             return ids, False
         if not ask.truncate:
             raise self._too_long(ask.name, len(ids), "")
-        return (self._end(ids, context) if ask.after else ids[:context]), True
+        after = isinstance(ask, Logprobs) and ask.after
+        return (self._end(ids, context) if after else ids[:context]), True
 
     def first_scored(self, ask: Logprobs) -> int:
         """Return the place, in what ``fit_text`` returns, of the first token that is answered.

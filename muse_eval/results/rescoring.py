@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -37,18 +38,19 @@ class Evidence:
     """The retrain model's own records of the same texts, where its run is stored beside."""
 
 
+AVERAGED = ("exact", "extraction", "fluency")
+"""Metrics whose value is 100 × the mean of the score that bears their name."""
+
 Rescore = Callable[[Evidence, bool], str]
 """Says what contradicts the records, empty where nothing does; the flag also scores the texts anew."""
 
 
 def rescore(metric: str) -> Rescore:
     """Return how a metric's columns are held against their records; of a foreign one only the count is."""
-    known: dict[str, Rescore] = {
-        "verbmem": _rouge,
-        "knowmem": _rouge,
-        "privleak": _privleak,
-        METRIC: _mean,
-    }
+    if metric in AVERAGED:
+        return partial(_averaged, metric, None)
+    rouge = partial(_averaged, "rougeL", _record)
+    known: dict[str, Rescore] = {"verbmem": rouge, "knowmem": rouge, "privleak": _privleak, METRIC: _mean}
     return known.get(metric, _foreign)
 
 
@@ -105,12 +107,15 @@ def only_scores(records: StoredRecords) -> list[float]:
     return numbers if len(numbers) == len(scores) else []
 
 
-# ── VerbMem and KnowMem ──────────────────────────────────────────────────────────────────────────
-def _rouge(evidence: Evidence, deep: bool) -> str:
+# ── VerbMem, KnowMem and what stands beside them ─────────────────────────────────────────────────
+def _averaged(
+    score: str, anew: Callable[[Mapping[str, Any]], str] | None, evidence: Evidence, deep: bool
+) -> str:
+    """Hold a column against the mean of a score; ``anew`` says where a record's scores are others than it."""
     cell, records = evidence.cell, evidence.records
     if problem := _count(cell, len(records)):
         return problem
-    values = [part(record, "scores").get("rougeL") for record in records]
+    values = [part(record, "scores").get(score) for record in records]
     numbers = [value for value in values if isinstance(value, int | float)]
     if len(numbers) < len(values) or not numbers:
         return "" if cell.value is None else "its records lack a score"
@@ -118,7 +123,7 @@ def _rouge(evidence: Evidence, deep: bool) -> str:
         return problem
     if not deep:
         return ""
-    if problem := next(filter(None, map(_record, records)), ""):
+    if anew and (problem := next(filter(None, map(anew, records)), "")):
         return problem
     low, high = mean_interval(numbers, seed=evidence.seed, resamples=RESAMPLES)
     return _interval(cell, None if min(numbers) == max(numbers) else (100 * low, 100 * high))

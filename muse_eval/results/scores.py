@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from muse_eval.config import canonical_json
 from muse_eval.metrics.attacks import attack
 from muse_eval.results.comparable import held_alike, stored_params
 from muse_eval.results.lineage import part
-from muse_eval.results.rescoring import only_scores, two_classes
+from muse_eval.results.rescoring import AVERAGED, only_scores, two_classes
 from muse_eval.results.rows import Goal
 from muse_eval.results.runs import CorruptResult, StoredResult, load, load_records
 from muse_eval.results.utility import METRIC
@@ -93,13 +94,16 @@ class ScoreReader:
         own = [one for one in records if one.get("column") == column]
         spec = part(part(part(result.config, "task"), "columns"), column)
         # The attack's name alone may stand beside all columns, so what the records hold decides first.
-        averaged = any("rougeL" in part(one, "scores") for one in own)
+        score = str(spec["metric"]) if spec.get("metric") in AVERAGED else "rougeL"
+        averaged = any(score in part(one, "scores") for one in own)
         known = isinstance((part(result.extras, column) or result.extras).get("attack"), str)
         attacked = known and not averaged
         if spec.get("metric") == METRIC:
             found = _averaged(own, only_scores)
+        elif attacked:
+            found = self._attacked(result, column, spec, own)
         else:
-            found = self._attacked(result, column, spec, own) if attacked else _averaged(own)
+            found = _averaged(own, partial(_each, score))
         return f"{result.key}, {column}: {found}" if isinstance(found, str) else found
 
     def _attacked(
@@ -149,14 +153,14 @@ def _of_both(records: Iterable[Mapping[str, Any]], splits: Mapping[str, Any]) ->
     return sorted((one for one in records if one.get("split") in sides), key=_example)
 
 
-def _rouge(records: Sequence[Mapping[str, Any]]) -> list[float]:
-    values = [part(one, "scores").get("rougeL") for one in records]
+def _each(score: str, records: Sequence[Mapping[str, Any]]) -> list[float]:
+    values = [part(one, "scores").get(score) for one in records]
     numbers = [value for value in values if isinstance(value, int | float)]
     return numbers if len(numbers) == len(values) else []
 
 
 def _averaged(
-    records: list[dict[str, Any]], read: Callable[[Sequence[Mapping[str, Any]]], list[float]] = _rouge
+    records: list[dict[str, Any]], read: Callable[[Sequence[Mapping[str, Any]]], list[float]]
 ) -> Scores | str:
     ordered = sorted(records, key=_example)
     numbers = [100 * value for value in read(ordered)]

@@ -28,8 +28,10 @@ from muse_eval.types import (
     Engine,
     Generate,
     Generation,
+    GradientNorm,
     Logprobs,
     Request,
+    TakesGradients,
     TokenLogprobs,
     Truncate,
     Warn,
@@ -116,12 +118,16 @@ def _batches(engine: Engine, missing: dict[str, Request]) -> Iterator[_Batch]:
     cuts = {key: ask for key, ask in missing.items() if isinstance(ask, Truncate)}
     prompts = {key: ask for key, ask in missing.items() if isinstance(ask, Generate)}
     texts = {key: ask for key, ask in missing.items() if isinstance(ask, Logprobs)}
+    gradients = {key: ask for key, ask in missing.items() if isinstance(ask, GradientNorm)}
     if cuts:
         yield from _timed(list(cuts), iter([list(enumerate(engine.truncate(list(cuts.values()))))]))
     if prompts:
         yield from _timed(list(prompts), engine.generate(list(prompts.values())))
     if texts:
         yield from _timed(list(texts), engine.logprobs(list(texts.values())))
+    if gradients:
+        assert isinstance(engine, TakesGradients)
+        yield from _timed(list(gradients), engine.gradient_norms(list(gradients.values())))
 
 
 def _timed(keys: list[str], batches: Batches[Answer]) -> Iterator[_Batch]:
@@ -237,6 +243,9 @@ _ARRAYS = {"logprobs": "<f4", "mean": "<f4", "std": "<f4", "ranks": "<i4"}
 def _encode(answer: Answer) -> dict[str, Any]:
     if isinstance(answer, str):
         return {"cut": answer}
+    if isinstance(answer, float):
+        # As text: JSON has no NaN.
+        return {"norm": repr(answer)}
     if isinstance(answer, Generation):
         told = {"defined": answer.defined} if _is_bare(answer.text) or not answer.defined else {}
         return {"text": answer.text, "truncated": answer.truncated, **told}
@@ -261,6 +270,8 @@ def _is_judged(value: dict[str, Any]) -> bool:
 def _decode(value: dict[str, Any]) -> Answer:
     if "cut" in value:
         return str(value["cut"])
+    if "norm" in value:
+        return float(value["norm"])
     if "text" in value:
         return Generation(str(value["text"]), bool(value["truncated"]), bool(value.get("defined", True)))
     arrays = {

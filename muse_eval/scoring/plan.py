@@ -19,7 +19,7 @@ from muse_eval.errors import UserError
 from muse_eval.scoring.columns import choose
 from muse_eval.scoring.utility import UtilityColumn, plan_utility
 from muse_eval.scoring.which_task import task_of
-from muse_eval.types import Metric, Request, Row, Splits
+from muse_eval.types import GradientNorm, Metric, Request, Row, Splits
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,19 @@ def plan(config: RunConfig, *, loaded: bool = False) -> Plan:
     columns = [
         _column(name, task.columns[name], data, config, chosen.values(name, groups)) for name in chosen.names
     ]
+    if engine.name != "hf":
+        _refuse_gradients(columns, engine)
     utility = plan_utility(config.utility, task.columns, engine.name, config.limit)
     return Plan(task, data, columns, engine, utility)
+
+
+def _refuse_gradients(columns: Sequence[PlannedColumn], engine: Choice) -> None:
+    for column in columns:
+        if any(isinstance(ask, GradientNorm) for ask in column.requests):
+            raise UserError(
+                f"{column.spec.title} asks for gradients, which engine {engine.name} does not take; give "
+                f"--engine hf, or leave out --set {column.name}.gradnorm"
+            )
 
 
 def _check_served(config: RunConfig, engine: Choice) -> None:

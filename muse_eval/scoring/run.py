@@ -14,7 +14,7 @@ from muse_eval.errors import UserError
 from muse_eval.folders import in_turn, sweep
 from muse_eval.reading import typed_path
 from muse_eval.results import Lineage, degenerate, given, runs
-from muse_eval.scoring import identity, prompt_fit
+from muse_eval.scoring import identity, model_free, prompt_fit
 from muse_eval.scoring.answers import Answers, Store
 from muse_eval.scoring.plan import Plan, PlannedColumn, plan
 from muse_eval.scoring.retrain import NONE, find, open_found
@@ -101,6 +101,7 @@ def run(
         contexts = _context(config, planned, retrain, store, progress)
     result = prompt_fit.judged(_score(config, planned, answers, contexts), planned.columns, fits, unlearned)
     result = degenerate.measured(result, {column.name: column.spec.metric for column in planned.columns})
+    result = model_free.told(result, planned.columns)
     model, notes = engine.provenance, {**notes, **prompt_fit.notes(planned.columns)}
     result = replace(
         result,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,11 +46,25 @@ class Logprobs:
     moments: bool = False
     """Also ask for mean and standard deviation of log p over the vocabulary (Min-K%++)."""
     truncate: bool = False
-    """Score only the first context-full of a text that is longer, instead of refusing it."""
+    """Score only the first context-full of a text that is longer, instead of refusing it; where there is an
+    ``after``, the last."""
     ranks: bool = False
     """Also ask for the rank of each token among the vocabulary."""
     after: str = ""
     """Leave out the tokens that the text shares with this beginning of it, when that stands alone."""
+    name: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True)
+class GradientNorm:
+    """Ask for the Euclidean norm, over all weights, of the gradient of ``text``'s mean loss in nats.
+
+    The loss is that of its tokens but the first. Only the hf engine answers.
+    """
+
+    text: str
+    truncate: bool = False
+    """Take only the first context-full of a text that is longer, instead of refusing it."""
     name: str = field(default="", compare=False)
 
 
@@ -66,7 +80,7 @@ class Truncate:
     name: str = field(default="", compare=False)
 
 
-Request = Generate | Logprobs | Truncate
+Request = Generate | Logprobs | GradientNorm | Truncate
 
 
 # ── what an engine answers ───────────────────────────────────────────────────────────────────────
@@ -98,8 +112,8 @@ class TokenLogprobs:
     """How many tokens of the vocabulary are as likely or likelier, int32: 1 is the argmax."""
 
 
-Answer = Generation | TokenLogprobs | str
-"""The answer to a ``Generate``, a ``Logprobs`` and a ``Truncate``."""
+Answer = Generation | TokenLogprobs | float | str
+"""The answer to a ``Generate``, a ``Logprobs``, a ``GradientNorm`` and a ``Truncate``."""
 
 AnswerT = TypeVar("AnswerT", covariant=True)
 Batches = Iterator[Sequence[tuple[int, AnswerT]]]
@@ -140,3 +154,15 @@ class Engine(Protocol):
         trace: TracebackType | None,
     ) -> None:
         """Free the device."""
+
+
+@runtime_checkable
+class TakesGradients(Protocol):
+    """An engine that can take gradients as well."""
+
+    def gradient_norms(self, asks: Sequence[GradientNorm]) -> Batches[float]:
+        """Take each text's gradient, yielding norms as they are there; NaN where one is not finite.
+
+        Raises:
+            UserError: it takes none of such a model.
+        """

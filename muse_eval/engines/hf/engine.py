@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from muse_eval.engines.checkpoint import Checkpoint
 from muse_eval.engines.composed import parts_of
-from muse_eval.engines.hf import decoding, scoring
+from muse_eval.engines.hf import decoding, gradients, scoring
 from muse_eval.engines.hf.choosing import UNDEFINED, Chooser
 from muse_eval.engines.loading import (
     LoadOptions,
@@ -31,7 +31,7 @@ from muse_eval.engines.tokens import Tokens, before_stop, has_stop
 from muse_eval.engines.weights import require_finite
 from muse_eval.errors import UserError
 from muse_eval.own_code import code_digest
-from muse_eval.types import Batches, Generate, Generation, Logprobs, TokenLogprobs, Truncate
+from muse_eval.types import Batches, Generate, Generation, GradientNorm, Logprobs, TokenLogprobs, Truncate
 
 T = TypeVar("T")
 SHARED_PREFIX = 32
@@ -207,10 +207,22 @@ class TransformersEngine:
         budget = self._batch_tokens or MAX_SCORED_TOKENS.get(model.device.type, MAX_SCORED_TOKENS["cuda"])
         return self._in_batches(asks, [len(ids) for ids in texts], budget, work)
 
+    def gradient_norms(self, asks: Sequence[GradientNorm]) -> Batches[float]:
+        """Take the gradient of one text after the other."""
+        texts = [self._tokens.fit_text(ask)[0] for ask in asks]
+        model = self._model
+
+        def work(batch: list[int]) -> list[float]:
+            return [gradients.gradient_norm(model, weights, texts[index]) for index in batch]
+
+        with gradients.weights_of(model, self.provenance["model"]) as weights:
+            # A budget of one token makes batches of one text.
+            yield from self._in_batches(asks, [len(ids) for ids in texts], 1, work)
+
     # ── batches ─────────────────────────────────────────────────────────────────────────────────
     def _in_batches(
         self,
-        asks: Sequence[Generate] | Sequence[Logprobs],
+        asks: Sequence[Generate] | Sequence[Logprobs] | Sequence[GradientNorm],
         sizes: Sequence[int],
         budget: int,
         work: Callable[[list[int]], list[T]],
