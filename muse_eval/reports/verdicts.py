@@ -100,10 +100,12 @@ def _named(chosen: Chosen, distances: Distances, row: RunRow) -> Iterator[tuple[
 
 def _against_references(chosen: Chosen, distances: Distances, row: RunRow) -> Iterator[tuple[str, str]]:
     compared = 0
+    metrics = part(part(chosen.runs[row["name"]].config, "task"), "columns")
     for name, cell in row["columns"].items():
         heading = chosen.headings.get(name)
         target = chosen.reference("target", row, name)
-        if heading is None or cell.value is None:
+        if heading is None or cell.value is None or part(metrics, name).get("metric") == "fluency":
+            # How fluent a model is tells neither what it knows nor what it lost.
             continue
         if heading.goal == "higher":
             kept = target.columns[name].value if target else None

@@ -164,7 +164,9 @@ def _panel(
 ) -> alt.LayerChart | alt.FacetChart:
     import altair as alt
 
-    scale = alt.Scale(nice=True) if heading.goal == "zero" else alt.Scale(domain=[0, 100], nice=False)
+    # Fluency is no share, and goes beyond 100.
+    shares = heading.goal != "zero" and all((point["high"] or 0.0) <= 100 for point in points)
+    scale = alt.Scale(domain=[0, 100], nice=False) if shares else alt.Scale(nice=True)
     ticks = alt.Axis(
         values=list(frame.ticks), labelExpr=tick_labels(frame.ticks), grid=False, title=frame.axis
     )

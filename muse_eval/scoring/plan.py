@@ -49,6 +49,15 @@ class Plan:
         """Return what the model is asked, or what the retrain model is (``relative``)."""
         return [ask for one in self.columns if one.metric.relative or not relative for ask in one.requests]
 
+    def apart(self) -> dict[str, list[Request]]:
+        """Return what each column asks that none before it does."""
+        found: dict[str, list[Request]] = {}
+        seen: set[Request] = set()
+        for column in self.columns:
+            found[column.name] = [ask for ask in column.requests if ask not in seen]
+            seen.update(column.requests)
+        return found
+
 
 def plan(config: RunConfig, *, loaded: bool = False) -> Plan:
     """Check a run's task, settings and data, and work out everything it will ask.

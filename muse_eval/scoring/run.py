@@ -211,7 +211,7 @@ def _chosen(planned: Plan, engine: Engine) -> str:
 
 def _tell_outset(name: str, planned: Plan, engine: Engine, store: Store, tell: Note, note: Note) -> None:
     """Tell what the model is still to be asked and where it runs, and how many answers are there already."""
-    missing = store.missing(engine, {column.name: column.requests for column in planned.columns})
+    missing = store.missing(engine, planned.apart())
     asked = [f"{column.spec.title} {n}" for column in planned.columns if (n := missing[column.name][0])]
     if asked:
         device = engine.provenance.get("device")

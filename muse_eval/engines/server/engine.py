@@ -207,11 +207,13 @@ class ServerEngine:
         def answer(index: int) -> TokenLogprobs:
             (ids, cut), ask = fitted[index], asks[index]
             values, ranks = self._scored(way, ask.name, ids)
+            skipped = self._texts.first_scored(ask) - 1
             if not ask.ranks:
-                return TokenLogprobs(values, truncated=cut)
+                return TokenLogprobs(values[skipped:], truncated=cut)
             if ranks is None:
                 raise UserError(f"{ask.name}: {self._client.url} gave no ranks for its {len(ids)} tokens")
-            return TokenLogprobs(values, truncated=cut, ranks=np.asarray(ranks, dtype=np.int32))
+            found = np.asarray(ranks, dtype=np.int32)
+            return TokenLogprobs(values[skipped:], truncated=cut, ranks=found[skipped:])
 
         return self._in_threads(answer, [len(ids) for ids, _ in fitted])
 
