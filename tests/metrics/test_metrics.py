@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from muse_eval import plugins
 from muse_eval.config.spec import parse_params
 from muse_eval.errors import UserError
-from muse_eval.metrics import attacks, knowmem, privleak, rouge, verbmem
+from muse_eval.metrics import attacks, knowmem, privleak, rouge, truths, verbmem
 from muse_eval.scoring.answers import LATER
 from muse_eval.types import (
     Answer,
@@ -51,12 +51,15 @@ def floats(values: Sequence[float | str] | None) -> np.ndarray | None:
 def answer(raw: Mapping[str, Any]) -> Answer:
     if "cut" in raw:
         return str(raw["cut"])
+    if "norm" in raw:
+        return float(raw["norm"])
     truncated = bool(raw.get("truncated", False))
     if "text" in raw:
-        return Generation(str(raw["text"]), truncated)
+        return Generation(str(raw["text"]), truncated, bool(raw.get("defined", True)))
     logprobs = floats(raw["logprobs"])
     assert logprobs is not None
-    return TokenLogprobs(logprobs, floats(raw.get("mean")), floats(raw.get("std")), truncated)
+    ranks = np.array(raw["ranks"], dtype=np.int32) if "ranks" in raw else None
+    return TokenLogprobs(logprobs, floats(raw.get("mean")), floats(raw.get("std")), truncated, ranks)
 
 
 def reference(raw: Mapping[str, Any] | None) -> Reference | None:
@@ -100,7 +103,7 @@ def holds(found: Any, expected: Any, tolerance: float, where: str) -> None:
     ("name", "case"),
     [
         pytest.param(name, *param.values, id=f"{name}: {param.id}")
-        for name in ("verbmem", "knowmem", "privleak")
+        for name in ("verbmem", "knowmem", "privleak", "extraction", "exact", "fluency")
         for param in cases(name)
     ],
 )
@@ -181,6 +184,33 @@ def test_protocol_constants() -> None:
     assert [plugins.metric(n).goal for n in ("verbmem", "knowmem", "privleak")] == ["lower", "lower", "zero"]
     assert [plugins.metric(n).relative for n in ("verbmem", "knowmem", "privleak")] == [False, False, True]
     assert plugins.metric("knowmem").few_shot == ("icl",)
+
+
+def test_what_stands_beside_others_has_their_constants() -> None:
+    assert truths.Params() == truths.Params(max_tokens=128, shots=10, truncate=False, answer_space=True)
+    for name, goal in (("extraction", "lower"), ("exact", "lower"), ("fluency", "higher")):
+        metric = plugins.metric(name)
+        assert (metric.goal, metric.beside, metric.few_shot) == (goal, ("verbmem", "knowmem"), ("icl",))
+        assert not metric.relative
+
+
+@pytest.mark.parametrize(
+    ("prompt", "truth", "whole"),
+    [
+        ("Once upon", "a time", "Once upon a time"),
+        ("Once upon ", "a time", "Once upon a time"),
+        ("Once upon", "\na time", "Once upon\na time"),
+        ("Once upon", ", a time", "Once upon, a time"),
+        ("He said (", "quietly", "He said (quietly"),
+        ("of about £", "2", "of about £2"),
+        ("parliament,", "they said", "parliament, they said"),
+        ("漢", "字", "漢字"),
+        ("", "a time", "a time"),
+    ],
+)
+def test_prompt_and_truth_become_one_text(prompt: str, truth: str, whole: str) -> None:
+    asked = truths.requests({"forget": [{"prompt": prompt, "gt": truth}]}, truths.Params())
+    assert asked == [Logprobs(whole, ranks=True, after=prompt)]
 
 
 def test_a_task_takes_the_protocol_s_constants() -> None:
