@@ -44,6 +44,7 @@ CODE: Mapping[str, tuple[str, ...]] = {
         *_ENGINES,
         "scoring/run.py",
         "scoring/plan.py",
+        "scoring/columns.py",
         "scoring/answers.py",
         "scoring/prompt_fit.py",
         "data/splits.py",

@@ -227,6 +227,7 @@ ELSEWHERE = {
     "types": "re-exports, listeners and results; the nouns of methods are of unlearning",
     "unlearning": "read for how a model was made; the model's digests stand in a run's settings",
     "scoring/__init__.py": "a sentence",
+    "scoring/model_free.py": "tells texts apart without a model, beside the scores; none is made of it",
 }
 """What scoring imports and a run's digest leaves out, with the reason."""
 

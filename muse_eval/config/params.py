@@ -29,8 +29,10 @@ def aside(default: T, *, later: bool = False) -> T:
 
 def stated(params: Any) -> dict[str, Any]:
     """Return a metric's parameters as a run's settings have them: those left out are at their defaults."""
-    values, usual = asdict(params), _silent(type(params))
-    return {name: value for name, value in values.items() if name not in usual or value != usual[name]}
+    kind = type(params)
+    marked = _marked(kind, DEPARTURE) | _marked(kind, LATER)
+    usual = {one.name: one.default for one in fields(kind) if one.name in marked}
+    return {name: one for name, one in asdict(params).items() if name not in usual or one != usual[name]}
 
 
 def departures(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -47,7 +49,8 @@ def departures(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def filled(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return a metric's parameters as stored, with the defaults that ``stated`` left out."""
-    return {**_silent(kind), **values}
+    marked = _marked(kind, DEPARTURE)
+    return {**{one.name: one.default for one in fields(kind) if one.name in marked}, **values}
 
 
 def deciding(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,12 +58,6 @@ def deciding(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     known = {one.name: one.default for one in fields(kind)}
     asides = _marked(kind, ASIDE)
     return {name: value for name, value in {**known, **values}.items() if name not in asides}
-
-
-def _silent(kind: type) -> dict[str, Any]:
-    """Return the parameters that are not told at their defaults, and these."""
-    silent = _marked(kind, DEPARTURE) | _marked(kind, LATER)
-    return {one.name: one.default for one in fields(kind) if one.name in silent}
 
 
 def _marked(kind: type, mark: str) -> set[str]:

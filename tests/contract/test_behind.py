@@ -106,7 +106,8 @@ def test_a_norm_is_how_fast_the_loss_grows_along_the_gradient(tiny_model: Path) 
 
     def loss() -> torch.Tensor:
         logs = model(ids).logits[0, :-1].log_softmax(-1)
-        return -logs.gather(1, ids[0, 1:, None]).mean()
+        mean: torch.Tensor = logs.gather(1, ids[0, 1:, None]).mean()
+        return -mean
 
     at = parameters_to_vector(weights).detach()
     gradient = parameters_to_vector(torch.autograd.grad(loss(), weights))

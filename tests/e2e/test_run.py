@@ -19,6 +19,8 @@ import muse_eval
 from muse_eval.config.run import RunConfig
 from muse_eval.errors import UserError
 from muse_eval.results import runs
+from muse_eval.results.scores import ScoreReader, Scores
+from muse_eval.results.whole import fault
 from muse_eval.scoring.run import run
 from muse_eval.types import Result
 from tests.e2e import pinned_task
@@ -272,6 +274,64 @@ def test_other_settings_under_the_same_name_are_refused(mine: Path, tiny_model: 
     changed = scored(tiny_model, data, mine, settings={"privleak.k": 0.2}, overwrite=True)
     assert changed.extras["reference"]["attack"] == "Min-20%"
     assert outputs(mine) != before
+
+
+def test_optional_columns_join_a_stored_run(mine: Path, first: Path, tiny_model: Path, data: Path) -> None:
+    asked: list[str] = []
+    more = config(tiny_model, data, mine, metrics=("+extraction", "+exact_knowmem_f", "+fluency"))
+    run(more, progress=lambda what, _done, _all: asked.append(what))
+    before, now = (json.loads(outputs(root)[0]) for root in (first, mine))
+    assert tuple(now["columns"])[:4] == COLUMNS
+    assert tuple(now["columns"])[4:] == (
+        "exact_knowmem_f",
+        *(f"{metric}_{host}" for metric in ("extraction", "fluency") for host in (*COLUMNS[:2], COLUMNS[3])),
+    )
+    for name in COLUMNS:
+        assert now["columns"][name] == before["columns"][name]
+        assert now["extras"][name] == before["extras"][name]
+        assert now["config"]["columns"][name] == before["config"]["columns"][name]
+    assert set(asked) == {"Exact KnowMem Df", "Extraction VerbMem Df", "Extraction KnowMem Dr"}
+    there = runs.load(mine / "runs" / "muse_news" / "tiny")
+    assert there is not None
+    assert not fault(there, deep=True)
+    for name, column in there.columns.items():
+        assert isinstance(ScoreReader().of(there, name), Scores), name
+        assert column.value is not None
+    with pytest.raises(UserError, match=r"exact_knowmem_f, .* scored, now left out"):
+        run(config(tiny_model, data, mine))
+
+
+def test_a_run_without_optional_columns_knows_nothing_of_them(first: Path) -> None:
+    stored = json.loads(outputs(first)[0])["config"]
+    assert set(stored["task"]["columns"]) == set(stored["columns"]) == {*COLUMNS}
+    assert set(stored["columns"]["privleak"]) == {"k", "retain", "lower", "moments", "truncate"}
+
+
+def test_attacks_on_request_leave_the_value_as_it_is(tiny_model: Path, data: Path, tmp_path: Path) -> None:
+    settings = {"privleak.reference": True, "privleak.gradnorm": True}
+    one, other = (
+        scored(tiny_model, data, tmp_path, name=name, metrics=("privleak",), retrain=str(tiny_model), **more)
+        for name, more in (("plain", {}), ("more", {"settings": settings}))
+    )
+    assert one.columns["privleak"].value == other.columns["privleak"].value == 0
+    assert {f"forget_holdout_{name}" for name in ("reference", "gradnorm")} == (
+        other.extras["auc"].keys() - one.extras["auc"].keys()
+    )
+    # Retrain is this very model: every difference is 0, and of ties an AUC is a half.
+    assert other.extras["auc"]["forget_holdout_reference"] == 0.5
+    assert all(record.scores["gradnorm"] for record in other.columns["privleak"].records)
+    assert (
+        scored(
+            tiny_model,
+            data,
+            tmp_path,
+            name="more",
+            metrics=("privleak",),
+            retrain=str(tiny_model),
+            settings=settings,
+        ).columns["privleak"]
+        == other.columns["privleak"]
+    )
 
 
 def test_other_data_under_the_same_name_are_refused(

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from muse_eval import plugins
 from muse_eval.config.spec import parse_params
 from muse_eval.errors import UserError
-from muse_eval.metrics import attacks, knowmem, privleak, rouge, truths, verbmem
+from muse_eval.metrics import attacks, beside, knowmem, privleak, rouge, truths, verbmem
 from muse_eval.scoring.answers import LATER
 from muse_eval.types import (
     Answer,
@@ -187,7 +187,7 @@ def test_protocol_constants() -> None:
 
 
 def test_what_stands_beside_others_has_their_constants() -> None:
-    assert truths.Params() == truths.Params(max_tokens=128, shots=10, truncate=False, answer_space=True)
+    assert beside.Params() == beside.Params(max_tokens=128, shots=10, truncate=False, answer_space=True)
     for name, goal in (("extraction", "lower"), ("exact", "lower"), ("fluency", "higher")):
         metric = plugins.metric(name)
         assert (metric.goal, metric.beside, metric.few_shot) == (goal, ("verbmem", "knowmem"), ("icl",))
@@ -209,7 +209,7 @@ def test_what_stands_beside_others_has_their_constants() -> None:
     ],
 )
 def test_prompt_and_truth_become_one_text(prompt: str, truth: str, whole: str) -> None:
-    asked = truths.requests({"forget": [{"prompt": prompt, "gt": truth}]}, truths.Params())
+    asked = truths.requests({"forget": [{"prompt": prompt, "gt": truth}]}, beside.Params())
     assert asked == [Logprobs(whole, ranks=True, after=prompt)]
 
 

@@ -109,9 +109,7 @@ def test_what_a_rule_compares_with_must_be_defined() -> None:
 
 
 def test_columns_that_a_task_lacks_are_named() -> None:
-    with pytest.raises(
-        UserError, match="--select paper needs the columns knowmem_r, which the task does not"
-    ):
+    with pytest.raises(UserError, match="--select paper needs the columns knowmem_r, which are not scored"):
         check_rule("paper", "balance", ["verbmem_f", "knowmem_f"])
     with pytest.raises(UserError, match="--select best needs the columns privleak, knowmem_r"):
         check_rule("best", "harmonic", ["verbmem_f", "knowmem_f"])

@@ -184,3 +184,21 @@ def test_a_result_holds_what_is_asked_only_of_the_same_models_and_code() -> None
     # What our own version changed is told by the code's digest.
     assert identity.holds(there, known, {**origin, "versions": {"muse-eval": "0"}})
     assert not identity.holds(there, identity.settings(asked(seed=1), {}), origin)
+
+
+def test_what_is_asked_for_more_columns_may_take_its_own_place(tmp_path: Path) -> None:
+    lineage = Lineage("r")
+    there = stored(identity.settings(asked(), lineage.settings()))
+    task = asked()["task"]
+    spec = {"title": "V", "metric": "verbmem", "goal": "lower", "splits": {"forget": "verbmem/forget"}}
+    more = asked(
+        task={**task, "columns": {**task["columns"], "verbmem_f": spec}},
+        columns={**asked()["columns"], "verbmem_f": {}},
+        data={"sha256": {**asked()["data"]["sha256"], "verbmem/forget": "aa" * 32}},
+    )
+    settled, _ = identity.settle(tmp_path, there, more, None, overwrite=False)
+    assert settled == identity.settings(more, lineage.settings())
+    with pytest.raises(UserError, match="verbmem_f scored, now left out"):
+        identity.settle(tmp_path, stored(settled), asked(), None, overwrite=False)
+    with pytest.raises(UserError, match=r"seed 0, now 1; verbmem_f left out, now scored"):
+        identity.settle(tmp_path, there, {**more, "seed": 1}, None, overwrite=False)
