@@ -207,13 +207,12 @@ class ServerEngine:
         def answer(index: int) -> TokenLogprobs:
             (ids, cut), ask = fitted[index], asks[index]
             values, ranks = self._scored(way, ask.name, ids)
-            skipped = self._texts.first_scored(ask) - 1
+            behind = slice(self._texts.first_scored(ask) - 1, None)
             if not ask.ranks:
-                return TokenLogprobs(values[skipped:], truncated=cut)
+                return TokenLogprobs(values[behind], truncated=cut)
             if ranks is None:
                 raise UserError(f"{ask.name}: {self._client.url} gave no ranks for its {len(ids)} tokens")
-            found = np.asarray(ranks, dtype=np.int32)
-            return TokenLogprobs(values[skipped:], truncated=cut, ranks=found[skipped:])
+            return TokenLogprobs(values[behind], truncated=cut, ranks=np.asarray(ranks[behind], np.int32))
 
         return self._in_threads(answer, [len(ids) for ids, _ in fitted])
 

@@ -153,7 +153,7 @@ class VllmEngine:
     def logprobs(self, asks: Sequence[Logprobs]) -> Batches[TokenLogprobs]:
         """Score texts; vLLM gives no moments, so an answer holds none."""
         fitted = [self._tokens.fit_text(ask) for ask in asks]
-        skipped = [self._tokens.first_scored(ask) - 1 for ask in asks]
+        behind = [slice(self._tokens.first_scored(ask) - 1, None) for ask in asks]
 
         def params(_index: int) -> Any:
             from vllm import SamplingParams
@@ -171,9 +171,10 @@ class VllmEngine:
         def take(index: int, output: Any) -> TokenLogprobs:
             found, (ids, cut) = output.prompt_logprobs, fitted[index]
             assert list(found.token_ids) == ids[1:]
-            behind = slice(skipped[index], None)
-            ranks = np.array(found.ranks[behind], dtype=np.int32) if asks[index].ranks else None
-            return TokenLogprobs(np.array(found.logprobs[behind], np.float32), truncated=cut, ranks=ranks)
+            ranks = np.array(found.ranks[behind[index]], np.int32) if asks[index].ranks else None
+            return TokenLogprobs(
+                np.array(found.logprobs[behind[index]], np.float32), truncated=cut, ranks=ranks
+            )
 
         # vLLM must generate a token, and wants room for it.
         lengths = [len(ids) + 1 for ids, _ in fitted]
