@@ -208,11 +208,10 @@ class ServerEngine:
             (ids, cut), ask = fitted[index], asks[index]
             values, ranks = self._scored(way, ask.name, ids)
             behind = slice(self._texts.first_scored(ask) - 1, None)
-            if not ask.ranks:
-                return TokenLogprobs(values[behind], truncated=cut)
-            if ranks is None:
+            if ask.ranks and ranks is None:
                 raise UserError(f"{ask.name}: {self._client.url} gave no ranks for its {len(ids)} tokens")
-            return TokenLogprobs(values[behind], truncated=cut, ranks=np.asarray(ranks[behind], np.int32))
+            told = np.asarray(ranks[behind], np.int32) if ask.ranks and ranks is not None else None
+            return TokenLogprobs(values[behind], truncated=cut, ranks=told)
 
         return self._in_threads(answer, [len(ids) for ids, _ in fitted])
 

@@ -169,12 +169,10 @@ class VllmEngine:
             )
 
         def take(index: int, output: Any) -> TokenLogprobs:
-            found, (ids, cut) = output.prompt_logprobs, fitted[index]
+            found, (ids, cut), at = output.prompt_logprobs, fitted[index], behind[index]
             assert list(found.token_ids) == ids[1:]
-            ranks = np.array(found.ranks[behind[index]], np.int32) if asks[index].ranks else None
-            return TokenLogprobs(
-                np.array(found.logprobs[behind[index]], np.float32), truncated=cut, ranks=ranks
-            )
+            ranks = np.array(found.ranks[at], np.int32) if asks[index].ranks else None
+            return TokenLogprobs(np.array(found.logprobs[at], np.float32), truncated=cut, ranks=ranks)
 
         # vLLM must generate a token, and wants room for it.
         lengths = [len(ids) + 1 for ids, _ in fitted]
