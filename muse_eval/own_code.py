@@ -52,6 +52,7 @@ CODE: Mapping[str, tuple[str, ...]] = {
         "config/spec.py",
     ),
     "tuning": (*_METRICS, *_ENGINES, *_UNLEARNING),
+    "model-free": ("data/model_free.py", "data/overlap.py", "statistics/intervals.py"),
 }
 """Files of the package by what they decide: answers, weights, a run's scores, a trial of a tune.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from tests.support.marks import longest_first, mark_slow, started_processes, watch_processes
 
@@ -26,6 +27,11 @@ PROSE = (
     "The keeper of the lighthouse wrote a letter every evening, and the harbour answered in the morning. "
     "Nobody knew where the seven ships had gone, but the bay of Oru was never empty again."
 )
+
+
+# An example that took long says nothing of the code where other processes want the cores.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 def pytest_configure() -> None:

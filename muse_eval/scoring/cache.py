@@ -6,6 +6,7 @@ from pathlib import Path
 
 from muse_eval.errors import UserError
 from muse_eval.scoring.answers import EngineAnswers, engine_of
+from muse_eval.scoring.kept import KINDS
 from muse_eval.types import Warn
 
 
@@ -20,9 +21,9 @@ class CacheEntry:
 
 
 def cache_info(root: Path, warn: Warn) -> list[CacheEntry]:
-    """List what the cache holds, engine by engine."""
+    """List the answers that the cache holds, engine by engine; the little that is kept beside them is not."""
     entries = []
-    for folder in sorted(path for path in root.glob("*") if path.is_dir()):
+    for folder in sorted(path for path in root.glob("*") if path.is_dir() and path.name not in KINDS):
         engine = engine_of(folder)
         kept = EngineAnswers(root, engine, warn)
         size = sum(path.stat().st_size for path in folder.glob("*.jsonl"))

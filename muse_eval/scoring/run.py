@@ -101,7 +101,7 @@ def run(
         contexts = _context(config, planned, retrain, store, progress)
     result = prompt_fit.judged(_score(config, planned, answers, contexts), planned.columns, fits, unlearned)
     result = degenerate.measured(result, {column.name: column.spec.metric for column in planned.columns})
-    result = model_free.told(result, planned.columns)
+    result = model_free.told(result, planned.columns, cache, warn)
     model, notes = engine.provenance, {**notes, **prompt_fit.notes(planned.columns)}
     result = replace(
         result,

@@ -6,21 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from muse_eval import provenance
-from muse_eval.config import fingerprint
 from muse_eval.errors import UserError, first_line
 from muse_eval.printable import one_line
-from muse_eval.reading import CORPUS_BYTES, MissingFile, Unreadable, parse_json, read_bytes
-from muse_eval.results import write_files
 from muse_eval.results.evidence import excerpt
 from muse_eval.results.utility import METRIC
+from muse_eval.scoring.kept import UTILITY, keep, kept
 from muse_eval.scoring.lm_tasks import LmTask, find, quiet, version
 from muse_eval.types import Engine, Progress, Record, Score, Warn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-FOLDER = "utility"
-"""Below the cache's."""
 BATCH = 8
 """Texts of a batch; halved where memory runs out."""
 Z = 1.96
@@ -106,13 +102,10 @@ def score_utility(
     scores = {}
     for column in columns:
         key = {**_asked_of(engine), **column.params, "task": column.name, "limit": limit}
-        place = None if cache is None else cache / FOLDER / f"{fingerprint(key)}.json"
-        found = _kept(place, key, warn)
+        found = kept(cache, UTILITY, key, warn)
         if found is None:
             found = _ask(column, engine, limit, progress)
-            if place is not None:
-                whole = {"key": key, **found}
-                write_files(place.parent, {place.name: _text({**whole, "sha256": fingerprint(whole)})})
+            keep(cache, UTILITY, key, found)
         scores[column.name] = _score(column, found, limit)
     return scores
 
@@ -123,30 +116,6 @@ def _asked_of(engine: Engine) -> dict[str, Any]:
     device = "cpu" if known["device"] == "cpu" else "gpu"
     model = {name: known[name] for name in ("weights", "tokenizer", "dtype")}
     return {**model, "device": device, **{name: packages[name] for name in ("torch", "transformers")}}
-
-
-def _text(value: Any) -> str:
-    import json
-
-    return json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _kept(place: Path | None, key: Mapping[str, Any], warn: Warn) -> dict[str, Any] | None:
-    """Read a column's entry of the cache; a damaged one is told, and counts for none."""
-    if place is None:
-        return None
-    try:
-        entry = parse_json(read_bytes(place, most=CORPUS_BYTES), str(place))
-    except MissingFile:
-        return None
-    except Unreadable as error:
-        warn(f"{error}; it is asked again")
-        return None
-    told = entry.pop("sha256", None) if isinstance(entry, dict) else None
-    if told != fingerprint(entry) or entry.pop("key", None) != key:
-        warn(f"{place} is damaged; it is asked again")
-        return None
-    return dict(entry)
 
 
 # ── asked of lm-eval ─────────────────────────────────────────────────────────────────────────────

@@ -190,7 +190,7 @@ def test_it_comes_to_a_run_that_is_there_and_is_asked_once(
     assert stored()["columns"] == stored("other")["columns"] == whole
     kept.write_text(kept.read_text().replace('"value": 0', '"value": 1'))
     again = score(tiny_model, "--utility", task)
-    assert f"{kept} is damaged; it is asked again" in again.stderr
+    assert f"{kept} is damaged; it is computed again" in again.stderr
     assert stored()["columns"] == whole
 
 
