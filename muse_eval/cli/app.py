@@ -1,5 +1,6 @@
 """The command line as a whole: its verbs in order, and signals."""
 
+import logging
 import os
 import signal
 import sys
@@ -46,6 +47,9 @@ def top(version: Annotated[bool, typer.Option("--version", help="Print the versi
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
     # torch's own warnings of a machine's memory layout, which vLLM sets off, say nothing to a user.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    # transformers imports these where they are installed, and they tell of kernels for other machines.
+    for name in ("torchao", "torch.utils._pytree", "bitsandbytes"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     if version:
         print(muse_eval.__version__)
         raise typer.Exit

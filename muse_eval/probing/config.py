@@ -1,6 +1,6 @@
 """What a probing is asked to do, checked before a model is opened."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -110,6 +110,12 @@ class Chosen:
         """Its parameters, as runs store them."""
         return asdict(self.params)
 
+    def columns(self, task: TaskSpec, judged: Sequence[str]) -> tuple[str, ...]:
+        """Return those of the columns judged by that it can ask."""
+        if isinstance(self.probe, ModelProbe):
+            return tuple(judged)
+        return tuple(name for name in judged if task.columns[name].metric in self.probe.metrics)
+
 
 @dataclass(frozen=True)
 class Ready:
@@ -152,7 +158,7 @@ def check(config: ProbeConfig) -> Ready:
     columns = _columns(task, config.metrics)
     name = config.name or Path(config.model.partition("@")[0]).absolute().name
     every = [_chosen(config, probe, kind) for probe, kind in kinds.items()]
-    lacking = {one.name: told for one in every if (told := one.probe.lacks(one.params))}
+    lacking = {one.name: told for one in every if (told := _lacks(one, task, columns))}
     for probe, told in lacking.items():
         if config.probes:
             raise UserError(f"probe {probe}: {told}")
@@ -166,6 +172,13 @@ def check(config: ProbeConfig) -> Ready:
     planned = plan(config.scoring(task, columns, config.model, name))
     left = tuple(f"probe {probe} is left out: {told}" for probe, told in lacking.items())
     return Ready(config, task, planned, name, columns, chosen, left)
+
+
+def _lacks(chosen: Chosen, task: TaskSpec, columns: Sequence[str]) -> str:
+    """Say in a line why a probe cannot be used here; empty where it can."""
+    if not chosen.columns(task, columns) and not isinstance(chosen.probe, ModelProbe):
+        return f"it asks for {' and '.join(chosen.probe.metrics)} alone, and no column judged by is of that"
+    return chosen.probe.lacks(chosen.params)
 
 
 def run_name(model: str, probe: str, strength: str) -> str:

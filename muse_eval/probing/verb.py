@@ -1,14 +1,16 @@
 """Puts a model and its controls to probes: what is scored already is not scored again."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from muse_eval.config import fingerprint
 from muse_eval.data import open_data
 from muse_eval.errors import UserError
 from muse_eval.pipelines import references
+from muse_eval.probing.asking import turned
 from muse_eval.probing.config import Chosen, ProbeConfig, Ready, check, run_name, steps_of
 from muse_eval.probing.forecast import Forecast
 from muse_eval.probing.subject import TaskSubject
@@ -16,11 +18,14 @@ from muse_eval.results import CorruptResult, Lineage, StoredResult, load, part, 
 from muse_eval.results.lineage import NOW, Probing
 from muse_eval.results.probe_verdict import RETRAIN, Course
 from muse_eval.results.probed import courses
+from muse_eval.scoring import Plan
 from muse_eval.scoring.retrain import NONE
 from muse_eval.scoring.run import run
 from muse_eval.types import AskProbe, Log, ModelProbe, Note, Progress, Stage, Warn, ignore
 
 TARGET = "target"
+Turn = Callable[[Plan], Plan] | None
+"""What makes of a plan the one that a probe asks; None: asked as ever."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,9 @@ class _Work:
     timed: bool = False
     """Whether it was told how long the training takes."""
 
-    def score(self, model: str, name: str, lineage: Lineage, share: float = 1.0) -> StoredResult:
+    def score(
+        self, model: str, name: str, lineage: Lineage, columns: Sequence[str], turn: Turn, share: float
+    ) -> StoredResult:
         """Score a model, unless the very same result is there; return the run."""
         self.stage(f"score {name}")
         config, task = self.ready.config, self.ready.task
@@ -59,11 +66,17 @@ class _Work:
         stale = probing is not None and probing.name and _of_other(folder, lineage)
         if stale:
             self.note(f"{name}: what is stored is of another model or protocol, and is replaced")
-        wanted = config.scoring(
-            task, self.ready.columns, model, name, overwrite=config.overwrite or bool(stale)
-        )
+        wanted = config.scoring(task, tuple(columns), model, name, overwrite=config.overwrite or bool(stale))
         began = time.perf_counter()
-        run(wanted, progress=self.progress, warn=self.warn, reuse=True, folder=folder, lineage=lineage)
+        run(
+            wanted,
+            progress=self.progress,
+            warn=self.warn,
+            reuse=True,
+            folder=folder,
+            lineage=lineage,
+            turn=turn,
+        )
         stored = load(folder)
         assert stored is not None
         self.forecast.scored(max(time.perf_counter() - began, stored.seconds), share)
@@ -72,7 +85,8 @@ class _Work:
     def start(self, name: str, model: str) -> StoredResult:
         """Score a model as it is before all probes."""
         probing = Probing("", NOW, 0, "before", name, {})
-        return self.score(model, run_name(name, "", NOW), Lineage(fingerprint([]), probing=probing))
+        lineage = Lineage(fingerprint([]), probing=probing)
+        return self.score(model, run_name(name, "", NOW), lineage, self.ready.columns, None, 1.0)
 
     def put_to(self, chosen: Chosen, name: str, model: str, start: StoredResult) -> list[StoredResult]:
         """Put one model to one probe and score it at every strength."""
@@ -91,7 +105,10 @@ class _Work:
             probing = Probing(chosen.name, strength, place, says, name, chosen.described)
             lineage = Lineage(fingerprint([digest, chosen.name, strength, chosen.described]), probing=probing)
             run_of = run_name(name, chosen.name, strength)
-            runs.append(self.score(str(made[strength]), run_of, lineage, _share(chosen)))
+            columns = chosen.columns(self.ready.task, self.ready.columns)
+            share = _share(chosen) * len(columns) / len(self.ready.columns)
+            turn = _turn(chosen, strength)
+            runs.append(self.score(str(made[strength]), run_of, lineage, columns, turn, share))
         return runs
 
     def _subject(self, chosen: Chosen, model: str, digest: str) -> TaskSubject:
@@ -171,6 +188,12 @@ def _controls(ready: Ready, stage: Stage, progress: Progress) -> dict[str, str]:
 
 def _has_own(ready: Ready, name: str) -> bool:
     return ready.task.data.source == "builtin" or any(key == name for key in ready.task.models)
+
+
+def _turn(chosen: Chosen, strength: str) -> Turn:
+    if isinstance(chosen.probe, AskProbe):
+        return partial(turned, probe=chosen.probe, strength=strength, params=chosen.params)
+    return None
 
 
 def _share(chosen: Chosen) -> float:

@@ -1,7 +1,7 @@
 """Scores a model on a task: requests from the metrics, answers from cache or engine, scores with evidence."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -47,6 +47,7 @@ def run(
     reuse: bool = False,
     folder: Path | None = None,
     lineage: Lineage | None = None,
+    turn: Callable[[Plan], Plan] | None = None,
 ) -> Outcome:
     """Score a model on a task and write ``result.json`` and ``records.jsonl``.
 
@@ -61,7 +62,8 @@ def run(
         tell: told, in one line, what is about to be asked, before the first answer.
         reuse: keep a stored result of the very same settings and code instead of scoring again.
         folder: where the result goes; None: ``runs/<task>/<name>`` in the results folder.
-        lineage: how the pipeline made the model; part of the result's settings and notes.
+        lineage: how pipeline or probe made the model; part of the result's settings and notes.
+        turn: makes of the plan what is asked instead; ``lineage`` must tell of it.
 
     Raises:
         UserError: something that the user can mend; nothing half-written is left.
@@ -69,6 +71,7 @@ def run(
     check_writable(config.results)
     unlearned = lineage is not None or unlearning(config.model) is not None
     planned = plan(config, loaded=loaded is not None)
+    planned = planned if turn is None else turn(planned)
     if config.name is not None:
         runs.run_folder(config.results, planned.task.name, config.name)
     engine = open_engine(

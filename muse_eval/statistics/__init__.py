@@ -3,6 +3,7 @@
 from muse_eval.statistics.attacks import kolmogorov_smirnov, tpr_at
 from muse_eval.statistics.entropy import entropy
 from muse_eval.statistics.intervals import TwoClasses, auc, auc_interval, mean_interval, relative_auc_interval
+from muse_eval.statistics.maxima import expected_max
 from muse_eval.statistics.paired import (
     Difference,
     best_set,
@@ -24,6 +25,7 @@ __all__ = [
     "bootstrap_p",
     "difference",
     "entropy",
+    "expected_max",
     "flip_p",
     "holm",
     "kolmogorov_smirnov",

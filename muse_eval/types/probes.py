@@ -82,8 +82,8 @@ class AskProbe:
     beside: tuple[Literal["forget", "retain"], ...] = ()
     """Texts of the task that the turned metric also reads, as the role ``forget_texts`` or
     ``retain_texts``, rows of ``text``."""
-    cost: Callable[[Any], float] = lambda _params: 1.0
-    """(params) → how many times a plain scoring all its strengths ask, together, for the forecast."""
+    cost: Callable[[Any], int] = lambda _params: 1
+    """(params) → how many plain scorings all its strengths are together, for the forecast."""
 
 
 AnyProbe = ModelProbe | AskProbe

@@ -1,4 +1,4 @@
-"""The worked example of CONTRIBUTING.md, as it stands there: one new file, and nothing else is touched."""
+"""The worked examples of CONTRIBUTING.md, as they stand there: a new file, and nothing else is touched."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tests.e2e import TEXTS, write_data, write_task
+from tests.e2e import TEXTS, other_model, write_data, write_task
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,10 +27,11 @@ def example(file: str) -> str:
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """A copy of the package with the example's file beside the other methods."""
+    """A copy of the package with the examples' files beside the other methods and probes."""
     package = tmp_path / "copy" / "muse_eval"
     shutil.copytree(ROOT / "muse_eval", package, ignore=shutil.ignore_patterns("__pycache__"))
     (package / "unlearning" / "methods" / "bounded.py").write_text(example("bounded.py"), encoding="utf-8")
+    (package / "probes" / "prune.py").write_text(example("prune.py"), encoding="utf-8")
     return package.parent
 
 
@@ -91,3 +92,43 @@ def test_a_method_is_one_file(copy: Path, tiny_model: Path, tmp_path: Path) -> N
         # A random model's tokens are already less likely than the example's own κ asks; 50 nats are far off.
         assert forget_loss(made) > forget_loss(tiny_model) + 1
         assert (tmp_path / "results" / "runs" / "village" / name / "result.json").exists()
+
+
+def test_a_probe_is_one_file(copy: Path, tiny_model: Path, tmp_path: Path) -> None:
+    other_model(tiny_model, tmp_path / "other")
+    told = muse(
+        copy,
+        "probe",
+        "--task",
+        write_task(tmp_path / "village.yaml"),
+        "--data-dir",
+        write_data(tmp_path / "data"),
+        "--model",
+        tmp_path / "other",
+        "--retrain",
+        tiny_model,
+        "--target",
+        "none",
+        "--probes",
+        "prune",
+        "--set",
+        "prune.shares=[0.5]",
+        "--results",
+        tmp_path / "results",
+        "--json",
+        "--quiet",
+    )
+    assert {(one["model"], one["probe"]) for one in json.loads(told)["courses"]} == {
+        ("other", "prune"),
+        ("retrain", "prune"),
+    }
+    made = list((tmp_path / "results" / "models" / "village" / "probes").glob("prune-0.5-*"))
+    assert len(made) == 2
+    for folder in made:
+        layers = [
+            weight
+            for name, weight in AutoModelForCausalLM.from_pretrained(folder).named_parameters()
+            if "_proj" in name
+        ]
+        assert all(float((layer == 0).float().mean()) == 0.5 for layer in layers)
+    assert (tmp_path / "results" / "runs" / "village" / "other+prune:0.5" / "result.json").exists()
