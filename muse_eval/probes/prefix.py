@@ -57,7 +57,7 @@ def resized(row: Row, size: float, texts: Sequence[str]) -> Row:
 
 def told(row: Row, share: float) -> Row:
     """Return a row whose prompt goes on with the first words of the truth, and whose truth is the rest."""
-    # The space that parts a truth from its prompt may begin it; where none does they are joined as they stand.
+    # The space that parts a truth from its prompt may begin it; else both are joined as they stand.
     lead = row["gt"][: len(row["gt"]) - len(row["gt"].lstrip(" "))]
     words = row["gt"].removeprefix(lead).split(" ")
     count = min(max(1, round(share * len(words))), len(words) - 1)
