@@ -1,9 +1,11 @@
 """Prefixes: VerbMem from a part of the prompt, from a longer one, and with the truth's beginning told.
 
 After RWKU's prompt attacks (arXiv 2406.10890), with text of the task alone. A part is the prompt's last
-words, so that the same truth follows; a prompt is lengthened by the words before it in the forget text.
+words, so that the same truth follows; a prompt is lengthened by the words before it in the forget texts,
+taken one after the other.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -12,6 +14,9 @@ from pydantic import Field
 
 from muse_eval.probes.turning import over_rows, with_role
 from muse_eval.types import AskProbe, Metric, Row, Splits
+
+WORD = re.compile(r"\S+\s*")
+"""A word with the space behind it."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +51,16 @@ def turn(metric: Metric, strength: str, _params: Params) -> Metric:
 
 def resized(row: Row, size: float, texts: Sequence[str]) -> Row:
     """Return a row whose prompt has so many times its words; at most as many as the text before it has."""
-    words = row["prompt"].split(" ")
+    words = WORD.findall(row["prompt"])
     if size <= 1:
-        return {**row, "prompt": " ".join(words[-max(1, round(size * len(words))) :])}
-    home = next((text for text in texts if row["prompt"] in text), row["prompt"])
-    before = home[: home.index(row["prompt"])]
-    more = before.split(" ")[-round((size - 1) * len(words)) - 1 :]
-    return {**row, "prompt": " ".join(more) + row["prompt"]}
+        return {**row, "prompt": "".join(words[-max(1, round(size * len(words))) :])}
+    place = next((place for place, text in enumerate(texts) if row["prompt"] in text), None)
+    if place is None:
+        return row
+    within = texts[place][: texts[place].index(row["prompt"])]
+    before = "".join(f"{text}\n\n" for text in texts[:place]) + within
+    more = WORD.findall(before)[-max(1, round((size - 1) * len(words))) :]
+    return {**row, "prompt": "".join(more) + row["prompt"]}
 
 
 def told(row: Row, share: float) -> Row:

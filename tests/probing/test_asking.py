@@ -113,6 +113,11 @@ def test_a_prompt_that_nothing_stands_before_stays() -> None:
     assert prefix.resized(FORGET, 2.0, ["elsewhere"]) == FORGET
 
 
+def test_the_text_before_goes_on_in_the_one_before_it() -> None:
+    longer = prefix.resized(FORGET, 2.0, ["it began with a text", "and one two three four five"])
+    assert longer["prompt"] == "with a text\n\nand one two three four"
+
+
 # ── prompt ───────────────────────────────────────────────────────────────────────────────────────
 def test_pairs_in_another_order_or_none() -> None:
     plain = asked(knowmem.METRIC, KNOWMEM, TWO)
