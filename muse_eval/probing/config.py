@@ -18,10 +18,11 @@ from muse_eval.config import (
     is_scored,
     parse_params,
 )
-from muse_eval.errors import UserError, unknown_name
+from muse_eval.errors import UserError
 from muse_eval.pipelines.config import ComparisonConfig
 from muse_eval.results import run_folder
 from muse_eval.scoring import check_writable
+from muse_eval.scoring.columns import PLUS, choose
 from muse_eval.scoring.plan import Plan, plan
 from muse_eval.scoring.which_task import task_of
 from muse_eval.types import AnyProbe, ModelProbe
@@ -155,7 +156,7 @@ def check(config: ProbeConfig) -> Ready:
     check_groups(config.settings, task, kinds, unused)
     if config.texts is not None and GIVEN not in kinds:
         raise UserError(f"--texts goes with the probe {GIVEN}; name it in --probes")
-    columns = _columns(task, config.metrics)
+    task, columns = _columns(task, config.metrics)
     name = config.name or Path(config.model.partition("@")[0]).absolute().name
     every = [_chosen(config, probe, kind) for probe, kind in kinds.items()]
     lacking = {one.name: told for one in every if (told := _lacks(one, task, columns))}
@@ -186,19 +187,18 @@ def run_name(model: str, probe: str, strength: str) -> str:
     return f"{model}+{probe}:{strength}" if probe else f"{model}+{strength}"
 
 
-def _columns(task: TaskSpec, given: tuple[str, ...]) -> tuple[str, ...]:
-    lower = tuple(name for name, column in task.columns.items() if column.goal == "lower")
-    for name in given:
-        if name not in task.columns:
-            raise unknown_name("column", name, task.columns)
-        if name not in lower:
-            raise UserError(
-                f"a probe judges what is to be forgotten, and {name} is no column that is the better the "
-                f"lower; there {'is' if len(lower) == 1 else 'are'} {', '.join(lower) or 'none'}"
-            )
+def _columns(task: TaskSpec, given: tuple[str, ...]) -> tuple[TaskSpec, tuple[str, ...]]:
+    """Return the task with the optional columns that are named, and the columns to judge by."""
+    chosen = choose(task, given)
+    lower = tuple(name for name in chosen.names if chosen.task.columns[name].goal == "lower")
+    plain = any(not name.startswith(PLUS) for name in given)
+    if plain and (other := next((name for name in chosen.names if name not in lower), None)):
+        raise UserError(
+            f"a probe judges what is to be forgotten, and {other} is no column that is the better the lower"
+        )
     if not lower:
         raise UserError(f"task {task.name} has no column that is the better the lower: nothing to probe")
-    return tuple(name for name in lower if not given or name in given)
+    return chosen.task, lower
 
 
 def _chosen(config: ProbeConfig, name: str, probe: AnyProbe) -> Chosen:

@@ -24,8 +24,8 @@ from muse_eval.scoring.run import run
 from muse_eval.types import AskProbe, Log, ModelProbe, Note, Progress, Stage, Warn, ignore
 
 TARGET = "target"
-Turn = Callable[[Plan], Plan] | None
-"""What makes of a plan the one that a probe asks; None: asked as ever."""
+Turn = Callable[[Plan], Plan]
+"""What makes of a plan the one that a probe asks."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class _Work:
         """Score a model as it is before all probes."""
         probing = Probing("", NOW, 0, "before", name, {})
         lineage = Lineage(fingerprint([]), probing=probing)
-        return self.score(model, run_name(name, "", NOW), lineage, self.ready.columns, None, 1.0)
+        return self.score(model, run_name(name, "", NOW), lineage, self.ready.columns, _as_ever, 1.0)
 
     def put_to(self, chosen: Chosen, name: str, model: str, start: StoredResult) -> list[StoredResult]:
         """Put one model to one probe and score it at every strength."""
@@ -193,7 +193,11 @@ def _has_own(ready: Ready, name: str) -> bool:
 def _turn(chosen: Chosen, strength: str) -> Turn:
     if isinstance(chosen.probe, AskProbe):
         return partial(turned, probe=chosen.probe, strength=strength, params=chosen.params)
-    return None
+    return _as_ever
+
+
+def _as_ever(plan: Plan) -> Plan:
+    return plan
 
 
 def _share(chosen: Chosen) -> float:

@@ -47,7 +47,7 @@ def run(
     reuse: bool = False,
     folder: Path | None = None,
     lineage: Lineage | None = None,
-    turn: Callable[[Plan], Plan] | None = None,
+    turn: Callable[[Plan], Plan] = lambda planned: planned,
 ) -> Outcome:
     """Score a model on a task and write ``result.json`` and ``records.jsonl``.
 
@@ -63,15 +63,14 @@ def run(
         reuse: keep a stored result of the very same settings and code instead of scoring again.
         folder: where the result goes; None: ``runs/<task>/<name>`` in the results folder.
         lineage: how pipeline or probe made the model; part of the result's settings and notes.
-        turn: makes of the plan what is asked instead; ``lineage`` must tell of it.
+        turn: makes of the plan what is asked instead, as ``lineage`` tells.
 
     Raises:
         UserError: something that the user can mend; nothing half-written is left.
     """
     check_writable(config.results)
     unlearned = lineage is not None or unlearning(config.model) is not None
-    planned = plan(config, loaded=loaded is not None)
-    planned = planned if turn is None else turn(planned)
+    planned = turn(plan(config, loaded=loaded is not None))
     if config.name is not None:
         runs.run_folder(config.results, planned.task.name, config.name)
     engine = open_engine(

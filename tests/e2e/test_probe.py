@@ -55,7 +55,8 @@ def test_a_model_and_its_control_are_scored_at_every_strength(here: Path) -> Non
 
 
 def test_without_retrain_it_says_what_cannot_be_concluded(here: Path) -> None:
-    done = muse("probe", *OPTIONS, "--target", "none", *SHORT, "--metrics", "verbmem_f")
+    more = ["--metrics", "verbmem_f,+extraction_verbmem_f"]
+    done = muse("probe", *OPTIONS, "--retrain", "none", "--target", "none", *SHORT, *more)
     assert done.exit_code == 0, done.stderr
     assert "nothing can be concluded" in " ".join(done.stdout.split())
     assert sorted(path.name.partition("+")[0] for path in (here / RUNS).iterdir()) == ["unlearned"] * 3
