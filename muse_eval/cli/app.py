@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 import muse_eval
+from muse_eval import late
 from muse_eval.cli import (
     check,
     compare,
@@ -74,6 +75,7 @@ app.add_typer(lists.cache_app, name="cache")
 
 def main() -> None:
     """Start the command line."""
+    late.start()
     # One of several processes is left to its launcher, which ends all of them when one has failed.
     if not several() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _terminate)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from muse_eval import late
 from muse_eval.config import RunConfig
 from muse_eval.errors import UserError
 from muse_eval.scoring.run import run
@@ -229,6 +230,7 @@ def _end_with_parent() -> None:
 
 def main() -> int:
     """Be the process: read from standard input, answer on standard output."""
+    late.start()
     config = sys.stdin.readline()
     # Libraries print to standard output too; from here on that goes into the log.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")

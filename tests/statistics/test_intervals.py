@@ -48,7 +48,13 @@ def test_auc_counts_pairs(negatives: list[float], positives: list[float], expect
 def test_auc_is_the_share_of_pairs_and_what_sklearn_says(a: list[float], b: list[float]) -> None:
     labels = [0] * len(a) + [1] * len(b)
     assert auc(a, b) == pytest.approx(counted(a, b), abs=1e-12)
-    assert auc(a, b) == pytest.approx(float(roc_auc_score(labels, a + b)), abs=1e-12)
+    assert auc(a, b) == roc_auc_score(labels, a + b)  # to the last bit
+
+
+@pytest.mark.parametrize("odd", [float("nan"), float("inf"), -float("inf")])
+def test_auc_refuses_what_is_no_finite_number(odd: float) -> None:
+    with pytest.raises(ValueError, match="finite"):
+        auc([0.0, odd], [1.0])
 
 
 @given(scores, scores)

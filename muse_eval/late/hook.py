@@ -1,0 +1,98 @@
+"""Which imports of which modules wait, and the hook in ``import`` that lets them.
+
+Loading a language model loads scikit-learn, SciPy, pandas, NLTK and torch's compiler along with it: for
+assisted decoding, losses of object detection, sharded weights and compiled graphs. They are half of what a
+command needs to begin. Here a known module's import of a known name gives a stand-in that loads it once it
+is used. Every other import goes its usual way: what a new version imports elsewhere costs time alone.
+"""
+
+import builtins
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+from muse_eval.late import compiler
+from muse_eval.late.distributions import looked_up
+from muse_eval.late.stand_in import StandIn
+
+LATE: Mapping[str, Sequence[str]] = {
+    "rouge_score.rouge_scorer": ("nltk",),
+    "rouge_score.tokenizers": ("nltk.stem",),
+    "torch._compile": ("torch._dynamo",),
+    "torch.compiler": ("torch._dynamo",),
+    "torch.optim.optimizer": ("torch._dynamo",),
+    "transformers.core_model_loading": ("transformers.distributed.sharding_utils",),
+    "transformers.distributed.fsdp": (
+        "torch.distributed._composable.fsdp",
+        "torch.distributed.fsdp",
+        "transformers.distributed.tensor_parallel",
+    ),
+    "transformers.distributed.mixin": ("transformers.distributed.tensor_parallel",),
+    "transformers.distributed.utils": ("torch.distributed.tensor",),
+    "transformers.generation.candidate_generator": ("sklearn.metrics",),
+    "transformers.loss.loss_deformable_detr": ("scipy.optimize",),
+    "transformers.loss.loss_for_object_detection": ("scipy.optimize",),
+    "transformers.loss.loss_grounding_dino": ("scipy.optimize",),
+    "transformers.loss.loss_lw_detr": ("scipy.optimize",),
+    "transformers.loss.loss_rf_detr": ("scipy.optimize",),
+    "transformers.loss.loss_rt_detr": ("scipy.optimize",),
+    "transformers.masking_utils": ("torch._dynamo._trace_wrapped_higher_order_op",),
+    "transformers.modeling_utils": (
+        "transformers.distributed.sharding_utils",
+        "transformers.distributed.tensor_parallel",
+    ),
+    "transformers.quantizers.quantizer_torchao": (
+        "torchao.prototype.safetensors.safetensors_support",
+        "torchao.prototype.safetensors.safetensors_utils",
+    ),
+    "transformers.trainer": ("datasets",),
+}
+"""By module, what it imports only to call it, to take a name from it or to ask for instances, some day."""
+COMPILING = "vllm"
+"""It compiles, and a compiler looks into what it compiles: from its import on nothing waits any more."""
+
+_import = builtins.__import__
+
+
+def start() -> None:
+    """Let what ``LATE`` names wait, from here on and in this process."""
+    builtins.__import__ = _late_import
+
+
+def stop() -> None:
+    """Let imports go their usual way again; what waits already goes on waiting."""
+    if builtins.__import__ is _late_import:
+        builtins.__import__ = _import
+
+
+def _late_import(
+    name: str,
+    globals: Mapping[str, Any] | None = None,
+    locals: Mapping[str, Any] | None = None,
+    fromlist: Sequence[str] | None = (),
+    level: int = 0,
+) -> Any:
+    """Do what ``import`` does, but for what ``LATE`` names."""
+    late = LATE.get((globals or {}).get("__name__", ""))
+    if late:
+        module = _absolute(name, globals or {}, level)
+        if module in late and module not in sys.modules:
+            if fromlist or "." not in module:
+                return StandIn(module)
+            if module == compiler.NAME:  # `import a.b` binds a, and there its stand-in is.
+                return sys.modules["torch"]
+    elif name == COMPILING:
+        stop()
+    with looked_up() if name == "transformers" and name not in sys.modules else nullcontext():
+        found = _import(name, globals, locals, fromlist or (), level)
+    if name == "torch" and not level:
+        compiler.stand_in()
+    return found
+
+
+def _absolute(name: str, importer: Mapping[str, Any], level: int) -> str:
+    if not level:
+        return name
+    package = importer["__package__"].rsplit(".", level - 1)[0]
+    return f"{package}.{name}" if name else package

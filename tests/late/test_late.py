@@ -1,0 +1,142 @@
+"""What waits for its use: not loaded by a run, and the real thing once it is used."""
+
+from __future__ import annotations
+
+import builtins
+import subprocess
+import sys
+import types
+from collections import OrderedDict
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from muse_eval import late
+from muse_eval.late.distributions import Distributions
+from muse_eval.late.stand_in import StandIn
+from tests.e2e import write_data, write_task
+
+HEAVY = ["datasets", "nltk", "pandas", "scipy", "sklearn", "torch._dynamo", "torch.distributed.tensor"]
+USES = f"""
+import sys
+from muse_eval import late
+late.start()
+import torch
+from transformers import AutoModelForCausalLM
+from transformers.distributed.utils import is_dtensor
+from transformers.generation import candidate_generator
+from transformers.generation.continuous_batching import cache
+from transformers.integrations import deepgemm, eager_paged
+from transformers.loss import loss_for_object_detection
+from transformers.masking_utils import TransformGetItemToIndex
+from rouge_score.rouge_scorer import RougeScorer
+
+@torch.compiler.disable
+def alone(x):
+    return x + 1
+
+assert alone(torch.ones(1)) == 2
+assert not is_dtensor(torch.ones(1))
+assert not set({HEAVY}) & sys.modules.keys()
+
+assert candidate_generator.roc_curve([0, 1], [0.1, 0.9])[1].tolist() == [0, 1, 1]
+assert loss_for_object_detection.linear_sum_assignment([[1, 0], [0, 1]])[1].tolist() == [1, 0]
+assert RougeScorer(["rouge1"], use_stemmer=True).score("he walked", "he walks")["rouge1"].fmeasure == 1
+with TransformGetItemToIndex():
+    pass
+compiled = torch.compile(lambda x: alone(x), backend="eager", fullgraph=True)
+try:
+    compiled(torch.ones(1))
+except torch._dynamo.exc.Unsupported as error:
+    assert "disabled" in str(error)
+assert alone(torch.ones(1)) == 2
+assert deepgemm.is_sm100._dynamo_marked_constant
+from torch.distributed.tensor import DTensor
+assert not is_dtensor(torch.ones(1))
+print("whole")
+"""
+
+
+def in_a_process(code: str, *arguments: object) -> str:
+    """Run code in a fresh Python and return the last line that it prints."""
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_a_run_loads_nothing_that_it_does_not_use(tmp_path: Path, tiny_model: Path) -> None:
+    code = (
+        "import atexit, sys\n"
+        "from muse_eval.cli import main\n"
+        f"atexit.register(lambda: print('loaded:', *set({HEAVY}) & sys.modules.keys()))\n"
+        "main()\n"
+    )
+    data, task = write_data(tmp_path / "data"), write_task(tmp_path / "village.yaml")
+    run = [
+        "run",
+        "--model",
+        tiny_model,
+        "--retrain",
+        tiny_model,
+        "--results",
+        tmp_path / "results",
+        "--quiet",
+    ]
+    assert in_a_process(code, *run, "--task", task, "--data-dir", data) == "loaded:"
+
+
+@pytest.mark.slow
+def test_what_waited_is_the_real_thing_once_it_is_used() -> None:
+    assert in_a_process(USES) == "whole"
+
+
+def test_a_stand_in_is_all_that_its_thing_is() -> None:
+    stand_in = StandIn("collections").OrderedDict
+    assert stand_in(a=1) == OrderedDict(a=1)
+    assert stand_in.fromkeys("a") == OrderedDict(a=None)
+    assert isinstance(OrderedDict(), stand_in)
+    assert issubclass(OrderedDict, stand_in)
+    assert not isinstance({}, (int, stand_in))
+    assert (stand_in | None) == (OrderedDict | None)
+    assert (None | stand_in) == (None | OrderedDict)
+
+    class Own(stand_in):  # type: ignore[misc,valid-type]
+        pass
+
+    assert Own.__mro__[1] is OrderedDict
+    assert StandIn("collections").__name__ == "collections"
+    assert repr(stand_in) == "<collections.OrderedDict, not loaded yet>"
+
+
+def test_nothing_is_an_instance_of_what_is_not_loaded() -> None:
+    stand_in = StandIn("no_such_module_anywhere").Thing
+    assert not isinstance(1, stand_in)
+    assert not issubclass(int, stand_in)
+    with pytest.raises(ModuleNotFoundError, match="no_such_module_anywhere"):
+        stand_in()
+
+
+def test_imports_go_their_usual_way_beside_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = builtins.__import__
+    late.start()
+    try:
+        assert builtins.__import__ is not usual
+        monkeypatch.setitem(sys.modules, "vllm", types.ModuleType("vllm"))
+        import vllm  # noqa: F401
+
+        assert builtins.__import__ is usual
+    finally:
+        late.stop()
+    assert builtins.__import__ is usual
+
+
+def test_a_package_is_looked_up_as_all_of_them_say() -> None:
+    looked_up, all_of_them = Distributions(), metadata.packages_distributions()
+    for package in ("numpy", "torch", "yaml", "rouge_score"):
+        assert set(looked_up[package]) == set(all_of_them[package])
+    assert looked_up.get("no_such_module_anywhere", []) == []
+    assert dict(looked_up).keys() == all_of_them.keys()
+    assert len(looked_up) == len(all_of_them)
