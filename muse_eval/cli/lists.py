@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from muse_eval.cli.options import JsonOption, ResultsOption, warn
-from muse_eval.errors import unknown_name
+from muse_eval.errors import counted, unknown_name
 from muse_eval.printable import print_json
 
 if TYPE_CHECKING:
@@ -223,8 +223,9 @@ def info(results: ResultsOption = Path("results")) -> None:
 
     entries = cache_info(results / "cache", warn)
     for entry in entries:
-        print(f"{entry.folder}: {entry.answers} answers, {entry.num_bytes / 1e6:.1f} MB, {entry.engine}")
-    print(f"{len(entries)} engines, {sum(entry.num_bytes for entry in entries) / 1e6:.1f} MB")
+        answers = counted(entry.answers, "answer")
+        print(f"{entry.folder}: {answers}, {entry.num_bytes / 1e6:.1f} MB, {entry.engine}")
+    print(f"{counted(len(entries), 'engine')}, {sum(entry.num_bytes for entry in entries) / 1e6:.1f} MB")
 
 
 @cache_app.command()
