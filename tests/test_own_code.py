@@ -227,6 +227,7 @@ ELSEWHERE = {
     "scoring/which_task.py": "the task stands in a run's settings",
     "statistics/__init__.py": "a sentence",
     "statistics/attacks.py": "compares stored runs; no score is made of it",
+    "statistics/maxima.py": "probes alone draw; no score of a run is made of it",
     "statistics/paired.py": "compares stored runs; no score is made of it",
     "types": "re-exports, listeners and results; the nouns of methods are of unlearning",
     "unlearning": "read for how a model was made; the model's digests stand in a run's settings",
