@@ -226,6 +226,7 @@ ELSEWHERE = {
     "scoring/utility.py": "lm-eval scores; what is asked of it stands in a run's settings",
     "scoring/which_task.py": "the task stands in a run's settings",
     "statistics/__init__.py": "a sentence",
+    "statistics/maxima.py": "a probe's, whose code is part of its runs' recipe",
     "statistics/attacks.py": "compares stored runs; no score is made of it",
     "statistics/maxima.py": "probes alone draw; no score of a run is made of it",
     "statistics/paired.py": "compares stored runs; no score is made of it",

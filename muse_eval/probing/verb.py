@@ -9,6 +9,7 @@ from pathlib import Path
 from muse_eval.config import fingerprint
 from muse_eval.data import open_data
 from muse_eval.errors import UserError
+from muse_eval.own_code import code_digest
 from muse_eval.pipelines import references
 from muse_eval.probing.asking import turned
 from muse_eval.probing.config import Chosen, ProbeConfig, Ready, check, run_name, steps_of
@@ -24,6 +25,8 @@ from muse_eval.scoring.run import run
 from muse_eval.types import AskProbe, Log, ModelProbe, Note, Progress, Stage, Warn, ignore
 
 TARGET = "target"
+SHARED = ("probes/turning.py", "statistics/maxima.py")
+"""Code that probes share."""
 Turn = Callable[[Plan], Plan]
 """What makes of a plan the one that a probe asks."""
 
@@ -91,7 +94,9 @@ class _Work:
     def put_to(self, chosen: Chosen, name: str, model: str, start: StoredResult) -> list[StoredResult]:
         """Put one model to one probe and score it at every strength."""
         identity = part(start.config, "model")
-        digest = fingerprint([identity.get("weights"), identity.get("tokenizer")])
+        # What the probe's own code did counts as what it did it to.
+        code = [code_digest(file) for file in (f"probes/{chosen.name}.py", *SHARED)]
+        digest = fingerprint([identity.get("weights"), identity.get("tokenizer"), code])
         made: Mapping[str, str | Path] = dict.fromkeys(chosen.strengths, model)
         if isinstance(chosen.probe, ModelProbe):
             self.stage(f"{chosen.name} {name}")
