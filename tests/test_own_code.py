@@ -228,7 +228,6 @@ ELSEWHERE = {
     "statistics/__init__.py": "a sentence",
     "statistics/maxima.py": "a probe's, whose code is part of its runs' recipe",
     "statistics/attacks.py": "compares stored runs; no score is made of it",
-    "statistics/maxima.py": "probes alone draw; no score of a run is made of it",
     "statistics/paired.py": "compares stored runs; no score is made of it",
     "types": "re-exports, listeners and results; the nouns of methods are of unlearning",
     "unlearning": "read for how a model was made; the model's digests stand in a run's settings",
