@@ -27,7 +27,7 @@ from muse_eval.cli import (
     tune,
     unlearn,
 )
-from muse_eval.cli.ending import Verbs
+from muse_eval.cli.ending import Verbs, say_no_more
 from muse_eval.cli.unlearn import several
 from muse_eval.errors import Terminated
 
@@ -80,7 +80,10 @@ def main() -> None:
     if not several() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _terminate)
     sys.unraisablehook = _stop_again
-    app()
+    try:
+        app()
+    finally:
+        say_no_more()
 
 
 def _terminate(*_: object) -> None:

@@ -4,6 +4,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,20 @@ def _unforeseen(error: BaseException) -> int:
         f"{TRACEBACK}=1 shows the traceback for a report"
     )
     return UNFORESEEN
+
+
+def say_no_more() -> None:
+    """Let nothing follow the last line: what packages write while the process ends is told to nobody.
+
+    Where the traceback is asked for, that is let through as well.
+    """
+    if os.environ.get(TRACEBACK):
+        return
+    with suppress(OSError, ValueError):
+        sys.stderr.flush()
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
 
 
 class Verbs(TyperGroup):

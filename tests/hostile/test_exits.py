@@ -187,3 +187,24 @@ def test_sigterm_has_a_word() -> None:
         waiting.terminate()
         _, told = waiting.communicate(timeout=60)
     assert (waiting.returncode, told) == (143, "muse-eval: stopped; the same command goes on from here\n")
+
+
+CHATTY = """
+import atexit, os, sys
+from muse_eval.cli import main
+
+atexit.register(os.write, 2, b"a package says good-bye\\n\\n")
+sys.argv = ["muse-eval", "list", "nothing"]
+main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("traced", [False, True])
+def test_nothing_follows_the_last_line(traced: bool) -> None:
+    env = {**os.environ, TRACEBACK: "1"} if traced else {**os.environ}
+    command = [sys.executable, "-c", CHATTY]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+    lines = done.stderr.splitlines()
+    assert (done.returncode, lines[0][:18]) == (2, "muse-eval: error: ")
+    assert len(lines) == (3 if traced else 1)
