@@ -29,7 +29,7 @@ def print_table(folders: list[Path]) -> None:
     for columns in _tables(headings(task, found), len(spec.columns) if spec else COLUMNS):
         console(width=PAGE).print(draw(grid(columns, found)))
     for line in dict.fromkeys(line for row in found for line in _model_free(row)):
-        print(line)
+        console(width=PAGE).print(line, markup=False, highlight=False)
 
 
 def _tables(columns: Mapping[str, "Heading"], own: int) -> Iterator[dict[str, "Heading"]]:

@@ -54,11 +54,16 @@ def grid(columns: Mapping[str, Heading], rows: Sequence[RunRow]) -> Grid:
 
 
 def remarks(column: StoredColumn) -> list[str]:
-    """Return what a cell has to be read with: why it is undefined, else what its flags mean."""
+    """Return what a cell has to be read with: its flags' meaning, and why it shows no interval."""
+    spreadless = column.value is not None and _is_spreadless(column)
+    return [*flagged(column), *([SPREADLESS.format(n=column.n)] if spreadless else [])]
+
+
+def flagged(column: StoredColumn) -> list[str]:
+    """Return why a cell is undefined, else what its flags mean."""
     if column.value is None:
         return [column.reason or "undefined"]
-    flags = [f"{flag}: {meaning(column, flag)}" if flag in FLAGS else flag for flag in column.flags]
-    return [*flags, *([SPREADLESS.format(n=column.n)] if _is_spreadless(column) else [])]
+    return [f"{flag}: {meaning(column, flag)}" if flag in FLAGS else flag for flag in column.flags]
 
 
 def _is_spreadless(column: StoredColumn) -> bool:

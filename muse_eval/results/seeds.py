@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean, stdev
 
-from muse_eval.results.grid import Cell, Grid, mark, numbered, remarks
+from muse_eval.results.grid import Cell, Grid, flagged, mark, numbered
 from muse_eval.results.rows import ARROWS, Heading, RunRow
 
 
@@ -53,7 +53,7 @@ def _cell(name: str, column: str, rows: Sequence[RunRow], notes: dict[str, int])
     values = [cell.value for cell in cells if cell.value is not None]
     worlds = len({row["task"] for row in rows})
     fewer = [f"in {len(cells)} of {worlds} seeds"] if 0 < len(cells) < worlds else []
-    marks = mark(dict.fromkeys([*fewer, *(text for cell in cells for text in remarks(cell))]), notes)
+    marks = mark(dict.fromkeys([*fewer, *(text for cell in cells for text in flagged(cell))]), notes)
     if not values or len(values) < len(cells):
         return Cell("n/a", marks)
     spread = f" ± {stdev(values):.1f}" if len(values) > 1 else ""
