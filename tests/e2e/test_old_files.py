@@ -15,6 +15,8 @@ import pytest
 
 from muse_eval import own_code, provenance
 from muse_eval.results import degenerate
+from muse_eval.scoring import model_free
+from muse_eval.scoring.kept import MODEL_FREE
 from tests.e2e import files, muse
 from tests.old.make import BEGUN, COMMANDS, TASK
 
@@ -70,11 +72,13 @@ def idle(monkeypatch: pytest.MonkeyPatch) -> None:
 
 BASELINE = "results/baseline.json"
 LEADERBOARD = "results/leaderboard.csv"
+TRIALS = "results/tune/village/simnpo_gdr/trials.csv"
 
 
 def contents(home: Path) -> dict[str, bytes]:
     """Return what is below a folder; a database's bytes tell when it was opened, not what it holds."""
-    found = {name: (home / name).read_bytes() for name in files(home) if not name.endswith(".db")}
+    kept = [name for name in files(home) if f"/cache/{MODEL_FREE}/" not in name and not name.endswith(".db")]
+    found = {name: (home / name).read_bytes() for name in kept}
     # What the values are of is noted since version 2 of the baseline; the values stay.
     found[BASELINE] = json.dumps(json.loads(found[BASELINE])["runs"]).encode()
     found |= {name: as_then(text) for name, text in found.items() if name.endswith("/result.json")}
@@ -85,6 +89,10 @@ def contents(home: Path) -> dict[str, bytes]:
         assert lines[0][width:] in ([], ["engine", "dtype", "limit"])
         cells = [[";".join(without(cell.split(";"))) for cell in line[:width]] for line in lines]
         found[LEADERBOARD] = json.dumps(cells).encode()
+    lines = csv.reader(found[TRIALS].decode().splitlines())
+    found[TRIALS] = json.dumps(
+        [[";".join(without(cell.split(";"))) for cell in line] for line in lines]
+    ).encode()
     return found
 
 
@@ -93,11 +101,13 @@ def without(flags: list[str]) -> list[str]:
 
 
 def as_then(text: bytes) -> bytes:
-    """Return a result without what is told since of its responses: their variety, and a flag of it."""
+    """Return a result without what is told since: its responses' variety, a flag of it, its texts' AUC."""
     result = json.loads(text)
     for extras in result["extras"].values():
         if isinstance(extras, dict):
             extras.pop(degenerate.KEY, None)
+            extras.pop(model_free.KEY, None)
+            extras.pop(model_free.KEY, None)
     for column in result["columns"].values():
         column["flags"] = without(column["flags"])
     return json.dumps(result).encode()
