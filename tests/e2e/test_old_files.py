@@ -89,9 +89,10 @@ def contents(home: Path) -> dict[str, bytes]:
         assert lines[0][width:] in ([], ["engine", "dtype", "limit"])
         cells = [[";".join(without(cell.split(";"))) for cell in line[:width]] for line in lines]
         found[LEADERBOARD] = json.dumps(cells).encode()
-    lines = csv.reader(found[TRIALS].decode().splitlines())
+    # A trial that is found degenerate now keeps its place and loses the number of its rank.
+    lines = list(csv.reader(found[TRIALS].decode().splitlines()))
     found[TRIALS] = json.dumps(
-        [[";".join(without(cell.split(";"))) for cell in line] for line in lines]
+        [[";".join(without(cell.split(";"))) for cell in line[1:]] for line in lines]
     ).encode()
     return found
 
