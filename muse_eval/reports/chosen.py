@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from muse_eval.errors import UserError, unknown_name
 from muse_eval.results import REFERENCES, CorruptResult, RunRow, StoredResult, headings, load_records, title
 from muse_eval.results.comparable import held_alike
 from muse_eval.results.gated import gated
+from muse_eval.results.lineage import NOW
 from muse_eval.results.rows import Heading, credible, rows, task_spec
 from muse_eval.types import Warn
 
@@ -37,6 +38,8 @@ class Chosen:
     """The task's columns, those alone that a run has."""
     records: dict[str, dict[str, list[Mapping[str, Any]]]]
     """Run to column to its examples, as they stand in ``records.jsonl``; a run without it has none."""
+    probed: list[StoredResult] = field(default_factory=list)
+    """The runs of these models, and of target and retrain, under probes and before them, in their order."""
 
     def reference(self, name: str, row: RunRow, column: str) -> StoredResult | None:
         """Return the run of a reference where a row's column may be held against it, else None."""
@@ -68,7 +71,8 @@ def choose(
     Raises:
         UserError: there is no run, several tasks have some, or one that is named has none.
     """
-    found = credible(results, warn)
+    every_run = credible(results, warn, probed=True)
+    found = [one for one in every_run if not one.probing]
     tasks = sorted({one.task for one in found})
     if not tasks:
         raise UserError(f"{results} holds no run; score a model first: muse-eval run --model …")
@@ -91,11 +95,30 @@ def choose(
         for name, heading in headings(task, kept).items()
         if any(name in row["columns"] for row in kept)
     }
-    records = {name: _records(one, warn) for name, one in ordered.items()}
-    return Chosen(task, spec, title(task, kept), results, ordered, kept, every, known, records)
+    records = {name: read_records(one, warn) for name, one in ordered.items()}
+    names = [*REFERENCES, *(name for name in ordered if name not in REFERENCES)]
+    under = [one for one in every_run if one.task == task and one.probing.get("of") in names]
+    probed = sorted(_of_these(under, runs, warn), key=lambda one: names.index(one.probing["of"]))
+    return Chosen(task, spec, title(task, kept), results, ordered, kept, every, known, records, probed)
 
 
-def _records(result: StoredResult, warn: Warn) -> dict[str, list[Mapping[str, Any]]]:
+def _of_these(
+    probed: Sequence[StoredResult], runs: Mapping[str, StoredResult], warn: Warn
+) -> list[StoredResult]:
+    """Return the probed runs of models whose own run, where there is one, is of the same weights."""
+    starts = {one.probing["of"]: one for one in probed if one.probing.get("strength") == NOW}
+    others = [name for name, one in starts.items() if name in runs and not _same_weights(one, runs[name])]
+    for name in others:
+        warn(f"without its probes: {name} has other weights than when it was probed; probe it again")
+    return [one for one in probed if one.probing["of"] in starts.keys() - set(others)]
+
+
+def _same_weights(one: StoredResult, other: StoredResult) -> bool:
+    return one.model.get("digest") == other.model.get("digest")
+
+
+def read_records(result: StoredResult, warn: Warn) -> dict[str, list[Mapping[str, Any]]]:
+    """Return a run's records by column; none, and a word why, where they cannot be read."""
     by_column: dict[str, list[Mapping[str, Any]]] = {}
     assert result.folder is not None
     try:

@@ -12,10 +12,11 @@ from muse_eval.config import TaskSpec
 from muse_eval.data import Data, open_data
 from muse_eval.errors import UserError
 from muse_eval.reports import words
-from muse_eval.reports.chosen import Chosen
+from muse_eval.reports.chosen import Chosen, read_records
 from muse_eval.reports.tokens import TokenEvidence, whole_texts
 from muse_eval.results import evidence, part
 from muse_eval.results.rows import Goal
+from muse_eval.types import ignore
 
 MOST = 20_000
 """Characters of a response that the page holds; the whole stands in ``records.jsonl``."""
@@ -34,15 +35,43 @@ class Column:
     """Run to why its tokens cannot be shown."""
 
 
-def columns(chosen: Chosen, data_dir: Path | None) -> list[Column]:
-    """Return each column's evidence, for all runs that have records of it."""
+Beside = Mapping[str, Mapping[str, Sequence[str]]]
+"""Column to the runs of probes that it shows too, to the runs that are shown with each."""
+
+
+def columns(chosen: Chosen, data_dir: Path | None, beside: Beside | None = None) -> list[Column]:
+    """Return each column's evidence, for all runs that have records of it, and some under probes."""
     texts = Texts(chosen, data_dir)
     found = []
     for name, heading in chosen.headings.items():
         by_run = {run: known[name] for run, known in chosen.records.items() if known.get(name)}
         if by_run:
-            found.append(_column(chosen, name, heading.goal, by_run, texts))
+            column = _column(chosen, name, heading.goal, by_run, texts)
+            _put_beside(column, chosen, (beside or {}).get(name, {}))
+            found.append(column)
     return found
+
+
+def _put_beside(column: Column, chosen: Chosen, beside: Mapping[str, Sequence[str]]) -> None:
+    """Put the answers of runs under probes to a column's examples."""
+    if not beside or column.kind == "tokens":
+        return
+    block = column.block
+    examples = {(one["split"], one["id"]): one for one in block["examples"]}
+    wanted = {name for shown in beside.values() for name in shown} - set(block["runs"])
+    for run in [one for one in chosen.probed if one.name in wanted]:
+        for record in read_records(run, ignore).get(column.name, []):
+            example = examples.get((str(record.get("split")), _number(record)))
+            if example is None:
+                continue
+            answer = _answer(example, record, block["score"], None, 0)
+            asked = {
+                key: text for key, text in _head(record)["given"].items() if example["given"].get(key) != text
+            }
+            # A probe may ask in other words.
+            answer["notes"] = {**answer.get("notes", {}), **asked}
+            example["runs"][run.name] = answer
+    block["beside"] = {name: list(shown) for name, shown in beside.items()}
 
 
 def link(column: Column, example: Mapping[str, Any], run: str = "") -> str:

@@ -86,7 +86,17 @@ class Evidence {
 
   /** The runs that are shown side by side, and have this column. */
   get runs() {
-    return this.data.runs.filter((run) => this.shown.includes(run));
+    return [...this.data.runs, ...this.shown.filter((run) => this.probed.includes(run))].filter((run) => this.shown.includes(run));
+  }
+
+  /** The runs under probes that this column's examples show too. */
+  get probed() {
+    return [...new Set(Object.values(this.data.beside ?? {}).flat())].filter((run) => !this.outline.runs.includes(run));
+  }
+
+  /** The runs that can be chosen: those of probes only while a link shows them. */
+  get choice() {
+    return [...this.outline.runs, ...this.shown.filter((run) => this.probed.includes(run))];
   }
 
   /** The shown runs that are judged: the unlearned ones, else all. */
@@ -165,7 +175,10 @@ class Evidence {
   async open(column, split, id, run) {
     this.column = column;
     this.data = await this.block(column);
-    if (run && this.data.runs.includes(run) && !this.shown.includes(run)) {
+    const beside = run && Object.hasOwn(this.data.beside ?? {}, run) ? this.data.beside[run] : null;
+    if (beside) {
+      this.shown = [...beside];
+    } else if (run && this.data.runs.includes(run) && !this.shown.includes(run)) {
       // The last unlearned model makes room: what it is held against stays.
       const out = [...this.shown].reverse().find((one) => !this.outline.references.includes(one)) ?? this.shown.at(-1);
       this.shown = [...this.shown.filter((one) => this.shown.length < this.outline.most || one !== out), run];
@@ -192,7 +205,7 @@ class Evidence {
   panel() {
     const tabs = make("nav", { class: "tabs", "aria-label": "Column" }, ...this.outline.columns.map((column) =>
       make("a", { href: `#${encodeURIComponent(column.name)}`, "aria-current": column === this.column ? "true" : null }, column.title)));
-    const models = make("fieldset", {}, make("legend", {}, `Models side by side, up to ${this.outline.most}`), ...this.outline.runs.map((run) => this.tick(run)));
+    const models = make("fieldset", {}, make("legend", {}, `Models side by side, up to ${this.outline.most}`), ...this.choice.map((run) => this.tick(run)));
     const order = make("select", { id: "order" }, ...Object.entries(ORDERS)
       .filter(([name]) => name !== "retrain" || this.data.runs.includes("retrain"))
       .map(([name, said]) => make("option", { value: name, selected: name === this.order }, said)));
@@ -212,7 +225,7 @@ class Evidence {
     const on = this.shown.includes(run);
     const box = make("input", { type: "checkbox", value: run, checked: on, disabled: !on && this.shown.length >= this.outline.most });
     box.addEventListener("change", () => {
-      this.shown = box.checked ? this.outline.runs.filter((one) => one === run || this.shown.includes(one)) : this.shown.filter((one) => one !== run);
+      this.shown = box.checked ? this.choice.filter((one) => one === run || this.shown.includes(one)) : this.shown.filter((one) => one !== run);
       this.draw();
       [...this.place.querySelectorAll("input[type=checkbox]")].find((one) => one.value === run)?.focus();
     });

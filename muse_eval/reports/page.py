@@ -21,6 +21,7 @@ from muse_eval.reports.chosen import Chosen
 from muse_eval.reports.distances import Distances
 from muse_eval.reports.examples import Column
 from muse_eval.reports.pictures import Picture
+from muse_eval.reports.probes import Probes
 from muse_eval.reports.provenance import origins
 from muse_eval.reports.table import table
 from muse_eval.reports.verdicts import verdicts
@@ -42,6 +43,9 @@ class Content:
     command: str
     """What makes the page again."""
     distances: Distances
+    probes: Probes
+    curves: Sequence[Picture]
+    """The probes' pictures."""
 
 
 def render(content: Content) -> str:
@@ -64,10 +68,13 @@ def render(content: Content) -> str:
         counted=counted,
         task=chosen.task,
         command=content.command,
-        verdicts=verdicts(chosen, content.distances),
+        verdicts=verdicts(chosen, content.distances, content.probes),
         colours=colours(list(chosen.runs)),
         table=table(chosen, content.distances),
         pictures=[(one, _verbatim(inline(one.chart))) for one in content.pictures],
+        probes=content.probes,
+        probe_lines=content.probes.lines(content.columns),
+        curves=[(one, _verbatim(inline(one.chart))) for one in content.curves],
         origins=origins(chosen),
         columns=content.columns,
         missing=_missing(content.columns),
@@ -112,6 +119,7 @@ def _link(kind: str, text: str) -> str:
 def _outline(content: Content) -> dict[str, Any]:
     """Return what the page's script has to know before it opens a block."""
     chosen = content.chosen
+    known = colours(list(chosen.runs))
     return {
         "columns": [
             {
@@ -124,7 +132,10 @@ def _outline(content: Content) -> dict[str, Any]:
         ],
         "runs": list(chosen.runs),
         "references": [name for name in REFERENCES if name in chosen.runs],
-        "colours": colours(list(chosen.runs)),
+        "colours": {
+            **known,
+            **{one.name: known[of] for one in chosen.probed if (of := one.probing["of"]) in known},
+        },
         "most": MOST_SHOWN,
     }
 

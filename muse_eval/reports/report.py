@@ -9,6 +9,7 @@ from muse_eval.reading import shown, typed_path
 from muse_eval.reports.chosen import choose
 from muse_eval.reports.distances import Distances
 from muse_eval.reports.examples import columns
+from muse_eval.reports.probes import probes
 from muse_eval.reports.provenance import page_command
 from muse_eval.results import write_files
 from muse_eval.results.writing import encode
@@ -63,7 +64,8 @@ def report(
     gate = None if baseline is None else typed_path(baseline, "--baseline")
     texts = None if data_dir is None else typed_path(data_dir, "--data-dir")
     chosen = choose(home, task, (models,) if isinstance(models, str) else tuple(models), warn, gate)
-    evidence = columns(chosen, texts)
+    under = probes(chosen)
+    evidence = columns(chosen, texts, under.beside)
     # Drawing takes a second to load, which a refusal above need not wait for.
     from muse_eval.reports.courses import courses
     from muse_eval.reports.page import Content, render
@@ -73,10 +75,11 @@ def report(
     distances = Distances(chosen)
     drawn = [*pictures(chosen, evidence, distances), *courses(chosen)]
     command = page_command(task or chosen.task, home, [] if not models else list(chosen.runs), data_dir, gate)
-    html = render(Content(chosen, evidence, drawn, command, distances))
+    curves = under.pictures(list(chosen.runs))
+    html = render(Content(chosen, evidence, drawn, command, distances, under, curves))
     page = page or home / FOLDER / f"{chosen.task}.html"
     written: list[Path] = []
-    for one in drawn:
+    for one in [*drawn, *curves]:
         if folder is None:
             break
         made = files(one.name, one.chart)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from muse_eval.printable import one_line
 from muse_eval.reports.chosen import Chosen
 from muse_eval.reports.distances import Distances
+from muse_eval.reports.probes import Probes
 from muse_eval.results import RunRow, StoredResult, part
 from muse_eval.results.rows import FLAGS
 from muse_eval.results.runs import StoredColumn
@@ -50,14 +51,22 @@ class Verdict:
     name: str
     badges: list[Badge]
     sentences: list[str]
+    probed: str = ""
+    """What it comes to under probes; leads to them."""
 
 
-def verdicts(chosen: Chosen, distances: Distances) -> list[Verdict]:
+def verdicts(chosen: Chosen, distances: Distances, probes: Probes | None = None) -> list[Verdict]:
     """Return a verdict for each model, in the table's order."""
-    return [
-        Verdict(row["name"], _badges(chosen, distances, row), list(_sentences(chosen, row)))
-        for row in chosen.rows
-    ]
+    found = []
+    for row in chosen.rows:
+        badges, said = _badges(chosen, distances, row), list(_sentences(chosen, row))
+        standing = probes.standing(row["name"]) if probes else None
+        if standing is None:
+            found.append(Verdict(row["name"], badges, said))
+            continue
+        first = Badge(standing.name, standing.of, standing.rule, standing.colour)
+        found.append(Verdict(row["name"], [first, *badges], said, standing.sentence))
+    return found
 
 
 # ── badges ───────────────────────────────────────────────────────────────────────────────────────

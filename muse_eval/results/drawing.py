@@ -92,11 +92,16 @@ def inline(picture: alt.TopLevelMixin) -> str:
     svg = draw(picture, "svg").decode()
     svg = re.sub(r'<rect width="[\d.]+" height="[\d.]+" fill="(?i:#FFFFFF)"/>', "", svg, count=1)
     svg = svg.replace(f'xlink:href="{BASE}#', 'tabindex="-1" href="#')
-    svg = re.sub(r"-?\d+\.\d{2,}", lambda number: f"{float(number[0]):.1f}".removesuffix(".0"), svg)
+    svg = re.sub(r"<[^>]+>", lambda tag: _shortened(tag[0]), svg)
     svg = re.sub(r' (?:aria-[a-z]+|role|pointer-events)="[^"]*"', "", svg)
     svg = re.sub(r'<path class="(?:background|foreground)" d="[^"]*"(?: display="none")?/>', "", svg)
     svg = svg.replace("<svg ", '<svg aria-hidden="true" ', 1)
     return svg.replace(' opacity="1"', "").replace(' version="1.1"', "")
+
+
+def _shortened(tag: str) -> str:
+    """Return a tag with one decimal in each of its numbers; texts, which stand between tags, keep theirs."""
+    return re.sub(r"-?\d+\.\d{2,}", lambda number: f"{float(number[0]):.1f}".removesuffix(".0"), tag)
 
 
 def colours(names: Sequence[str]) -> dict[str, str]:

@@ -30,10 +30,14 @@ def draw_probes(courses: Sequence[Course], among: Sequence[str], across: int = 2
     panels = [
         _panel([one for one in courses if (one.probe, one.column) == key], models, among) for key in keys
     ]
+    if len({probe for probe, _ in keys}) > 1:
+        panels = [panel.properties(title=probe) for panel, (probe, _) in zip(panels, keys, strict=True)]
     return alt.concat(*panels, columns=across, spacing=28)
 
 
-def _panel(courses: Sequence[Course], models: Sequence[str], among: Sequence[str]) -> alt.LayerChart | alt.FacetChart:
+def _panel(
+    courses: Sequence[Course], models: Sequence[str], among: Sequence[str]
+) -> alt.LayerChart | alt.FacetChart:
     import altair as alt
 
     longest = max(courses, key=lambda course: len(course.steps))
@@ -66,7 +70,7 @@ def _panel(courses: Sequence[Course], models: Sequence[str], among: Sequence[str
     if all(place.isdecimal() for place in places[1:]):
         layers.insert(0, base.mark_line(strokeWidth=1.8).encode(y=y))
     width = max(220, 52 * len(places))
-    return alt.layer(*layers).properties(title=courses[0].probe, width=width, height=200)
+    return alt.layer(*layers).properties(width=width, height=200)
 
 
 def _points(course: Course) -> Iterator[dict[str, Any]]:

@@ -85,6 +85,15 @@ class Course:
 
 
 # ── what it comes to ─────────────────────────────────────────────────────────────────────────────
+WEIGHT: tuple[Verdict, ...] = ("hidden", "not unlearned", "cannot tell", "holds")
+"""Which verdict of several courses counts for the model: what one of them shows, another cannot undo."""
+
+
+def deciding(courses: Sequence[Course]) -> Course:
+    """Return the course that decides on a model: of the gravest verdict the first; it holds if all do."""
+    return min(courses, key=lambda course: WEIGHT.index(course.verdict))
+
+
 def adjusted(family: Sequence[Course]) -> list[Course]:
     """Return the courses of one model under one probe with each step's p, by Holm over all of them."""
     raw = [

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from muse_eval.reports import report
 from tests.browser.conftest import made
+from tests.reports.test_probes import write_all
 from tests.reports.test_report import HOSTILE
 from tests.support.stored import TEXTS, TRUE
 
@@ -187,6 +189,17 @@ def test_all_of_it_works_by_keyboard(town: Path, opened: Open) -> None:
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
     await_heading(page, "VerbMem Df, example 2")
+
+
+def test_the_example_behind_a_probe_s_verdict_is_one_click_away(opened: Open, tmp_path: Path) -> None:
+    page = opened(report(results=write_all(tmp_path)).path)
+    page.locator("#probes a[href*='hider']").click()
+    page.locator(".side .name", has_text="retrain+relearn:20").wait_for()
+    shown = ["retrain", "hider", "hider+relearn:20", "retrain+relearn:20"]
+    assert page.locator(".side .name").all_inner_texts() == shown
+    page.get_by_label("retrain+relearn:20").uncheck()
+    assert page.locator(".side .name").all_inner_texts() == shown[:3]
+    assert page.get_by_label("retrain+relearn:20").count() == 0
 
 
 # ── other people's text ──────────────────────────────────────────────────────────────────────────

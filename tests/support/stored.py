@@ -12,6 +12,7 @@ import numpy as np
 from muse_eval.metrics import privleak
 from muse_eval.metrics.rouge import clean_up, mean_rouge, rouge
 from muse_eval.results.evidence import given
+from muse_eval.results.lineage import NOW, Lineage, Probing
 from muse_eval.results.runs import save
 from muse_eval.scoring.answers import EngineAnswers, _Batch, request_key
 from muse_eval.types import Context, Logprobs, Record, Reference, Result, Score, TokenLogprobs, ignore
@@ -134,6 +135,27 @@ def write_runs(
         save(result, results / "runs" / "town" / name)
         _keep(results / "cache", f"hf {weights} {digest} float32 cpu made-up", drawn[name])
     return results
+
+
+def write_probed(
+    results: Path, of: str, strength: str, said: Sequence[str], truths: Sequence[str] = TRUTHS
+) -> None:
+    """Write a model's run after so many steps of ``relearn``, or ``now``, beside those of ``write_runs``."""
+    now = strength == NOW
+    weights = hashlib.sha256((of if now else f"{of} {strength}").encode()).hexdigest()
+    told = ("", NOW, 0, "before") if now else ("relearn", strength, int(strength), f"after {strength} steps")
+    config = {
+        "task": TASK,
+        "data": {"source": "folder", "sha256": {"verbmem/forget": "ab"}},
+        "model": {"engine": "hf", "weights": weights, "tokenizer": "none", "dtype": "float32"},
+        "limit": None,
+        "seed": 0,
+        "made": Lineage("r", probing=Probing(*told, of, {})).settings(),
+    }
+    name = f"{of}+{NOW}" if now else f"{of}+relearn:{strength}"
+    known = {"id": of, "revision": None, "digest": weights}
+    column = {"verbmem_f": rouge_column("verbmem_f", said, truths)}
+    save(Result("town", name, known, column, {}, config, {}, 1.0), results / "runs" / "town" / name)
 
 
 def _keep(cache: Path, engine: str, answers: Sequence[TokenLogprobs]) -> None:
