@@ -127,8 +127,7 @@ docs: .venv/.dev ## Write the generated parts of docs/methods.md
 demo-settings: .venv/.dev ## Choose each method's lr, epochs and λ on a world of its own (SETTINGS='--methods npo,ga'; hours)
 	@.venv/bin/python -m benchmarks.demo_settings $(SETTINGS)
 
-# The rounded weights need `.venv/bin/pip install -e '.[quantize]'`; without it all but that probe is done, and it says so.
-demo-probes: .venv/.dev ## Is it gone, or hidden? The demo's target, retrain, NPO_GDR and SimNPO_GDR under every probe; docs
+demo-probes: .venv/.quantize ## Is it gone, or hidden? The demo's target, retrain, NPO_GDR and SimNPO_GDR under every probe; docs
 	@.venv/bin/python -m benchmarks.demo_probes $(if $(RESULTS),--results '$(RESULTS)')
 
 reproduce: .venv/.dev ## Make the built-in world's full table anew: all methods, 3 seeds, leaderboard.csv, docs

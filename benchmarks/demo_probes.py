@@ -2,7 +2,7 @@
 
 ``make demo-probes`` runs it, two models at a time with a thread each; killed, the same command goes on. A
 model's controls are the other jobs: each job probes one model without controls, and the table is then made
-of what all have stored.
+of what all have stored. Where torchao and bitsandbytes are missing it says that ``quantize`` is left out.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from muse_eval.types import ignore
 TASK = "muse_mini"
 METHODS = ("npo_gdr", "simnpo_gdr")
 PAGE = Path("docs/probes.md")
-FIGURE = Path("docs/figures/probes.png")
+FIGURE = Path("docs/figures/probes.svg")
 
 
 def able() -> tuple[list[str], list[str]]:
@@ -90,8 +90,8 @@ def stored(results: Path, names: Sequence[str], probes: Sequence[str]) -> list[S
 
 def write(found: Sequence[Course], names: Sequence[str], left: Sequence[str]) -> None:
     """Write the figure, and the page's part between its markers."""
-    FIGURE.write_bytes(draw_chart(draw_probes(found, names, across=4), "png"))
-    alt = "Score against strength, a panel for each probe and column; in numbers in the table."
+    FIGURE.write_bytes(draw_chart(draw_probes(found, names, across=3), "svg"))
+    alt = "Score against strength, a panel for each probe and column; the worst strengths stand in the table."
     table = grid_markdown(probe_grid(found))
     text = "\n".join([f"![{alt}](figures/{FIGURE.name})", "", *(f"{line}\n" for line in left), table])
     PAGE.write_text(replace(PAGE.read_text(encoding="utf-8"), "demo", text), encoding="utf-8")
