@@ -34,6 +34,12 @@ class Forecast:
         trained = f" and {self.steps:,} training steps" if self.steps else ""
         return f"{self.scorings:,.0f} scorings{trained}"
 
+    def expected(self, seconds: float | None) -> str:
+        """Say what there is to do, and how long the scorings take if each takes as long as an earlier one."""
+        if seconds is None:
+            return self.outset
+        return f"{self.outset}; to score, about {span(seconds * self.scorings)} by the run that is stored"
+
     @property
     def left(self) -> str:
         """How long what is left will take; what was not measured yet is said to come on top."""

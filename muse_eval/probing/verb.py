@@ -165,7 +165,7 @@ def probe(
     each = 1 + sum(len(one.strengths) * _share(one) for one in ready.probes)
     forecast = Forecast(len(models) * each, len(models) * sum(steps_of(one) for one in ready.probes))
     work = _Work(ready, forecast, stage, progress, log, warn, note, tell)
-    tell(f"probe {', '.join(models)} ({config.budget}): {forecast.outset}")
+    tell(f"probe {', '.join(models)} ({config.budget}): {forecast.expected(_scored_before(ready))}")
     starts = {ready.name: work.start(ready.name, config.model)}
     tell(f"to do: {forecast.left}")
     starts |= {name: work.start(name, model) for name, model in models.items() if name != ready.name}
@@ -189,6 +189,16 @@ def _controls(ready: Ready, stage: Stage, progress: Progress) -> dict[str, str]:
     if ready.name in found:
         raise UserError(f"{ready.name} is what a control is called; give the model a --name of its own")
     return {name: str(found[name]) for name in given if name in found}
+
+
+def _scored_before(ready: Ready) -> float | None:
+    """Return the seconds that a stored run of the model took: with all its columns, so rather more."""
+    config = ready.config
+    try:
+        stored = load(run_folder(config.results, ready.task.name, ready.name))
+    except CorruptResult:
+        return None
+    return stored.seconds if stored is not None and stored.seconds > 0 else None
 
 
 def _has_own(ready: Ready, name: str) -> bool:

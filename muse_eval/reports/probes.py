@@ -173,4 +173,4 @@ def _facts(courses: Sequence[Course]) -> list[list[str]]:
         known = {step.strength: f"{step.value:.1f}" for step in course.steps}
         cells = [known.get(strength, "") for strength in strengths]
         lines.append([f"{course.model}, {course.title}", f"{course.now:.1f}", *cells])
-    return [["", "now", *strengths], *lines]
+    return [["model, column", "now", *strengths], *lines]

@@ -36,3 +36,11 @@ def test_a_larger_scoring_counts_by_its_share() -> None:
     left = Forecast(scorings=9, steps=0)
     left.scored(80, share=8)
     assert left.left == "about 10 s"
+
+
+def test_a_run_that_is_stored_tells_the_time_before_the_start() -> None:
+    forecast = Forecast(25, 75)
+    assert forecast.expected(None) == "25 scorings and 75 training steps"
+    assert forecast.expected(12.0) == (
+        "25 scorings and 75 training steps; to score, about 5 min by the run that is stored"
+    )
