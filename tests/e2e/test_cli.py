@@ -366,7 +366,7 @@ def test_check_is_0_when_fine_1_on_a_regression_and_2_when_it_cannot_tell() -> N
 
 
 # ── list, data, cache ────────────────────────────────────────────────────────────────────────────
-LISTS = ("tasks", "methods", "presets", "metrics", "engines", "models", "launch")
+LISTS = ("tasks", "methods", "presets", "metrics", "probes", "engines", "models", "launch")
 
 
 @pytest.mark.parametrize(
@@ -492,7 +492,7 @@ def test_cache_is_counted_and_cleared(tiny_model: Path) -> None:
     # VerbMem 3 continuations + 3 truths, KnowMem 3 + 3 answers, PrivLeak 3 + 3 texts; then the cuts that tell
     # how prompts fall into tokens: 2 for EOS, 10 of KnowMem's end, 8 of answers behind it.
     assert "38 answers" in info.stdout
-    assert "1 engines" in info.stdout
+    assert "1 engine, " in info.stdout
 
     assert muse("cache", "clear").stdout.startswith("freed ")
     assert muse("cache", "info").stdout == "0 engines, 0.0 MB\n"
