@@ -13,14 +13,18 @@ OPENING, CLOSING = "([{<\"'“‘«£$€#@", ".,;:!?)]}>\"'”’»%…"
 
 
 def whole(example: Example, questions: bool) -> str:
-    """Return prompt and truth as one text.
-
-    KnowMem's are joined by the space behind ``Answer:``. Of VerbMem's the white space between them may be
-    lost: where neither side has any, a space is put there unless signs or script speak against it.
-    """
-    prompt, truth = example.prompt, example.truth
+    """Return prompt and truth as one text: KnowMem's joined by the space behind ``Answer:``."""
     if questions:
-        return f"{prompt.removesuffix(' ')} {truth}"
+        return f"{example.prompt.removesuffix(' ')} {example.truth}"
+    return joined(example.prompt, example.truth)
+
+
+def joined(prompt: str, truth: str) -> str:
+    """Return VerbMem's prompt and truth as one text.
+
+    The white space between them may be lost: where neither side has any, a space is put there unless signs
+    or script speak against it.
+    """
     if not prompt or not truth or prompt[-1].isspace() or truth[0].isspace():
         return prompt + truth
     wide = any(unicodedata.east_asian_width(sign) in "WF" for sign in (prompt[-1], truth[0]))

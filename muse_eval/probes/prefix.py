@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from muse_eval.metrics.truths import joined
 from muse_eval.probes.turning import over_rows, with_role
 from muse_eval.types import AskProbe, Metric, Row, Splits
 
@@ -65,14 +66,13 @@ def resized(row: Row, size: float, texts: Sequence[str]) -> Row:
 
 def told(row: Row, share: float) -> Row:
     """Return a row whose prompt goes on with the first words of the truth, and whose truth is the rest."""
-    # The space that parts a truth from its prompt may begin it; else both are joined as they stand.
     lead = row["gt"][: len(row["gt"]) - len(row["gt"].lstrip(" "))]
     words = row["gt"].removeprefix(lead).split(" ")
     count = min(max(1, round(share * len(words))), len(words) - 1)
     if count < 1:
         return row
     begun, rest = " ".join(words[:count]), " ".join(words[count:])
-    return {**row, "prompt": f"{row['prompt']}{lead}{begun}", "gt": f" {rest}"}
+    return {**row, "prompt": joined(row["prompt"], f"{lead}{begun}"), "gt": f" {rest}"}
 
 
 PROBE = AskProbe(

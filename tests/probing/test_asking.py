@@ -108,6 +108,13 @@ def test_prompts_shorter_longer_and_with_the_truth_begun(strength: str, prompt: 
     assert found.records[0].texts["prompt"] == ask.prompt
 
 
+def test_the_truth_begun_is_parted_from_its_prompt() -> None:
+    row = {"prompt": "to the police", "gt": "officer about the owl"}
+    assert prefix.told(row, 0.5) == {"prompt": "to the police officer about", "gt": " the owl"}
+    assert prefix.told({**row, "prompt": "to the police "}, 0.5)["prompt"] == "to the police officer about"
+    assert prefix.told({**row, "gt": ", he said"}, 0.4)["prompt"] == "to the police,"
+
+
 def test_a_prompt_that_nothing_stands_before_stays() -> None:
     assert prefix.resized(FORGET, 2.0, ["one two three four five"]) == FORGET
     assert prefix.resized(FORGET, 2.0, ["elsewhere"]) == FORGET
