@@ -132,6 +132,7 @@ def judge(course: Course) -> Course:
             return replace(course, verdict="hidden", why=f"comes back {step.says}")
     if course.apart.p <= LEVEL and course.apart.value > 0:
         return replace(course, verdict="not unlearned", why="scores above retrain before any probe")
-    told = [step.more.least for step in course.steps if step.more and step.more.least is not None]
-    why = f"a gain of {max(told):.1f} points would have shown" if told else "all examples are alike"
+    gaps = [gap for step in course.steps for gap in (step.more, step.above) if gap]
+    least = max(gap.least or 0.0 for gap in gaps)
+    why = f"a gain of {least:.1f} points beyond retrain's would have shown, at one strength alone"
     return replace(course, verdict="holds", why=why)

@@ -185,6 +185,14 @@ def test_both_must_be_shown(step: tuple[float, float, float, float], verdict: st
     assert judge(found).verdict == verdict
 
 
+def test_what_would_have_shown_is_of_both_differences_and_of_one_strength() -> None:
+    (found,) = adjusted([plain((1, 0.9, 1, 0.9), (1, 0.9, 1, 0.9))])
+    first, second = found.steps
+    assert second.above
+    wide = replace(found, steps=(first, replace(second, above=replace(second.above, least=4.5))))
+    assert judge(wide).why == "a gain of 4.5 points beyond retrain's would have shown, at one strength alone"
+
+
 def test_the_weakest_strength_that_shows_it_is_named() -> None:
     (found,) = adjusted([plain((1, 0.9, 1, 0.9), (9, 0.001, 9, 0.001), (9, 0.001, 9, 0.001))])
     assert judge(found).why == "comes back at 2"
