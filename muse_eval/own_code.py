@@ -52,9 +52,10 @@ CODE: Mapping[str, tuple[str, ...]] = {
         "config/spec.py",
     ),
     "tuning": (*_METRICS, *_ENGINES, *_UNLEARNING),
+    "utility": ("scoring/utility.py", "scoring/lm_tasks.py", "scoring/lm_model.py"),
     "model-free": ("data/model_free.py", "data/overlap.py", "statistics/intervals.py"),
 }
-"""Files of the package by what they decide: answers, weights, a run's scores, a trial of a tune.
+"""Files of the package by what they decide: answers, weights, a run's scores, a trial of a tune, and so on.
 
 A pattern with ``!`` takes files away. A run's scores are decided by what plans, asks, scores and judges;
 which task, data, models and parameters are read stands in its settings, with digests, and counts there. A

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from muse_eval import provenance
 from muse_eval.errors import UserError, first_line
+from muse_eval.own_code import code_digest
 from muse_eval.printable import one_line
 from muse_eval.results.evidence import excerpt
 from muse_eval.results.utility import METRIC
@@ -111,11 +112,12 @@ def score_utility(
 
 
 def _asked_of(engine: Engine) -> dict[str, Any]:
-    """Return what of a model and of this machine's packages can change its answers."""
+    """Return what of a model, of this machine's packages and of own code can change what is kept."""
     known, packages = engine.provenance, provenance.versions()
     device = "cpu" if known["device"] == "cpu" else "gpu"
     model = {name: known[name] for name in ("weights", "tokenizer", "dtype")}
-    return {**model, "device": device, **{name: packages[name] for name in ("torch", "transformers")}}
+    code = code_digest("utility")
+    return {**model, "device": device, "code": code, **{name: packages[name] for name in ("torch", "transformers")}}
 
 
 # ── asked of lm-eval ─────────────────────────────────────────────────────────────────────────────

@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -251,6 +252,16 @@ def test_a_loaded_model_has_utility_columns_too(tiny_model: Path) -> None:
         utility=[str(write_lm_task(Path("lm")))],
     )
     assert result.columns["mill"].value == pytest.approx(100 * np.mean(by_hand(tiny_model)))
+
+
+def test_what_is_kept_is_of_the_code_that_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    from muse_eval.scoring import utility
+
+    known = {"weights": "w", "tokenizer": "t", "dtype": "float32", "device": "cpu"}
+    engine: Any = SimpleNamespace(provenance=known)
+    before = utility._asked_of(engine)
+    monkeypatch.setattr(utility, "code_digest", lambda what: f"another {what}")
+    assert before != utility._asked_of(engine) == {**before, "code": "another utility"}
 
 
 # ── refused ──────────────────────────────────────────────────────────────────────────────────────
