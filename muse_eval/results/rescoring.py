@@ -97,6 +97,8 @@ def _mean(evidence: Evidence, _deep: bool) -> str:
     if problem := _count(evidence.cell, len(evidence.records)):
         return problem
     numbers = only_scores(evidence.records)
+    if not numbers and evidence.cell.value is None:
+        return ""
     return "its records lack a score" if not numbers else _value(evidence.cell, 100 * float(np.mean(numbers)))
 
 

@@ -1,5 +1,6 @@
 """Utility columns: what else a model can do, by tasks of lm-eval, asked once and then kept in the cache."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,8 +117,8 @@ def _asked_of(engine: Engine) -> dict[str, Any]:
     known, packages = engine.provenance, provenance.versions()
     device = "cpu" if known["device"] == "cpu" else "gpu"
     model = {name: known[name] for name in ("weights", "tokenizer", "dtype")}
-    code = code_digest("utility")
-    return {**model, "device": device, "code": code, **{name: packages[name] for name in ("torch", "transformers")}}
+    own = {"device": device, "code": code_digest("utility")}
+    return {**model, **own, **{name: packages[name] for name in ("torch", "transformers")}}
 
 
 # ── asked of lm-eval ─────────────────────────────────────────────────────────────────────────────
@@ -132,14 +133,16 @@ def _ask(column: UtilityColumn, engine: Engine, limit: int | None, progress: Pro
         raise UserError(f"--utility {one_line(column.name)}: lm-eval cannot ask a model composed of two")
     results = _evaluated(column, model, tokenizer, limit, progress)
     task = column.task
-    told = results["results"][task.name]
-    value, stderr = told.get(f"{task.metric},{task.filter}"), told.get(f"{task.metric}_stderr,{task.filter}")
     questions = [
         _question(name, sample, task.metric)
         for name, samples in results["samples"].items()
         for sample in samples
         if sample["filter"] == task.filter
     ]
+    if any(one["score"] is None for one in questions):
+        return {"value": None, "stderr": None, "questions": questions}
+    told = results["results"][task.name]
+    value, stderr = told.get(f"{task.metric},{task.filter}"), told.get(f"{task.metric}_stderr,{task.filter}")
     mean = sum(one["score"] for one in questions) / len(questions) if questions else None
     if not isinstance(value, int | float) or mean is None or abs(value - mean) > 1e-9:
         raise UserError(
@@ -180,16 +183,26 @@ def _evaluated(
 
 
 def _question(task: str, sample: Mapping[str, Any], metric: str) -> dict[str, Any]:
-    """Return what is kept of a question: its place, its score, what was true and what the model took."""
+    """Return what is kept of a question: its place, its score, what was true and what the model took.
+
+    Of log-likelihoods that are not finite lm-eval takes the first as the highest: there is no score then.
+    """
+    finite = _is_finite(sample)
     return {
         "task": task,
         "id": int(sample["doc_id"]),
-        "score": float(sample[metric]),
+        "score": float(sample[metric]) if finite else None,
         "prompt_sha256": str(sample["prompt_hash"]),
         "prompt": excerpt(str(sample["arguments"][0][0])),
         "truth": _true(sample),
-        "chosen": _chosen(sample),
+        "chosen": _chosen(sample) if finite else "",
     }
+
+
+def _is_finite(sample: Mapping[str, Any]) -> bool:
+    """Tell whether all log-likelihoods behind a question are numbers; of generated text there are none."""
+    pairs = [one for one in sample["filtered_resps"] if isinstance(one, list | tuple) and len(one) == 2]
+    return all(math.isfinite(one[0]) for one in pairs if isinstance(one[0], float))
 
 
 def _choices(sample: Mapping[str, Any]) -> list[str]:
@@ -213,8 +226,6 @@ def _chosen(sample: Mapping[str, Any]) -> str:
 
 
 def _score(column: UtilityColumn, found: Mapping[str, Any], limit: int | None) -> Score:
-    value, stderr = 100 * found["value"], found["stderr"]
-    ci = None if stderr is None else (value - Z * 100 * stderr, value + Z * 100 * stderr)
     records = tuple(
         Record(
             one["task"],
@@ -226,4 +237,11 @@ def _score(column: UtilityColumn, found: Mapping[str, Any], limit: int | None) -
         for one in found["questions"]
     )
     flags = () if limit is None else ("limited",)
+    if found["value"] is None:
+        places = [f"{one['task']}[{one['id']}]" for one in found["questions"] if one["score"] is None]
+        told = f"{len(places)} of {len(records)} questions (first: {one_line(places[0])})"
+        reason = f"the model's logits are not finite in {told}"
+        return Score(None, None, len(records), flags, reason=reason, records=records)
+    value, stderr = 100 * found["value"], found["stderr"]
+    ci = None if stderr is None else (value - Z * 100 * stderr, value + Z * 100 * stderr)
     return Score(value, ci, len(records), flags, records=records)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import random
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -262,6 +263,26 @@ def test_what_is_kept_is_of_the_code_that_asked(monkeypatch: pytest.MonkeyPatch)
     before = utility._asked_of(engine)
     monkeypatch.setattr(utility, "code_digest", lambda what: f"another {what}")
     assert before != utility._asked_of(engine) == {**before, "code": "another utility"}
+
+
+@needed
+def test_a_model_without_finite_logits_has_no_utility(tiny_model: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    broken = Path(shutil.copytree(tiny_model, "broken")) / "model.safetensors"
+    weights = load_file(broken)
+    weights["model.norm.weight"][:] = 3e38  # Finite, and overflows.
+    save_file(weights, broken, metadata={"format": "pt"})
+    done = score(broken.parent, "--utility", write_lm_task(Path("lm")))
+    assert done.exit_code == 0, done.stderr
+    cell = stored()["columns"]["mill"]
+    assert (cell["value"], cell["ci"], cell["n"]) == (None, None, len(NAMES))
+    assert cell["reason"] == "the model's logits are not finite in 8 of 8 questions (first: mill[0])"
+    result = load(Path("results/runs/village/m"))
+    assert result is not None
+    assert fault(result, deep=True) == ""
+    assert score(broken.parent, "--utility", "lm/mill.yaml", name="kept").exit_code == 0
+    assert stored("kept")["columns"]["mill"] == cell
 
 
 # ── refused ──────────────────────────────────────────────────────────────────────────────────────
