@@ -7,17 +7,25 @@ taken one after the other.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from pydantic import Field
 
+from muse_eval.errors import UserError
 from muse_eval.metrics.truths import joined
 from muse_eval.probes.turning import over_rows, with_role
-from muse_eval.types import AskProbe, Metric, Row, Splits
+from muse_eval.types import Answer, AskProbe, Context, Metric, Row, Score, Splits
 
 WORD = re.compile(r"\S+\s*")
 """A word with the space behind it."""
+
+LEAVE_OUT = {
+    "p": "they are of one word, or no words stand before them in the forget texts; "
+    "leave it out by --set prefix.parts=[…]",
+    "t": "the truths are of one word; leave it out by --set prefix.told=[]",
+}
+"""What to do about a kind of strength, by its first letter."""
 
 
 @dataclass(frozen=True)
@@ -36,22 +44,46 @@ def strengths(params: Params) -> Sequence[str]:
 
 
 def turn(metric: Metric, strength: str, _params: Params) -> Metric:
-    """Return VerbMem with other prompts."""
-    what, _, number = strength.partition("-")
-    size = float(number)
+    """Return VerbMem with other prompts; where some stay as they are, its score says how many.
+
+    Its requests and its score raise ``UserError`` where all stay.
+    """
 
     def change(splits: Splits, own: Any) -> tuple[Splits, Any]:
-        texts = [row["text"] for row in splits["forget_texts"]]
-        rows: list[Mapping[str, str]] = []
-        for row in splits["forget"]:
-            rows.append(told(row, size) if what == "truth" else resized(row, size, texts))
+        rows, unchanged = changed(splits, strength)
+        if unchanged == len(rows):
+            raise UserError(f"probe prefix: {strength} changes no prompt; {LEAVE_OUT[strength[0]]}")
         return with_role(splits, forget=rows), own
 
-    return over_rows(metric, change, "prompt")
+    turned = over_rows(metric, change, "prompt")
+
+    def score(splits: Splits, answers: Sequence[Answer], params: Any, context: Context) -> Score:
+        found = turned.score(splits, answers, params, context)
+        unchanged = changed(splits, strength)[1]
+        if not unchanged:
+            return found
+        flags = (*found.flags, "unchanged")
+        return replace(found, flags=flags, extras={**found.extras, "unchanged": unchanged})
+
+    return replace(turned, score=score)
+
+
+def changed(splits: Splits, strength: str) -> tuple[list[Mapping[str, str]], int]:
+    """Return the rows with other prompts, and how many of them stay as they are."""
+    what, _, number = strength.partition("-")
+    size = float(number)
+    texts = [row["text"] for row in splits["forget_texts"]]
+    rows: list[Mapping[str, str]] = [
+        told(row, size) if what == "truth" else resized(row, size, texts) for row in splits["forget"]
+    ]
+    return rows, sum(new["prompt"] == row["prompt"] for new, row in zip(rows, splits["forget"], strict=True))
 
 
 def resized(row: Row, size: float, texts: Sequence[str]) -> Row:
-    """Return a row whose prompt has so many times its words; at most as many as the text before it has."""
+    """Return a row whose prompt has so many times its words; at most as many as the text before it has.
+
+    The row stays as it is where its prompt stands in no text, or at the very beginning.
+    """
     words = WORD.findall(row["prompt"])
     if size <= 1:
         return {**row, "prompt": "".join(words[-max(1, round(size * len(words))) :])}
@@ -65,7 +97,10 @@ def resized(row: Row, size: float, texts: Sequence[str]) -> Row:
 
 
 def told(row: Row, share: float) -> Row:
-    """Return a row whose prompt goes on with the first words of the truth, and whose truth is the rest."""
+    """Return a row whose prompt goes on with the first words of the truth, and whose truth is the rest.
+
+    The row stays as it is where the truth is one word.
+    """
     lead = row["gt"][: len(row["gt"]) - len(row["gt"].lstrip(" "))]
     words = row["gt"].removeprefix(lead).split(" ")
     count = min(max(1, round(share * len(words))), len(words) - 1)

@@ -32,6 +32,7 @@ FLAGS = {
     "truncated": "a text was cut to the model's context",
     "unpinned": "the server answered for a model by name alone (--model-revision pins it)",
     "limited": "scored on the first examples only (--limit)",
+    "unchanged": "the probe found nothing to change in some prompts, which were asked as ever",
     "unanswered": "the model answers hardly any retain question (KnowMem Dr under 5): "
     "it cannot show forgetting",
     "answer-space": "the tokenizer joins the prompt's last space to an answer's first word, "

@@ -120,6 +120,29 @@ def test_a_prompt_that_nothing_stands_before_stays() -> None:
     assert prefix.resized(FORGET, 2.0, ["elsewhere"]) == FORGET
 
 
+def test_prompts_that_stay_are_counted_and_told() -> None:
+    splits = {**VERBMEM, "forget": [FORGET, {"prompt": "said elsewhere", "gt": " nine"}]}
+    turned = prefix.turn(verbmem.METRIC, "prompt-2", prefix.Params())
+    found = scored(turned, splits, verbmem.Params(), "five", "nine")
+    assert (found.flags, found.extras["unchanged"]) == (("unchanged",), 1)
+    whole = scored(turned, VERBMEM, verbmem.Params(), "five")
+    assert (whole.flags, "unchanged" in whole.extras) == ((), False)
+
+
+@pytest.mark.parametrize(
+    ("strength", "row"),
+    [
+        ("prompt-2", {"prompt": "said elsewhere", "gt": " nine ten"}),
+        ("prompt-0.5", {"prompt": "one", "gt": " nine ten"}),
+        ("truth-0.25", {"prompt": "one two", "gt": " nine"}),
+    ],
+)
+def test_a_strength_that_changes_no_prompt_is_refused(strength: str, row: dict[str, str]) -> None:
+    turned = prefix.turn(verbmem.METRIC, strength, prefix.Params())
+    with pytest.raises(UserError, match=f"prefix: {strength} changes no prompt; .* leave it out by --set"):
+        turned.requests({**VERBMEM, "forget": [row]}, verbmem.Params())
+
+
 def test_the_text_before_goes_on_in_the_one_before_it() -> None:
     longer = prefix.resized(FORGET, 2.0, ["it began with a text", "and one two three four five"])
     assert longer["prompt"] == "with a text\n\nand one two three four"
