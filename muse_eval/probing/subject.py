@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,12 +12,15 @@ from muse_eval.config import TaskSpec, fingerprint
 from muse_eval.data import Data
 from muse_eval.errors import UserError
 from muse_eval.folders import sync, sync_tree, write_whole, writing
+from muse_eval.own_code import code_digest
 from muse_eval.plugins import FINETUNE
 from muse_eval.reading import read_text
 from muse_eval.types import Log, Note, Progress
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from muse_eval.config import UnlearnConfig
 
 KEY = 12
 """Digits of a fingerprint in a folder's name."""
@@ -60,22 +63,11 @@ class TaskSubject:
         self, texts: Sequence[str], stops: Sequence[int], *, lr: float | None, batch_size: int
     ) -> dict[int, Path]:
         """Fine-tune on texts in one training; return the checkpoint after each of some steps."""
-        from muse_eval.unlearning.recipe import configure
         from muse_eval.unlearning.training import output
         from muse_eval.unlearning.training.train import unlearn
 
-        asked = {
-            "lr": lr or self.task.unlearn.lr,
-            "batch_size": batch_size,
-            "rows": self.task.unlearn.rows,
-            "max_len": self.task.unlearn.max_len,
-            "seed": self.task.data.seed,
-            "stops": tuple(stops),
-        }
-        config = configure(
-            method=FINETUNE, model=self.model, task=self.task.name, epochs=1, **asked, **self.means
-        )
-        made = self._folder(FINETUNE, [list(texts), config.model_dump(mode="json", include=set(asked))])
+        config, shaping = self.training(texts, stops, lr, batch_size)
+        made = self._folder(FINETUNE, shaping)
         unlearn(
             config,
             texts,
@@ -88,6 +80,27 @@ class TaskSubject:
             note=self.note,
         )
         return {stop: output.checkpoint(made, stop) for stop in stops}
+
+    def training(
+        self, texts: Sequence[str], stops: Sequence[int], lr: float | None, batch_size: int
+    ) -> tuple[UnlearnConfig, list[Any]]:
+        """Return a training's config, and all that shapes its models but the model it starts from."""
+        from muse_eval.unlearning.recipe import configure
+        from muse_eval.unlearning.training.start import precision
+
+        asked = {
+            "lr": lr or self.task.unlearn.lr,
+            "batch_size": batch_size,
+            "rows": self.task.unlearn.rows,
+            "max_len": self.task.unlearn.max_len,
+            "seed": self.task.data.seed,
+            "stops": tuple(stops),
+        }
+        config = configure(
+            method=FINETUNE, model=self.model, task=self.task.name, epochs=1, **asked, **self.means
+        )
+        chosen = config.model_dump(mode="json", include=set(asked))
+        return config, [list(texts), chosen, precision(config.dtype), code_digest("unlearning")]
 
     def reweigh(self, label: str, change: Callable[[Tensor], Tensor]) -> Path:
         """Change the weight of every linear layer but the output head; return the model's folder."""
@@ -132,3 +145,27 @@ class TaskSubject:
     def _folder(self, label: str, more: Any) -> Path:
         key = fingerprint([self.probe, label, self.digest, more])[:KEY]
         return self.home / f"{self.probe}-{label}-{key}"
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """A subject that makes no model and keeps what it was asked to do."""
+
+    subject: TaskSubject
+    asked: list[Any] = field(default_factory=list)
+
+    def texts(self, of: Literal["forget", "retain", "given"]) -> list[str]:
+        """Return the task's texts to forget or to keep, or those given."""
+        return self.subject.texts(of)
+
+    def train(
+        self, texts: Sequence[str], stops: Sequence[int], *, lr: float | None, batch_size: int
+    ) -> dict[int, Path]:
+        """Keep what would be trained."""
+        self.asked.append(self.subject.training(texts, stops, lr, batch_size)[1])
+        return dict.fromkeys(stops, self.subject.home)
+
+    def reweigh(self, label: str, change: Callable[[Tensor], Tensor]) -> Path:  # noqa: ARG002
+        """Keep which change would be made."""
+        self.asked.append(label)
+        return self.subject.home

@@ -11,12 +11,12 @@ from muse_eval.data import open_data
 from muse_eval.errors import UserError
 from muse_eval.own_code import code_digest
 from muse_eval.pipelines import references
-from muse_eval.probing.asking import turned
+from muse_eval.probing.asking import texts, turned
 from muse_eval.probing.config import Chosen, ProbeConfig, Ready, check, run_name, steps_of
 from muse_eval.probing.forecast import Forecast
-from muse_eval.probing.subject import TaskSubject
+from muse_eval.probing.subject import Rehearsal, TaskSubject
 from muse_eval.results import CorruptResult, Lineage, StoredResult, load, part, run_folder
-from muse_eval.results.lineage import NOW, Probing
+from muse_eval.results.lineage import NOW, Probing, start_of
 from muse_eval.results.probe_verdict import RETRAIN, Course
 from muse_eval.results.probed import courses
 from muse_eval.scoring import Plan
@@ -98,23 +98,36 @@ class _Work:
         code = [code_digest(file) for file in (f"probes/{chosen.name}.py", *SHARED)]
         digest = fingerprint([identity.get("weights"), identity.get("tokenizer"), code])
         made: Mapping[str, str | Path] = dict.fromkeys(chosen.strengths, model)
+        subject = self._subject(chosen, model, digest)
+        done = fingerprint([code, chosen.name, chosen.described, self._asked(chosen, subject)])
         if isinstance(chosen.probe, ModelProbe):
             self.stage(f"{chosen.name} {name}")
             left = self.forecast.steps - steps_of(chosen)
-            made = chosen.probe.alter(self._subject(chosen, model, digest), chosen.params)
+            made = chosen.probe.alter(subject, chosen.params)
             # Some steps may have been there already.
             self.forecast.steps = left
         runs = []
         for place, strength in enumerate(chosen.strengths, 1):
             says = chosen.probe.says.format(strength)
-            probing = Probing(chosen.name, strength, place, says, name, chosen.described)
-            lineage = Lineage(fingerprint([digest, chosen.name, strength, chosen.described]), probing=probing)
+            before = start_of(start.config)
+            probing = Probing(
+                chosen.name, strength, place, says, name, chosen.described, done, before, chosen.strengths
+            )
+            lineage = Lineage(fingerprint([digest, strength, done]), probing=probing)
             run_of = run_name(name, chosen.name, strength)
             columns = chosen.columns(self.ready.task, self.ready.columns)
             share = _share(chosen) * len(columns) / len(self.ready.columns)
             turn = _turn(chosen, strength)
             runs.append(self.score(str(made[strength]), run_of, lineage, columns, turn, share))
         return runs
+
+    def _asked(self, chosen: Chosen, subject: TaskSubject) -> list[object]:
+        """Return what a probe will do, with the texts that it reads."""
+        if isinstance(chosen.probe, AskProbe):
+            return [texts(self.ready.task, subject.data, of) for of in chosen.probe.beside]
+        rehearsal = Rehearsal(subject)
+        chosen.probe.alter(rehearsal, chosen.params)
+        return rehearsal.asked
 
     def _subject(self, chosen: Chosen, model: str, digest: str) -> TaskSubject:
         config, task = self.ready.config, self.ready.task
@@ -183,11 +196,11 @@ def _controls(ready: Ready, stage: Stage, progress: Progress) -> dict[str, str]:
     given = {RETRAIN: config.retrain, TARGET: config.target}
     own = {name for name in given if given[name] is None and _has_own(ready, name)}
     found = {name: model for name, model in given.items() if model not in (None, NONE)}
-    if own:
-        made = references(ready.comparison, task, stage, progress)
-        found |= {name: made[name] for name in own}
-    if ready.name in found:
+    if ready.name in {*found, *own}:
         raise UserError(f"{ready.name} is what a control is called; give the model a --name of its own")
+    if own:
+        made = references(ready.comparison(own), task, stage, progress)
+        found |= {name: made[name] for name in own}
     return {name: str(found[name]) for name in given if name in found}
 
 

@@ -17,8 +17,8 @@ from muse_eval.results.probed import courses
 RULES = {
     **dict(part.split(": ", 1) for part in RULE.split("; ")),
     "not probed": "others on this page were put to probes, this model was not (muse-eval probe)",
-    "cannot tell": "it was probed, and nothing can be concluded: no retrain model is beside it, or "
-    "examples are too few",
+    "cannot tell": "it was probed, and nothing can be concluded: no retrain model is beside it, a "
+    "strength has no value, or examples are too few",
 }
 GONE = "holds"
 """The verdict that a page calls ``gone``."""
@@ -62,7 +62,8 @@ class Probes:
             own = self._run(course, course.model)
             if course.model in REFERENCES or own is None:
                 continue
-            base = self._run(course, RETRAIN)
+            compared = course.worst is not None and course.worst.retrain is not None
+            base = self._run(course, RETRAIN) if compared else None
             shown = [RETRAIN, course.model, own.name, *([base.name] if base else [])]
             found.setdefault(course.column, {})[own.name] = shown
         return found
@@ -74,7 +75,8 @@ class Probes:
 
     def _run(self, course: Course, model: str) -> StoredResult | None:
         """Return a model's run at a course's worst strength."""
-        return self.runs.get((model, course.probe, course.worst.strength))
+        worst = course.worst
+        return None if worst is None else self.runs.get((model, course.probe, worst.strength))
 
     # ── what is shown ────────────────────────────────────────────────────────────────────────────
     def standing(self, model: str) -> Standing | None:
@@ -123,7 +125,7 @@ class Probes:
 
         among = [*REFERENCES, *(name for name in names if name not in REFERENCES)]
         found = []
-        for probe in dict.fromkeys(one.probe for one in self.courses):
+        for probe in dict.fromkeys(one.probe for one in self.courses if one.steps):
             own = [one for one in self.courses if one.probe == probe]
             chart = draw_probes(own, among)
             found.append(Picture(f"probe-{probe}", f"Under {probe}", CAPTION, chart, _facts(own)))
@@ -172,5 +174,6 @@ def _facts(courses: Sequence[Course]) -> list[list[str]]:
     for course in courses:
         known = {step.strength: f"{step.value:.1f}" for step in course.steps}
         cells = [known.get(strength, "") for strength in strengths]
-        lines.append([f"{course.model}, {course.title}", f"{course.now:.1f}", *cells])
+        now = "n/a" if course.now is None else f"{course.now:.1f}"
+        lines.append([f"{course.model}, {course.title}", now, *cells])
     return [["model, column", "now", *strengths], *lines]

@@ -1,6 +1,6 @@
 """How a model was made: by which recipe, to which epoch, from which forget set, by which probe."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -54,6 +54,12 @@ class Probing:
     """The probed model's name; the controls are ``target`` and ``retrain``."""
     params: Mapping[str, Any]
     """The probe's parameters."""
+    done: str = ""
+    """Fingerprint of all that the probe did: texts, rates, precision, code, not the model; empty before."""
+    start: str = ""
+    """``start_of`` the model before all probes; empty of itself."""
+    strengths: Sequence[str] = ()
+    """All strengths that were to be scored; none before."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,12 @@ def but_the_checkpoint(config: Mapping[str, Any]) -> str:
     rest = {key: value for key, value in config.items() if key != "fingerprint"}
     model = {key: value for key, value in part(config, "model").items() if key != "weights"}
     return fingerprint({**rest, "model": model, "made": {"fold": part(config, "made").get("fold")}})
+
+
+def start_of(config: Mapping[str, Any]) -> str:
+    """Return the fingerprint of the weights and tokenizer behind a run."""
+    model = part(config, "model")
+    return fingerprint([model.get("weights"), model.get("tokenizer")])
 
 
 def part(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:

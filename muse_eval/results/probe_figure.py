@@ -25,6 +25,7 @@ def draw_probes(courses: Sequence[Course], among: Sequence[str], across: int = 2
     """
     import altair as alt
 
+    courses = [one for one in courses if one.steps]
     models = [name for name in among if any(one.model == name for one in courses)]
     keys = list(dict.fromkeys((course.probe, course.column) for course in courses))
     panels = [

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from muse_eval.results.grid import Cell, Grid
-from muse_eval.results.probe_verdict import NO_RETRAIN, RETRAIN, RULE, Course, Ratio
+from muse_eval.results.probe_verdict import NO_RETRAIN, NONE_BESIDE, RETRAIN, RULE, Course, Ratio
 
 HEADER = [
     "model",
@@ -26,21 +26,28 @@ MEANING = (
 
 def probe_grid(courses: Sequence[Course]) -> Grid:
     """Lay out courses: a line for each probe, column and model; retrain's numbers stand in each."""
-    lines = [_line(one) for one in courses if one.model != RETRAIN]
-    alone = all(one.retrain is None for one in courses if one.model != RETRAIN)
-    return Grid(HEADER, lines, [MEANING, NO_RETRAIN if alone else RULE])
+    told = [one for one in courses if one.model != RETRAIN]
+    alone = bool(told) and all(one.lacks == NONE_BESIDE for one in told)
+    left = dict.fromkeys(
+        f"{one.model} under {one.probe}: {', '.join(one.left)} is stored of another protocol, and left out"
+        for one in courses
+        if one.left
+    )
+    return Grid(HEADER, [_line(one) for one in told], [MEANING, NO_RETRAIN if alone else RULE, *left])
 
 
 def _line(course: Course) -> list[Cell]:
     worst = course.worst
-    beside = "" if worst.retrain is None else f"{course.retrain:.1f} → {worst.retrain:.1f}"
-    more = worst.more
-    told = f"hidden: {course.why}" if course.verdict == "hidden" else course.verdict
+    beside = f"{course.retrain:.1f} → {worst.retrain:.1f}" if worst and worst.retrain is not None else ""
+    more = worst.more if worst else None
+    explained = course.verdict in ("hidden", "cannot tell")
+    told = f"{course.verdict}: {course.why}" if explained else course.verdict
+    values = Cell(f"{course.now:.1f} → {worst.value:.1f}", f" {worst.says}") if worst else Cell("n/a")
     return [
         Cell(course.model),
         Cell(course.probe),
         Cell(course.title),
-        Cell(f"{course.now:.1f} → {worst.value:.1f}", f" {worst.says}"),
+        values,
         Cell(beside),
         Cell(_ratio(course.gained)),
         Cell(_ratio(course.kept)),
@@ -55,4 +62,4 @@ def _ratio(ratio: Ratio | None) -> str:
 
 def probe_json(courses: Sequence[Course]) -> list[dict[str, Any]]:
     """Return courses as plain mappings: every strength with its numbers, the worst one named."""
-    return [{**asdict(one), "worst": one.worst.strength} for one in courses]
+    return [{**asdict(one), "worst": one.worst and one.worst.strength} for one in courses]

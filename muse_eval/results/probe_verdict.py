@@ -19,6 +19,7 @@ NO_RETRAIN = (
     "unlearning holds; give --retrain MODEL"
 )
 RETRAIN = "retrain"
+NONE_BESIDE = "no retrain model beside it"
 
 Verdict = Literal["hidden", "not unlearned", "holds", "cannot tell"]
 
@@ -61,15 +62,20 @@ class Course:
     column: str
     title: str
     n: int
-    now: float
-    low: float
-    high: float
+    now: float | None
+    """None, with ``low`` and ``high``, where the column has no value before the probe; then no step is."""
+    low: float | None
+    high: float | None
     retrain: float | None
     """Retrain's value before any probe."""
     apart: Difference | None
     """What the model scores above retrain before any probe."""
     steps: tuple[Step, ...]
-    """From the weakest strength on."""
+    """From the weakest strength on; those alone that have a value."""
+    lacks: str = ""
+    """What is missing that it takes to conclude that it holds; empty where that is nothing."""
+    left: tuple[str, ...] = ()
+    """Strengths that are stored of another protocol of the same probe, and left out."""
     gained: Ratio | None = None
     """R at the worst strength: retrain's gain over the model's; 1 where the model gains no more."""
     kept: Ratio | None = None
@@ -79,9 +85,9 @@ class Course:
     """The verdict in words."""
 
     @property
-    def worst(self) -> Step:
+    def worst(self) -> Step | None:
         """The strength at which the model scores highest; of equal ones the weakest."""
-        return max(self.steps, key=lambda step: step.value)
+        return max(self.steps, key=lambda step: step.value, default=None)
 
 
 # ── what it comes to ─────────────────────────────────────────────────────────────────────────────
@@ -120,18 +126,18 @@ def judge(course: Course) -> Course:
     """Return a course with its verdict, by ``RULE``."""
     if course.model == RETRAIN:
         return replace(course, why="the control")
-    if course.apart is None or any(step.p is None for step in course.steps):
-        return replace(course, why="no retrain model beside it")
+    if course.apart is None:
+        return replace(course, why=course.lacks or NONE_BESIDE)
     if course.n < LEAST_RESAMPLED:
         return replace(course, why=f"{course.n} examples are too few")
     for step in course.steps:
-        assert step.more
-        assert step.above
-        assert step.p is not None
-        if step.p <= LEVEL and step.more.value > 0 and step.above.value > 0:
+        shown = step.p is not None and step.p <= LEVEL
+        if shown and step.more and step.above and step.more.value > 0 and step.above.value > 0:
             return replace(course, verdict="hidden", why=f"comes back {step.says}")
     if course.apart.p <= LEVEL and course.apart.value > 0:
         return replace(course, verdict="not unlearned", why="scores above retrain before any probe")
+    if course.lacks:
+        return replace(course, why=course.lacks)
     gaps = [gap for step in course.steps for gap in (step.more, step.above) if gap]
     least = max(gap.least or 0.0 for gap in gaps)
     why = f"a gain of {least:.1f} points beyond retrain's would have shown, at one strength alone"

@@ -1,14 +1,15 @@
 """Probed runs, read: each model's scores at every strength beside retrain's, example by example."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from muse_eval.results.comparable import data_of
-from muse_eval.results.lineage import NOW, Probing, part
-from muse_eval.results.probe_verdict import RETRAIN, Course, Ratio, Step, adjusted, judge
+from muse_eval.config import canonical_json
+from muse_eval.results.comparable import data_of, stored_params
+from muse_eval.results.lineage import Probing, part, start_of
+from muse_eval.results.probe_verdict import NONE_BESIDE, RETRAIN, Course, Ratio, Step, adjusted, judge
 from muse_eval.results.runs import StoredResult
 from muse_eval.results.scores import ScoreReader, Scores, minus
 
@@ -21,109 +22,156 @@ class _Raw:
     """The scores behind a course; of retrain none where it is not there, or of other examples."""
 
     course: Course
-    now: Scores
-    after: tuple[Scores, ...]
-    base_now: Scores | None
-    base_after: tuple[Scores | None, ...]
+    now: Scores | None
+    after: tuple[Scores, ...] = ()
+    base_now: Scores | None = None
+    base_after: tuple[Scores | None, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Under:
+    """A model under one protocol of a probe."""
+
+    start: StoredResult
+    """The model before all probes."""
+    protocol: str
+    runs: Mapping[str, StoredResult]
+    """Strength to run, from the weakest on."""
+    strengths: Sequence[str]
+    """All that there were to be."""
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """What tells which of several protocols is shown: a whole one, of these the newest."""
+        folders = [run.folder for run in self.runs.values() if run.folder is not None]
+        newest = max(((folder / "result.json").stat().st_mtime for folder in folders), default=0.0)
+        return self.runs.keys() >= {*self.strengths}, newest
 
 
 def courses(runs: Iterable[StoredResult]) -> list[Course]:
     """Return the courses of probed runs of one task: models in the order given, retrain's own among them.
 
-    A strength counts where the model was scored before the probe on the same examples. Retrain is beside
-    where it was put to the very same probe.
+    Runs count whose model was made from the one that is stored as it was before. Retrain is beside where it
+    was put to the very same probe. Of several protocols of one probe that one counts that retrain was put
+    to, else that is whole, else that is newest. What has no value stays, with the reason.
     """
     found = [run for run in runs if run.probing.keys() >= NEEDED]
+    starts = {str(run.probing["of"]): run for run in found if not run.probing["name"]}
+    kinds: dict[tuple[str, str], dict[str, list[StoredResult]]] = {}
+    for run in found:
+        of, name = str(run.probing["of"]), str(run.probing["name"])
+        if name and of in starts and run.probing["start"] == start_of(starts[of].config):
+            kinds.setdefault((of, name), {}).setdefault(_protocol(run), []).append(run)
     reader, raw = ScoreReader(), []
-    by_place = {_place(run): run for run in found}
-    for model in dict.fromkeys(str(run.probing["of"]) for run in found):
-        own = [run for run in found if run.probing["of"] == model and run.probing["name"]]
-        for probe in dict.fromkeys(str(run.probing["name"]) for run in own):
-            under = sorted(
-                (run for run in own if run.probing["name"] == probe), key=lambda run: run.probing["place"]
-            )
-            raw += _under(reader, model, probe, under, by_place)
+    for model in starts:
+        for probe in (probe for of, probe in kinds if of == model):
+            under = [_gathered(starts[model], key, own) for key, own in kinds[model, probe].items()]
+            theirs = kinds.get((RETRAIN, probe), {})
+            shown = max(under, key=lambda one: (one.protocol in theirs, *one.rank))
+            base = None
+            if RETRAIN in starts and model != RETRAIN:
+                base = _gathered(starts[RETRAIN], shown.protocol, theirs.get(shown.protocol, []))
+            left = {place for one in under for place in one.runs} - {*shown.runs}
+            raw += _courses(reader, shown, base, sorted(left, key=lambda one: (len(one), one)))
     return _judged(raw)
 
 
-def _place(run: StoredResult) -> tuple[str, str, str]:
-    told = run.probing
-    return str(told["of"]), str(told["name"]), str(told["strength"])
+def _protocol(run: StoredResult) -> str:
+    return canonical_json([run.probing["params"], run.probing["done"]])
 
 
-def _under(
-    reader: ScoreReader,
-    model: str,
-    probe: str,
-    under: Sequence[StoredResult],
-    by_place: Mapping[tuple[str, str, str], StoredResult],
-) -> list[_Raw]:
-    """Return the scores of one model under one probe, column by column."""
-    start = by_place.get((model, "", NOW))
-    if start is None:
-        return []
-    found = []
-    for column in under[-1].columns:
-        now = _scores(reader, start, column)
-        kept = [
-            (run, scores)
-            for run in under
-            if now and (scores := _scores(reader, run, column)) and _alike(start, run, column, now, scores)
-        ]
-        if now is None or not kept:
+def _gathered(start: StoredResult, protocol: str, runs: Sequence[StoredResult]) -> _Under:
+    ordered = sorted(runs, key=lambda run: run.probing["place"])
+    strengths = [str(one) for run in ordered[:1] for one in run.probing["strengths"]]
+    return _Under(start, protocol, {str(run.probing["strength"]): run for run in ordered}, strengths)
+
+
+def _courses(reader: ScoreReader, under: _Under, base: _Under | None, left: Sequence[str]) -> Iterator[_Raw]:
+    """Give the scores of one model under one probe, column by column."""
+    told = next(iter(under.runs.values())).probing
+    for column in dict.fromkeys(name for run in under.runs.values() for name in run.columns):
+        spec = part(part(part(under.start.config, "task"), "columns"), column)
+        plain = Course(
+            str(told["of"]), str(told["name"]), column, str(spec.get("title", column)),
+            0, None, None, None, None, None, (), left=tuple(left),
+        )  # fmt: skip
+        now = _scores(reader, under.start, column)
+        if isinstance(now, str):
+            yield _Raw(replace(plain, lacks=f"no value before the probe: {now}"), None)
             continue
-        base_now = None
-        if model != RETRAIN:
-            base_now = _beside(reader, by_place.get((RETRAIN, "", NOW)), start, column, now)
-        base_after = [
-            base_now
-            and _beside(
-                reader, by_place.get((RETRAIN, probe, str(run.probing["strength"]))), run, column, now
-            )
-            for run, _ in kept
-        ]
-        spec = part(part(part(start.config, "task"), "columns"), column)
-        low, high = start.columns[column].ci or (now.value, now.value)
-        course = Course(
-            model,
-            probe,
-            column,
-            str(spec.get("title", column)),
-            now.n,
-            now.value,
-            low,
-            high,
-            base_now.value if base_now else None,
-            minus(now, base_now) if base_now else None,
-            tuple(
-                _step(run, column, now, after, base_now, base)
-                for (run, after), base in zip(kept, base_after, strict=True)
-            ),
-        )
-        found.append(_Raw(course, now, tuple(after for _, after in kept), base_now, tuple(base_after)))
-    return found
+        yield _raw(reader, plain, now, under, base)
 
 
-def _scores(reader: ScoreReader, run: StoredResult, column: str) -> Scores | None:
-    found = reader.of(run, column) if column in run.columns else None
-    return found if isinstance(found, Scores) else None
+def _raw(reader: ScoreReader, plain: Course, now: Scores, under: _Under, base: _Under | None) -> _Raw:
+    column, lacks = plain.column, []
+    base_now: Scores | None = None
+    if base is not None:
+        told = _like(reader, base.start, under.start, column, now)
+        base_now = told if isinstance(told, Scores) else None
+        if not base.runs:
+            lacks.append("retrain was not put to the same probe in the same way")
+        elif isinstance(told, str):
+            lacks.append(f"retrain has no value before the probe: {told}")
+    elif plain.model != RETRAIN:
+        lacks.append(NONE_BESIDE)
+    steps, after, base_after = [], [], []
+    for strength in under.strengths or under.runs:
+        run = under.runs.get(strength)
+        scores = _like(reader, run, under.start, column, now)
+        if run is None or isinstance(scores, str):
+            says = f"at strength {strength}" if run is None else run.probing["says"]
+            lacks.append(f"no value {says}: {scores}")
+            continue
+        theirs: Scores | None = None
+        if base is not None and base.runs and base_now is not None:
+            found = _like(reader, base.runs.get(strength), run, column, scores)
+            theirs = found if isinstance(found, Scores) else None
+            if isinstance(found, str):
+                lacks.append(f"retrain has no value {run.probing['says']}: {found}")
+        steps.append(_step(run, column, now, scores, base_now, theirs))
+        after.append(scores)
+        base_after.append(theirs)
+    low, high = under.start.columns[column].ci or (now.value, now.value)
+    course = replace(
+        plain,
+        n=now.n,
+        now=now.value,
+        low=low,
+        high=high,
+        retrain=base_now.value if base_now else None,
+        apart=minus(now, base_now) if base_now else None,
+        steps=tuple(steps),
+        lacks=lacks[0] if lacks else "",
+    )
+    return _Raw(course, now, tuple(after), base_now, tuple(base_after))
 
 
-def _beside(
-    reader: ScoreReader, retrain: StoredResult | None, run: StoredResult, column: str, own: Scores
-) -> Scores | None:
-    """Return retrain's scores where it was asked the same in the same way, else none."""
-    if retrain is None or column not in retrain.columns:
-        return None
-    found = _scores(reader, retrain, column)
-    asked_alike = retrain.probing.get("params") == run.probing.get("params")
-    return found if found and asked_alike and _alike(retrain, run, column, found, own) else None
+def _scores(reader: ScoreReader, run: StoredResult | None, column: str) -> Scores | str:
+    """Return a run's scores in a column, or why there are none."""
+    if run is None or column not in run.columns:
+        return "it was not scored"
+    stored = run.columns[column]
+    return reader.of(run, column) if stored.value is not None else stored.reason or "it is undefined"
+
+
+def _like(
+    reader: ScoreReader, run: StoredResult | None, other: StoredResult, column: str, others: Scores
+) -> Scores | str:
+    """Return a run's scores that another's are compared with, or why there are none."""
+    found = _scores(reader, run, column)
+    if run is None or isinstance(found, str):
+        return str(found)
+    return found if _alike(run, other, column, found, others) else "it was scored on other examples"
 
 
 def _alike(one: StoredResult, other: StoredResult, column: str, scores: Scores, others: Scores) -> bool:
-    """Tell whether two runs scored the same examples; a probe may ask about them in other words."""
+    """Tell whether two runs scored the same examples alike; a probe may ask about them in other words."""
     places = ([example[:2] for example in found.examples] for found in (scores, others))
-    return data_of(one, column) == data_of(other, column) and next(places) == next(places)
+    return (
+        data_of(one, column) == data_of(other, column)
+        and stored_params(one, column) == stored_params(other, column)
+        and next(places) == next(places)
+    )
 
 
 def _step(
@@ -161,6 +209,8 @@ def _judged(raw: Sequence[_Raw]) -> list[Course]:
 
 
 def _with_ratios(course: Course, raw: _Raw) -> Course:
+    if raw.now is None or course.worst is None:
+        return course
     at = course.steps.index(course.worst)
     after, base = raw.after[at], raw.base_after[at]
     kept = _ratio(raw.now.value, after.value, raw.now.drawn, after.drawn)

@@ -54,7 +54,10 @@ class ModelProbe:
     strengths: Callable[[Any], Sequence[str]]
     """(params) → what each strength is called, from the weakest on: ``25``, ``int8`` …"""
     alter: Callable[[Subject, Any], Mapping[str, Path]]
-    """(model, params) → the folder of the model altered at each strength."""
+    """(model, params) → the folder of the model altered at each strength.
+
+    Called first with a subject that makes nothing, to learn what will be done: opens no folder it is given.
+    """
     says: str
     """How a strength is told: ``after {} steps``."""
     quick: Mapping[str, Any] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from muse_eval.config import fingerprint
 from muse_eval.results import frames, load, load_all
-from muse_eval.results.lineage import Lineage, Probing
+from muse_eval.results.lineage import Lineage, Probing, start_of
 from muse_eval.results.probe_table import probe_grid, probe_json
 from muse_eval.results.probe_verdict import NO_RETRAIN, RULE, Course, Step, adjusted, judge
 from muse_eval.results.probed import courses
@@ -33,16 +34,24 @@ def stored(home: Path, of: str, probe: str, strength: str, place: int, values: A
     )
     value = 100 * float(np.mean(values))
     said = f"at {strength}" if probe else "before"
-    lineage = Lineage("r", probing=Probing(probe, strength, place, said, of, more.get("params", {})))
+    own = {"weights": more.get("weights", "w"), "tokenizer": "t"}
+    strengths = more.get("strengths", ("weak", "strong")) if probe else ()
+    start = start_of({"model": own}) if probe else ""
+    done = more.get("done", "d") if probe else ""
+    probing = Probing(probe, strength, place, said, of, more.get("params", {}), done, start, strengths)
+    lineage = Lineage("r", probing=probing)
     config = {
         "task": {"name": "town", "title": "Town", "columns": COLUMNS},
         "data": {"sha256": {"v/f": "d"}},
+        "model": own,
         "limit": None,
         "seed": 0,
         "made": lineage.settings(),
     }
     name = f"{of}+{probe}:{strength}" if probe else f"{of}+{strength}"
     score = Score(value, (value - 1, value + 1), len(records), records=records)
+    if more.get("undefined"):
+        score = Score(None, None, len(records), reason=more["undefined"], records=records)
     result = Result(
         "town",
         name,
@@ -138,15 +147,104 @@ def test_retrain_under_another_protocol_is_no_control(home: Path) -> None:
     assert course(home, "hider").verdict == "cannot tell"
 
 
+def test_retrain_that_was_done_something_else_to_is_no_control(home: Path) -> None:
+    for place, (strength, value) in enumerate({"weak": 0.22, "strong": 0.3}.items(), 1):
+        stored(home, "retrain", "shake", strength, place, flat(value), done="other texts")
+    found = course(home, "hider")
+    assert (found.verdict, found.worst and found.worst.more) == ("cannot tell", None)
+    assert found.why == "retrain was not put to the same probe in the same way"
+
+
+def test_columns_asked_otherwise_are_not_compared(home: Path) -> None:
+    for path in (home / "runs" / "town").glob("retrain*/result.json"):
+        told = path.read_text().replace(
+            '"metric": "verbmem"', '"metric": "verbmem", "params": {"max_new_tokens": 7}'
+        )
+        path.write_text(told)
+    assert course(home, "hider").verdict == "cannot tell"
+
+
+@pytest.mark.parametrize("of", ["retrain", "hider"])
+def test_strengths_of_weights_that_were_replaced_do_not_count(home: Path, of: str) -> None:
+    stored(home, of, "", "now", 0, flat(0.2), weights="made again")
+    found = [one for one in courses(runs(home, "hider", "retrain")) if one.model == "hider"]
+    assert [one.verdict for one in found] == ([] if of == "hider" else ["cannot tell"])
+
+
+def test_two_protocols_are_no_one_course(home: Path) -> None:
+    for of, value in (("retrain", 0.3), ("gone", 0.3), ("hider", 0.9)):
+        for place, strength in enumerate(("strong", "stronger"), 1):
+            stored(
+                home,
+                of,
+                "shake",
+                strength,
+                place,
+                flat(value),
+                done="paper",
+                strengths=("strong", "stronger"),
+            )
+    found = course(home, "hider")
+    assert [step.strength for step in found.steps] == ["strong", "stronger"]
+    assert found.left == ("weak",)
+    assert "hider under shake: weak is stored of another protocol, and left out" in probe_grid([found]).notes
+    # Where retrain was not put to the newer one, the one that it was put to counts.
+    stored(home, "half", "shake", "stronger", 1, flat(0.9), done="new", strengths=("stronger",))
+    for place, (strength, value) in enumerate({"weak": 0.22, "strong": 0.3}.items(), 1):
+        stored(home, "retrain", "shake", strength, place, flat(value))
+    assert [step.strength for step in course(home, "half").steps] == ["weak", "strong"]
+
+
+NAN = "the model's logits are not finite"
+
+
+def test_a_strength_without_a_value_is_told_and_nothing_is_said_to_hold(home: Path) -> None:
+    stored(home, "gone", "shake", "strong", 2, flat(0.3), undefined=NAN)
+    found = course(home, "gone")
+    assert (found.verdict, found.why) == ("cannot tell", f"no value at strong: {NAN}")
+    # What another strength shows stands.
+    stored(home, "hider", "shake", "weak", 1, flat(0.3), undefined=NAN)
+    assert course(home, "hider").verdict == "hidden"
+
+
+def test_a_strength_that_was_not_scored_yet_is_told(home: Path) -> None:
+    shutil.rmtree(home / "runs" / "town" / "gone+shake:strong")
+    assert course(home, "gone").why == "no value at strength strong: it was not scored"
+
+
+def test_a_start_without_a_value_is_a_course_that_tells_so(home: Path) -> None:
+    stored(home, "gone", "", "now", 0, flat(0.2), undefined=NAN)
+    found = course(home, "gone")
+    assert (found.verdict, found.why) == ("cannot tell", f"no value before the probe: {NAN}")
+    (line,) = probe_grid([found]).lines
+    assert (line[3].value, line[-1].value) == ("n/a", f"cannot tell: {found.why}")
+    assert probe_json([found])[0]["worst"] is None
+    assert RULE in probe_grid([found]).notes
+
+
+def test_what_retrain_has_no_value_of_is_told(home: Path) -> None:
+    stored(home, "retrain", "shake", "strong", 2, flat(0.3), undefined=NAN)
+    assert course(home, "gone").why == f"retrain has no value at strong: {NAN}"
+
+
+def test_no_course_is_not_for_want_of_retrain() -> None:
+    assert NO_RETRAIN not in probe_grid([]).notes
+
+
 def test_other_examples_are_no_strength(home: Path) -> None:
     stored(home, "hider", "shake", "strong", 2, flat(0.8)[:-1])
-    assert [step.strength for step in course(home, "hider").steps] == ["weak"]
+    found = course(home, "hider")
+    assert [step.strength for step in found.steps] == ["weak"]
+    assert (found.verdict, found.why) == (
+        "cannot tell",
+        "no value at strong: it was scored on other examples",
+    )
 
 
 def test_few_examples_tell_nothing(tmp_path: Path) -> None:
     for of, after in (("retrain", 0.2), ("hider", 0.9)):
         stored(tmp_path, of, "", "now", 0, flat(0.2)[:19])
-        stored(tmp_path, of, "shake", "weak", 1, flat(after)[:19])
+        stored(tmp_path, of, "shake", "weak", 1, flat(after)[:19], strengths=("weak",))
     found = course(tmp_path, "hider")
     assert (found.verdict, found.why) == ("cannot tell", "19 examples are too few")
 

@@ -12,7 +12,7 @@ import numpy as np
 from muse_eval.metrics import privleak
 from muse_eval.metrics.rouge import clean_up, mean_rouge, rouge
 from muse_eval.results.evidence import given
-from muse_eval.results.lineage import NOW, Lineage, Probing
+from muse_eval.results.lineage import NOW, Lineage, Probing, start_of
 from muse_eval.results.runs import save
 from muse_eval.scoring.answers import EngineAnswers, _Batch, request_key
 from muse_eval.types import Context, Logprobs, Record, Reference, Result, Score, TokenLogprobs, ignore
@@ -144,13 +144,15 @@ def write_probed(
     now = strength == NOW
     weights = hashlib.sha256((of if now else f"{of} {strength}").encode()).hexdigest()
     told = ("", NOW, 0, "before") if now else ("relearn", strength, int(strength), f"after {strength} steps")
+    before = {"weights": hashlib.sha256(of.encode()).hexdigest(), "tokenizer": "none"}
+    done, start, strengths = ("", "", ()) if now else ("done", start_of({"model": before}), ("10", "20"))
     config = {
         "task": TASK,
         "data": {"source": "folder", "sha256": {"verbmem/forget": "ab"}},
         "model": {"engine": "hf", "weights": weights, "tokenizer": "none", "dtype": "float32"},
         "limit": None,
         "seed": 0,
-        "made": Lineage("r", probing=Probing(*told, of, {})).settings(),
+        "made": Lineage("r", probing=Probing(*told, of, {}, done, start, strengths)).settings(),
     }
     name = f"{of}+{NOW}" if now else f"{of}+relearn:{strength}"
     known = {"id": of, "revision": None, "digest": weights}
