@@ -1,6 +1,6 @@
 """What a probing is asked to do, checked before a model is opened."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,23 +9,26 @@ from pydantic import Field
 
 from muse_eval import plugins
 from muse_eval.config import (
+    ENGINE,
     PositiveInt,
     RunConfig,
     Spec,
     TaskSpec,
     build,
     check_groups,
-    is_scored,
     parse_params,
+    scored_groups,
 )
 from muse_eval.errors import UserError
 from muse_eval.pipelines.config import ComparisonConfig
+from muse_eval.probing.asking import turned
 from muse_eval.results import run_folder
 from muse_eval.scoring import check_writable
 from muse_eval.scoring.columns import PLUS, choose
 from muse_eval.scoring.plan import Plan, plan
+from muse_eval.scoring.retrain import NONE
 from muse_eval.scoring.which_task import task_of
-from muse_eval.types import AnyProbe, ModelProbe
+from muse_eval.types import AnyProbe, AskProbe, ModelProbe
 
 BUDGETS = ("quick", "paper")
 GIVEN = "finetune"
@@ -88,7 +91,12 @@ class ProbeConfig(Spec):
         self, task: TaskSpec, columns: tuple[str, ...], model: str, name: str, **more: Any
     ) -> RunConfig:
         """Return what it takes to score one of the models."""
-        kept = {key: value for key, value in self.settings.items() if is_scored(key, task)}
+        groups = {ENGINE: columns, **scored_groups(task)}
+        kept = {
+            key: value
+            for key, value in self.settings.items()
+            if {*groups.get(key.partition(".")[0], ())} & {*columns}
+        }
         shared = ("data_dir", "tokenizer", "engine", "dtype", "results", "limit", "seed", "truncate")
         given = {field: getattr(self, field) for field in (*shared, "allow_pickle", "trust_remote_code")}
         # What is judged is compared with retrain's own scores, not relative to them.
@@ -131,11 +139,10 @@ class Ready:
     left: tuple[str, ...]
     """Which probes cannot run here and why, in a line each."""
 
-    @property
-    def comparison(self) -> ComparisonConfig:
-        """What makes or finds the task's own target and retrain model."""
+    def comparison(self, own: Collection[str]) -> ComparisonConfig:
+        """Return what makes or finds those of target and retrain model that are the task's own."""
         config = self.config
-        given: dict[str, Any] = {"target": config.target, "retrain": config.retrain}
+        given: dict[str, Any] = {name: None if name in own else NONE for name in ("target", "retrain")}
         return ComparisonConfig(task=config.task or self.task.name, results=config.results, **given)
 
 
@@ -153,10 +160,11 @@ def check(config: ProbeConfig) -> Ready:
     kinds = {name: plugins.probe(name) for name in names}
     known = plugins.probe_names()
     unused = {name: "--probes leaves {group} out; name it there" for name in known if name not in kinds}
+    task, columns = _columns(task, config.metrics)
     check_groups(config.settings, task, kinds, unused)
+    _check_heeded(config.settings, task, columns)
     if config.texts is not None and GIVEN not in kinds:
         raise UserError(f"--texts goes with the probe {GIVEN}; name it in --probes")
-    task, columns = _columns(task, config.metrics)
     name = config.name or Path(config.model.partition("@")[0]).absolute().name
     every = [_chosen(config, probe, kind) for probe, kind in kinds.items()]
     lacking = {one.name: told for one in every if (told := _lacks(one, task, columns))}
@@ -171,8 +179,27 @@ def check(config: ProbeConfig) -> Ready:
             run_folder(config.results, task.name, run_name(name, one.name, strength))
     check_writable(config.results)
     planned = plan(config.scoring(task, columns, config.model, name))
+    for one in chosen:
+        _check_asked(config, task, one, columns, name)
     left = tuple(f"probe {probe} is left out: {told}" for probe, told in lacking.items())
     return Ready(config, task, planned, name, columns, chosen, left)
+
+
+def _check_heeded(settings: Mapping[str, Any], task: TaskSpec, columns: Sequence[str]) -> None:
+    """Refuse a setting of columns that are not judged."""
+    groups = scored_groups(task)
+    for group in dict.fromkeys(key.partition(".")[0] for key in settings):
+        covered = groups.get(group, [])
+        if covered and not {*covered} & {*columns}:
+            raise UserError(f"--set {group}.…: {', '.join(covered)} is not judged by; drop the setting")
+
+
+def _check_asked(config: ProbeConfig, task: TaskSpec, one: Chosen, judged: Sequence[str], name: str) -> None:
+    """Plan what a probe asks otherwise, so that what is wrong is told before anything is scored."""
+    if isinstance(one.probe, AskProbe):
+        asked = plan(config.scoring(task, one.columns(task, judged), config.model, name))
+        for strength in one.strengths:
+            turned(asked, one.probe, strength, one.params)
 
 
 def _lacks(chosen: Chosen, task: TaskSpec, columns: Sequence[str]) -> str:
@@ -191,11 +218,12 @@ def _columns(task: TaskSpec, given: tuple[str, ...]) -> tuple[TaskSpec, tuple[st
     """Return the task with the optional columns that are named, and the columns to judge by."""
     chosen = choose(task, given)
     lower = tuple(name for name in chosen.names if chosen.task.columns[name].goal == "lower")
-    plain = any(not name.startswith(PLUS) for name in given)
-    if plain and (other := next((name for name in chosen.names if name not in lower), None)):
-        raise UserError(
-            f"a probe judges what is to be forgotten, and {other} is no column that is the better the lower"
-        )
+    for name in (one.removeprefix(PLUS) for one in given):
+        if not {*choose(task, (name,)).names} & {*lower}:
+            raise UserError(
+                f"a probe judges what is to be forgotten, and {name} is no column "
+                "that is the better the lower"
+            )
     if not lower:
         raise UserError(f"task {task.name} has no column that is the better the lower: nothing to probe")
     return chosen.task, lower

@@ -20,7 +20,7 @@ from muse_eval.types import Log, Note, Progress
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from muse_eval.config import UnlearnConfig
+    from muse_eval.unlearning.recipe import UnlearnConfig
 
 KEY = 12
 """Digits of a fingerprint in a folder's name."""

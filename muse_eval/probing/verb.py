@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -16,10 +16,12 @@ from muse_eval.probing.config import Chosen, ProbeConfig, Ready, check, run_name
 from muse_eval.probing.forecast import Forecast
 from muse_eval.probing.subject import Rehearsal, TaskSubject
 from muse_eval.results import CorruptResult, Lineage, StoredResult, load, part, run_folder
-from muse_eval.results.lineage import NOW, Probing, start_of
+from muse_eval.results.lineage import NOW, Probing, but_the_checkpoint, start_of
 from muse_eval.results.probe_verdict import RETRAIN, Course
 from muse_eval.results.probed import courses
+from muse_eval.results.whole import fault
 from muse_eval.scoring import Plan
+from muse_eval.scoring.identity import computed_by
 from muse_eval.scoring.retrain import NONE
 from muse_eval.scoring.run import run
 from muse_eval.types import AskProbe, Log, ModelProbe, Note, Progress, Stage, Warn, ignore
@@ -97,29 +99,55 @@ class _Work:
         # What the probe's own code did counts as what it did it to.
         code = [code_digest(file) for file in (f"probes/{chosen.name}.py", *SHARED)]
         digest = fingerprint([identity.get("weights"), identity.get("tokenizer"), code])
-        made: Mapping[str, str | Path] = dict.fromkeys(chosen.strengths, model)
         subject = self._subject(chosen, model, digest)
         done = fingerprint([code, chosen.name, chosen.described, self._asked(chosen, subject)])
+        before = start_of(start.config)
+        lineages = {}
+        for place, strength in enumerate(chosen.strengths, 1):
+            says = chosen.probe.says.format(strength)
+            probing = Probing(
+                chosen.name, strength, place, says, name, chosen.described, done, before, chosen.strengths
+            )
+            lineages[strength] = Lineage(fingerprint([digest, strength, done]), probing=probing)
+        made: Mapping[str, str | Path] = dict.fromkeys(chosen.strengths, model)
         if isinstance(chosen.probe, ModelProbe):
-            self.stage(f"{chosen.name} {name}")
             left = self.forecast.steps - steps_of(chosen)
+            if there := self._there(chosen, name, start, lineages):
+                self.forecast = replace(
+                    self.forecast, steps=left, scorings=max(0.0, self.forecast.scorings - len(there))
+                )
+                return there
+            self.stage(f"{chosen.name} {name}")
             made = chosen.probe.alter(subject, chosen.params)
             # Some steps may have been there already.
             self.forecast.steps = left
         runs = []
-        for place, strength in enumerate(chosen.strengths, 1):
-            says = chosen.probe.says.format(strength)
-            before = start_of(start.config)
-            probing = Probing(
-                chosen.name, strength, place, says, name, chosen.described, done, before, chosen.strengths
-            )
-            lineage = Lineage(fingerprint([digest, strength, done]), probing=probing)
+        for strength, lineage in lineages.items():
             run_of = run_name(name, chosen.name, strength)
             columns = chosen.columns(self.ready.task, self.ready.columns)
             share = _share(chosen) * len(columns) / len(self.ready.columns)
             turn = _turn(chosen, strength)
             runs.append(self.score(str(made[strength]), run_of, lineage, columns, turn, share))
         return runs
+
+    def _there(
+        self, chosen: Chosen, name: str, start: StoredResult, lineages: Mapping[str, Lineage]
+    ) -> list[StoredResult]:
+        """Return the runs of an altered model where all are stored; then the models need not be there."""
+        if self.ready.config.overwrite:
+            return []
+        found = []
+        for strength, lineage in lineages.items():
+            config, task = self.ready.config, self.ready.task
+            folder = run_folder(config.results, task.name, run_name(name, chosen.name, strength))
+            try:
+                stored = load(folder)
+            except CorruptResult:
+                return []
+            if stored is None or not _same(stored, start, lineage):
+                return []
+            found.append(stored)
+        return found
 
     def _asked(self, chosen: Chosen, subject: TaskSubject) -> list[object]:
         """Return what a probe will do, with the texts that it reads."""
@@ -233,6 +261,14 @@ def _share(chosen: Chosen) -> float:
     if isinstance(chosen.probe, AskProbe):
         return chosen.probe.cost(chosen.params) / len(chosen.strengths)
     return 1.0
+
+
+def _same(stored: StoredResult, start: StoredResult, lineage: Lineage) -> bool:
+    """Tell whether a stored run is of a lineage, whole, and asked and scored as its start was."""
+    recipe = part(stored.config, "made").get("recipe")
+    alike = but_the_checkpoint(stored.config) == but_the_checkpoint(start.config)
+    computed = computed_by(stored.provenance) == computed_by(start.provenance)
+    return recipe == lineage.recipe and alike and computed and not fault(stored)
 
 
 def _of_other(folder: Path, lineage: Lineage) -> bool:
