@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -113,9 +114,15 @@ ROUNDINGS: Mapping[str, Callable[..., "Tensor"]] = {
 def alter(subject: Subject, params: Params) -> Mapping[str, Path]:
     """Round the weights by each scheme."""
     return {
-        scheme: subject.reweigh(scheme, partial(ROUNDINGS[scheme], scheme=scheme))
+        scheme: subject.reweigh(label(scheme), partial(ROUNDINGS[scheme], scheme=scheme))
         for scheme in params.schemes
     }
+
+
+def label(scheme: Scheme) -> str:
+    """Name a rounding by its scheme and by the package that rounds, with its version."""
+    package = PACKAGES[scheme]
+    return f"{scheme}-{package}-{version(package)}"
 
 
 def lacks(params: Params) -> str:

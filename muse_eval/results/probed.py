@@ -62,7 +62,8 @@ def courses(runs: Iterable[StoredResult]) -> list[Course]:
         of, name = str(run.probing["of"]), str(run.probing["name"])
         if name and of in starts and run.probing["start"] == start_of(starts[of].config):
             kinds.setdefault((of, name), {}).setdefault(_protocol(run), []).append(run)
-    reader, raw = ScoreReader(), []
+    reader = ScoreReader()
+    raw: list[_Raw] = []
     for model in starts:
         for probe in (probe for of, probe in kinds if of == model):
             under = [_gathered(starts[model], key, own) for key, own in kinds[model, probe].items()]

@@ -48,6 +48,11 @@ def test_a_model_and_its_control_are_scored_at_every_strength(here: Path) -> Non
     assert "is it gone, or hidden?" in again.stdout
     assert {path: (here / path).stat().st_mtime_ns for path in files(here)} == before
 
+    # What a probe made may be deleted: what is scored needs it no more.
+    shutil.rmtree(here / "results/models/village/probes")
+    assert muse("probe", *OPTIONS, *CONTROLS, *SHORT).exit_code == 0
+    assert not (here / "results/models/village/probes").exists()
+
     other = muse("probe", *OPTIONS, *CONTROLS, *SHORT, "--set", "relearn.lr=0.01", "--json")
     assert other.exit_code == 0, other.stderr
     assert muse_eval.load_run("village/unlearned+relearn:2").probing["params"]["lr"] == 0.01
@@ -66,6 +71,7 @@ def test_without_retrain_it_says_what_cannot_be_concluded(here: Path) -> None:
     ("options", "said"),
     [
         (["--probes", "relern"], "no probe 'relern'"),
+        (["--metrics", "+fluency"], "fluency is no column that is the better the lower"),
         (["--metrics", "knowmem_r"], "knowmem_r is no column that is the better the lower"),
         (["--probes", "relearn", "--texts", "x"], "--texts goes with the probe finetune"),
         (["--probes", "relearn", "--set", "quantize.schemes=[int8]"], "--probes leaves quantize out"),

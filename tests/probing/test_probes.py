@@ -82,6 +82,12 @@ def test_nf4_takes_the_nearest_of_sixteen_levels_in_blocks_of_64(shape: tuple[in
         assert torch.allclose(rounded[start : start + 64], nearest, atol=1e-5)
 
 
+def test_another_version_of_a_package_makes_another_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quantize, "version", {"torchao": "0.1", "bitsandbytes": "0.2"}.__getitem__)
+    assert quantize.label("int4") == "int4-torchao-0.1"
+    assert quantize.label("nf4") == "nf4-bitsandbytes-0.2"
+
+
 def test_what_is_missing_is_said_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quantize, "find_spec", lambda name: None if name == "bitsandbytes" else name)
     assert quantize.lacks(quantize.Params()) == (

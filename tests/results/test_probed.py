@@ -100,6 +100,7 @@ def test_what_comes_back_where_retrain_does_not_learn_it_was_hidden(home: Path) 
     found = course(home, "hider")
     assert (found.verdict, found.why) == ("hidden", "comes back at strong")
     assert [step.strength for step in found.steps] == ["weak", "strong"]
+    assert found.worst
     assert found.worst.more
     assert found.worst.more.value == pytest.approx(50)  # (80 − 20) − (30 − 20)
     assert found.worst.above
@@ -123,6 +124,7 @@ def test_what_starts_above_retrain_was_not_unlearned(home: Path) -> None:
 
 def test_a_ruined_model_that_only_reaches_retrain_has_nothing_to_hide(home: Path) -> None:
     found = course(home, "ruined")
+    assert found.worst
     assert found.worst.more
     assert found.worst.more.value == pytest.approx(10)  # (25 − 5) − (30 − 20)
     assert found.verdict == "holds"
@@ -136,6 +138,7 @@ def test_retrain_is_the_control(home: Path) -> None:
 def test_without_retrain_nothing_is_concluded(home: Path) -> None:
     (found,) = courses(runs(home, "hider"))
     assert found.verdict == "cannot tell"
+    assert found.worst
     assert found.worst.more is None
     assert found.kept
     assert found.kept.value == pytest.approx(0.25)
