@@ -31,7 +31,7 @@ from muse_eval.mini.rows import IGNORED, Row, deal, texts
 from muse_eval.mini.tokenizer import train_tokenizer
 from muse_eval.types import Progress
 
-__all__ = ["make_models", "recipe_fingerprint"]
+__all__ = ["make_model", "make_models", "recipe_fingerprint"]
 
 
 def make_models(
@@ -45,19 +45,41 @@ def make_models(
     made again. The same recipe and seed
     give the same weights: training takes one thread.
     """
-    digest = recipe_fingerprint(seed, recipe)
-    home = out / digest[:12]
+    home = out / recipe_fingerprint(seed, recipe)[:12]
     folders = {name: home / name for name in ("shared", "retrain", "target")}
-    task = "muse_mini" if seed == 0 else f"muse_mini-seed{seed}"
-    note = {"fingerprint": digest, "task": task, "seed": seed, "recipe": asdict(recipe)}
-    transformers_logging.disable_progress_bar()
-    with _one_thread():
-        for name, folder in folders.items():
-            if not _is_whole(folder):
-                start = None if name == "shared" else folders["shared"]
-                model, tokenizer = _make(name, seed, recipe, start, progress or (lambda *_: None))
-                _save(model, tokenizer, {**note, "stage": name}, folder)
+    for name, folder in folders.items():
+        start = None if name == "shared" else folders["shared"]
+        make_model(name, folder, start, seed=seed, progress=progress, recipe=recipe)
     return {name: folders[name] for name in ("target", "retrain")}
+
+
+def make_model(
+    name: str,
+    folder: Path,
+    start: Path | None,
+    *,
+    seed: int = 0,
+    progress: Progress | None = None,
+    recipe: Recipe = RECIPE,
+) -> Path:
+    """Train one model, unless it is there and whole, and return its folder.
+
+    Args:
+        name: the recipe's stage: ``shared``, ``retrain`` or ``target``.
+        folder: of the model.
+        start: folder of the model that it continues; None: random weights.
+        seed: of the world, of the weights and of the order of rows.
+        progress: told of every step.
+        recipe: how it is trained; its other stages stand in the note beside the model and change nothing.
+    """
+    if not _is_whole(folder):
+        task = "muse_mini" if seed == 0 else f"muse_mini-seed{seed}"
+        note = {"fingerprint": recipe_fingerprint(seed, recipe), "task": task, "seed": seed}
+        transformers_logging.disable_progress_bar()
+        with _one_thread():
+            model, tokenizer = _make(name, seed, recipe, start, progress or (lambda *_: None))
+            _save(model, tokenizer, {**note, "recipe": asdict(recipe), "stage": name}, folder)
+    return folder
 
 
 def _make(
