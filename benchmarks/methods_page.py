@@ -66,7 +66,7 @@ def replace(page: str, part: str, text: str) -> str:
     made, count = re.subn(
         pattern, lambda found: f"{found[1]}{text.rstrip()}\n{found[2]}", page, flags=re.DOTALL
     )
-    assert count == 1, f"{PAGE} has no part {part}"
+    assert count == 1, f"the page has no part {part}"
     return made
 
 
