@@ -1,6 +1,7 @@
 """Says of every score whether it deserves trust, on models of which it is known what they know.
 
-``make meta`` runs it; what it measures stands in docs/protocol.md. Killed, the same command goes on.
+``make meta`` runs it; what it measures is written to results/project and docs/protocol.md, that of fewer
+models or of ``--tiny`` beside the models alone. Killed, the same command goes on.
 """
 
 import argparse
@@ -12,7 +13,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from benchmarks.meta import table, work
-from benchmarks.meta.plan import Job, Plan
+from benchmarks.meta.plan import ENOUGH, Job, Plan
 from benchmarks.meta.tiny import tiny
 from benchmarks.methods_page import replace
 from muse_eval.errors import UserError
@@ -27,13 +28,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Do what is not done yet, then write both CSVs and the page; return the exit code."""
     given = _parser().parse_args(arguments)
     home = given.results / "meta"
-    plan = tiny(home, given.models) if given.tiny else Plan(home, given.models or Plan.models)
+    plan = tiny(home / "tiny", given.models) if given.tiny else Plan(home, given.models or ENOUGH)
     try:
         if lack := work.missing():
             raise UserError(lack)
         for line in carry_out(plan, given.processes):
             print(line, flush=True)
-        write(plan, given.results / "project", None if given.tiny else given.page)
+        if given.tiny or plan.models < ENOUGH:
+            write(plan, plan.home)
+        else:
+            write(plan, given.results / "project", given.page)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -46,7 +50,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--results", type=Path, default=Path("results"))
     parser.add_argument("--page", type=Path, default=PAGE, help="the page whose table is written")
-    parser.add_argument("--models", type=_count, help="with the knowledge, and as many without; else 20")
+    parser.add_argument(
+        "--models",
+        type=_count,
+        help="with the knowledge, and as many without; fewer than 20 are not published",
+    )
     parser.add_argument("--processes", type=_count, default=2, help="at a time, one thread each")
     parser.add_argument("--tiny", action="store_true", help="hardly trained models, to see that it runs")
     return parser
@@ -100,8 +108,8 @@ def _finished(plan: Plan, jobs: Sequence[Job], processes: int) -> Iterator[tuple
             raise
 
 
-def write(plan: Plan, folder: Path, page: Path | None) -> None:
-    """Write every model's scores, what they say of the scores, and the page's table."""
+def write(plan: Plan, folder: Path, page: Path | None = None) -> None:
+    """Write all scores and what they say of each; print the table, or put it into a page."""
     scored = [
         table.Scored(job.seed, job.group, job.made, state, values)
         for job in plan.jobs()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -183,27 +182,21 @@ def test_a_job_is_named_after_all_that_decides_its_scores() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("torchao") is None, reason="torchao is not installed")
 def test_the_whole_runs_and_goes_on_where_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    plan = tiny(tmp_path / "meta", None)
-    steps = carry_out(plan, 1)
-    assert next(steps).startswith("8 models, 0 of them done: about ")
-    assert next(steps).startswith("1/8 world 0, retrain: recipe: ")
+    home = tmp_path / "meta" / "tiny"
+    steps = carry_out(tiny(home, 1), 1)
+    assert next(steps).startswith("4 models, 0 of them done: about ")
+    assert next(steps).startswith("1/4 world 0, retrain: recipe: ")
     steps.close()
-    command = ["--tiny", "--processes", "1", "--results", str(tmp_path)]
+    command = ["--tiny", "--models", "1", "--processes", "1", "--results", str(tmp_path)]
     assert main(command) == 0
     said = capsys.readouterr().out
-    assert said.startswith("8 models, 1 of them done")
-    assert "8/8 world 1, unlearned: npo_gdr: " in said
-    text = (tmp_path / "project" / MODELS).read_text(encoding="utf-8")
-    models = table.read_models(text)
-    states: Mapping[tuple[str, str], int] = {
-        (group, state): sum((one.group, one.state) == (group, state) for one in models)
-        for group, state in {(one.group, one.state) for one in models}
-    }
-    assert states == {
-        ("retrain", "now"): 2, ("retrain", "relearned"): 2, ("with", "now"): 2, ("without", "now"): 2,
-        ("unlearned", "now"): 2, ("unlearned", "relearned"): 2, ("unlearned", "quantized"): 2,
-    }  # fmt: skip
-    measured = models[0].values
+    assert said.startswith("4 models, 1 of them done")
+    assert "4/4 world 0, unlearned: npo_gdr: " in said
+    models = table.read_models((home / MODELS).read_text(encoding="utf-8"))
+    assert [(one.group, one.state) for one in models] == [
+        ("retrain", "now"), ("retrain", "relearned"), ("with", "now"), ("without", "now"),
+        ("unlearned", "now"), ("unlearned", "relearned"), ("unlearned", "quantized"),
+    ]  # fmt: skip
     for name in (
         "verbmem_f",
         "exact_knowmem_f",
@@ -212,12 +205,18 @@ def test_the_whole_runs_and_goes_on_where_it_was(tmp_path: Path, capsys: pytest.
         "auc Min-40%++",
         "harmonic",
     ):
-        assert name in measured
-    assert all(one.values["privleak"] == 0 for one in models if (one.group, one.state) == ("retrain", "now"))
-    before = (tmp_path / "project" / TRUST).read_bytes()
+        assert name in models[0].values
+    # Retrain beside itself, before and after it relearned.
+    assert models[0].values["privleak"] == 0
+    assert models[0].values["auc reference"] == 0.5
+    assert models[1].values["auc reference"] != 0.5
+    assert sorted(path.name for path in home.iterdir()) == [
+        "cache", TRUST, MODELS, "models", "notes", "runs",
+    ]  # fmt: skip
+    before = (home / TRUST).read_bytes()
     assert main(command) == 0
-    assert capsys.readouterr().out.startswith("8 models, all of them done\n")
-    assert (tmp_path / "project" / TRUST).read_bytes() == before
+    assert capsys.readouterr().out.startswith("4 models, all of them done\n")
+    assert (home / TRUST).read_bytes() == before
 
 
 # ── what is published ────────────────────────────────────────────────────────────────────────────
