@@ -11,7 +11,7 @@ from muse_eval.mini.recipe import RECIPE, Recipe, Stage, recipe_fingerprint
 from muse_eval.own_code import code_digest
 
 Group = Literal["with", "without", "retrain", "unlearned"]
-RECIPE_S = "recipe"
+AS_RECIPE = "recipe"
 """What a model is called that was made as the recipe has it."""
 KEY = 12
 METRICS = ("+extraction", "+exact", "+fluency")
@@ -86,7 +86,7 @@ class Plan:
 
     def jobs(self) -> list[Job]:
         """Return all there is to do; what continues another stands behind it."""
-        retrains = [Job("retrain", seed, RECIPE_S, self.recipe.retrain) for seed in self.seeds]
+        retrains = [Job("retrain", seed, AS_RECIPE, self.recipe.retrain) for seed in self.seeds]
         sides: list[tuple[Group, Sequence[Stage]]] = [("with", self.targets), ("without", self.retrains)]
         trained = [
             job
@@ -103,8 +103,8 @@ class Plan:
         if job.group == "retrain":
             return None
         if job.group == "unlearned":
-            return Job("with", job.seed, RECIPE_S, self.recipe.target)
-        return Job("retrain", job.seed, RECIPE_S, self.recipe.retrain)
+            return Job("with", job.seed, AS_RECIPE, self.recipe.target)
+        return Job("retrain", job.seed, AS_RECIPE, self.recipe.retrain)
 
     def cost(self, job: Job) -> float:
         """Return about how many CPU seconds a job takes on a quiet core."""
@@ -119,7 +119,7 @@ class Plan:
     def named(self, stage: Stage) -> str:
         """Say how a stage trains."""
         own = stage in (self.recipe.target, self.recipe.retrain)
-        return RECIPE_S if own else f"{stage.steps} steps at {stage.lr:g}"
+        return AS_RECIPE if own else f"{stage.steps} steps at {stage.lr:g}"
 
     def recipe_of(self, job: Job) -> Recipe:
         """Return the recipe with a job's stage in the place of its own."""

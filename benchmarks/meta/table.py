@@ -8,6 +8,7 @@ from statistics import mean
 
 import numpy as np
 
+from benchmarks.meta.plan import AS_RECIPE
 from benchmarks.meta.readings import AUC, Reading, readings
 from benchmarks.meta.trust import (
     Drawn,
@@ -170,14 +171,10 @@ def _relearning(leaks: Mapping[tuple[int, str, str, str], float], seed: int, gai
 
 
 def kept(models: Sequence[Scored]) -> list[Scored]:
-    """Return the unlearned models whose KnowMem Dr is at least 0.8 × that of their world's target.
-
-    A world's target is the first of its models with the knowledge.
-    """
-    targets: dict[int, float] = {}
-    for one in models:
-        if one.group == "with":
-            targets.setdefault(one.seed, one.values[UTILITY] or 0.0)
+    """Return the unlearned models whose KnowMem Dr is at least 0.8 × that of their world's target."""
+    targets = {
+        one.seed: one.values[UTILITY] or 0.0 for one in models if (one.group, one.made) == ("with", AS_RECIPE)
+    }
     return [
         one
         for one in models

@@ -84,13 +84,13 @@ def mean_over(seen: Seen, drawn: Drawn) -> Floats:
 
 
 def _ratio(above: Floats, below: Floats) -> Floats:
-    return np.divide(above, below, out=np.full(len(below), np.nan), where=below > 0)
+    return np.asarray(np.divide(above, below, out=np.full(len(below), np.nan), where=below > 0))
 
 
 def harmonic(one: Floats, other: Floats) -> Floats:
     """Return the harmonic mean, element by element; 0 where either is 0."""
     total = one + other
-    return np.divide(2 * one * other, total, out=total.copy(), where=total > 0)
+    return np.asarray(np.divide(2 * one * other, total, out=total.copy(), where=total > 0))
 
 
 @dataclass(frozen=True)
