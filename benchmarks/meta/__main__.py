@@ -7,7 +7,7 @@ models or of ``--tiny`` beside the models alone. Killed, the same command goes o
 import argparse
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from multiprocessing import get_context
 from pathlib import Path
@@ -68,7 +68,7 @@ def _count(text: str) -> int:
 
 
 # ── doing ────────────────────────────────────────────────────────────────────────────────────────
-def carry_out(plan: Plan, processes: int) -> Iterator[str]:
+def carry_out(plan: Plan, processes: int) -> Generator[str]:
     """Do every job that is not done, each after the one it needs; yield a line before all and after each."""
     jobs = plan.jobs()
     left = [job for job in jobs if not plan.note(job).is_file()]

@@ -9,17 +9,20 @@ from typing import Any, Literal
 from muse_eval.config import fingerprint
 from muse_eval.mini.recipe import RECIPE, Recipe, Stage, recipe_fingerprint
 from muse_eval.own_code import code_digest
+from muse_eval.probes.quantize import Scheme
 
 Group = Literal["with", "without", "retrain", "unlearned"]
 AS_RECIPE = "recipe"
 """What a model is called that was made as the recipe has it."""
 KEY = 12
+CODE = ("scoring", "unlearning", "probes/relearn.py", "probes/quantize.py", "probing/subject.py")
+"""What computes scores and altered models."""
 METRICS = ("+extraction", "+exact", "+fluency")
 SETTINGS = {"privleak.lower": True, "privleak.reference": True, "privleak.gradnorm": True}
 """Every attack there is."""
 METHODS = ("npo_gdr", "simnpo_gdr", "ga_gdr")
 """Those of MUSE and SimNPO that keep the retain knowledge, with the task's own settings."""
-SCHEME = "int4"
+SCHEME: Scheme = "int4"
 
 TARGETS = (
     RECIPE.target,
@@ -125,8 +128,9 @@ class Plan:
         """Return the recipe with a job's stage in the place of its own."""
         if job.stage is None:
             return self.recipe
-        name = "target" if job.group == "with" else "retrain"
-        return replace(self.recipe, **{name: job.stage})
+        if job.group == "with":
+            return replace(self.recipe, target=job.stage)
+        return replace(self.recipe, retrain=job.stage)
 
     def model(self, job: Job) -> Path:
         """Return the folder of a job's model, named after all that it is made from."""
@@ -146,7 +150,7 @@ class Plan:
 
     def key(self, job: Job) -> str:
         """Return what tells a job from any other: all that decides its scores."""
-        code = [code_digest(name) for name in ("scoring", "unlearning", "probes/*.py", "probing/subject.py")]
+        code = [code_digest(name) for name in CODE]
         asked = [METRICS, SETTINGS, self.limit, self.relearning, SCHEME]
         how: list[Any] = [job.group, job.made, _fingerprint(job.seed, self.recipe_of(job))]
         if job.group == "unlearned":

@@ -81,14 +81,12 @@ def models_csv(models: Sequence[Scored]) -> str:
 
 def read_models(text: str) -> list[Scored]:
     """Read what ``models_csv`` wrote."""
-    return [
-        Scored(
-            int(row.pop("world")),
-            *(row.pop(key) for key in KEYS[1:]),
-            {name: float(value) if value else None for name, value in row.items()},
-        )
-        for row in csv.DictReader(io.StringIO(text))
-    ]
+    found = []
+    for row in csv.DictReader(io.StringIO(text)):
+        world, group, made, state = (row.pop(key) for key in KEYS)
+        values = {name: float(value) if value else None for name, value in row.items()}
+        found.append(Scored(int(world), group, made, state, values))
+    return found
 
 
 # ── every score ──────────────────────────────────────────────────────────────────────────────────

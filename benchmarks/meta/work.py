@@ -9,11 +9,12 @@ from benchmarks.meta.plan import METRICS, SCHEME, SETTINGS, Job, Plan, task_of
 from benchmarks.meta.readings import AUC, PRIVLEAK
 from muse_eval import plugins
 from muse_eval.api import unlearn
-from muse_eval.config import RunConfig
+from muse_eval.config import RunConfig, fingerprint
 from muse_eval.data import open_data
 from muse_eval.errors import UserError
 from muse_eval.folders import write_whole
 from muse_eval.mini.train import make_model
+from muse_eval.own_code import code_digest
 from muse_eval.probes import quantize, relearn
 from muse_eval.probing.subject import TaskSubject
 from muse_eval.results import StoredResult, load, part, scores
@@ -134,7 +135,8 @@ def _subject(plan: Plan, job: Job, folder: Path, now: StoredResult, probe: str) 
     task = plugins.task(task_of(job.seed))
     return TaskSubject(
         model=str(folder),
-        digest=str(now.model["digest"]),
+        # What the probe's own code did counts as what it did it to.
+        digest=fingerprint([now.model["digest"], code_digest(f"probes/{probe}.py")]),
         task=task,
         data=open_data(task),
         given=None,
