@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Do what is not done yet, then write both CSVs and the page; return the exit code."""
     given = _parser().parse_args(arguments)
     home = given.results / "meta"
-    plan = tiny(home / "tiny", given.models) if given.tiny else Plan(home, given.models or ENOUGH)
+    plan = tiny(home / "tiny", given.models) if given.tiny else Plan(home, given.models or Plan.models)
     try:
         if lack := work.missing():
             raise UserError(lack)
@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--models",
         type=_count,
-        help="with the knowledge, and as many without; fewer than 20 are not published",
+        help="with the knowledge, and as many without; else 25; fewer than 20 are not published",
     )
     parser.add_argument("--processes", type=_count, default=2, help="at a time, one thread each")
     parser.add_argument("--tiny", action="store_true", help="hardly trained models, to see that it runs")

@@ -29,17 +29,21 @@ TARGETS = (
     replace(RECIPE.target, steps=95, lr=2e-3),
     replace(RECIPE.target, steps=48),
     replace(RECIPE.target, steps=24),
+    replace(RECIPE.target, steps=12),
 )
-"""With the knowledge, from text known by heart to text read about once; the first is the recipe's own."""
+"""With the knowledge, from text known by heart to text of which the half was read once; the first is the
+recipe's own."""
 RETRAINS = (
     replace(RECIPE.retrain, steps=40),
     replace(RECIPE.retrain, steps=120),
+    replace(RECIPE.retrain, steps=160),
     replace(RECIPE.retrain, lr=2e-3),
-    replace(RECIPE.retrain, steps=120, lr=8e-3),
+    replace(RECIPE.retrain, lr=8e-3),
 )
 """Without: around the recipe's own, which is the reference and so cannot be judged by it."""
 ENOUGH = 20
 """Models with the knowledge, and as many without, before anything is published."""
+WORLDS = 5
 
 # CPU seconds on a quiet core; they only tell how long it will take.
 STEP_ROW, SCORING, UNLEARNING, RELEARNING, QUANTIZING = 0.03, 21.0, 23.0, 8.0, 3.0
@@ -67,7 +71,7 @@ class Plan:
     """Everything that decides the numbers, and where they go."""
 
     home: Path
-    models: int = ENOUGH
+    models: int = WORLDS * len(TARGETS)
     """With the knowledge, and as many without."""
     recipe: Recipe = RECIPE
     targets: tuple[Stage, ...] = TARGETS

@@ -159,13 +159,13 @@ def test_the_plan_has_as_many_models_as_asked_for_and_each_after_what_it_needs()
     plan = Plan(Path("meta"))
     jobs = plan.jobs()
     counts = {group: sum(job.group == group for job in jobs) for group in ("with", "without")}
-    assert counts == {"with": 20, "without": 20}
+    assert counts == {"with": 25, "without": 25}
     assert len(set(jobs)) == len(jobs) == len({plan.model(job) for job in jobs})
     for place, job in enumerate(jobs):
         needed = plan.needs(job)
         assert needed is None or needed in jobs[:place]
-    few = Plan(Path("meta"), models=5).jobs()
-    assert sum(job.group == "without" for job in few) == 5
+    few = Plan(Path("meta"), models=6).jobs()
+    assert sum(job.group == "without" for job in few) == 6
     assert {job.seed for job in few} == {0, 1}
 
 
