@@ -75,7 +75,7 @@ def carry_out(plan: Plan, processes: int) -> Generator[str]:
     cost = sum(map(plan.cost, left))
     yield (
         f"{len(jobs)} models, {len(jobs) - len(left)} of them done: about {span(cost / processes)} on "
-        f"{processes} quiet cores ({span(cost)} of CPU time)"
+        f"{processes} quiet core{'s' if processes > 1 else ''} ({span(cost)} of CPU time)"
         if left
         else f"{len(jobs)} models, all of them done"
     )
