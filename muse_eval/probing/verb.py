@@ -27,8 +27,8 @@ from muse_eval.scoring.run import run
 from muse_eval.types import AskProbe, Log, ModelProbe, Note, Progress, Stage, Warn, ignore
 
 TARGET = "target"
-SHARED = ("probes/turning.py", "statistics/maxima.py")
-"""Code that probes share."""
+SHARED = ("probes/turning.py", "statistics/maxima.py", "metrics/truths.py")
+"""Code that probes share, and what joins a prompt to its truth."""
 Turn = Callable[[Plan], Plan]
 """What makes of a plan the one that a probe asks."""
 
