@@ -131,7 +131,7 @@ demo-probes: .venv/.quantize ## Is it gone, or hidden? The demo's target, retrai
 	@.venv/bin/python -m benchmarks.demo_probes $(if $(RESULTS),--results '$(RESULTS)')
 
 # Two processes with a thread each. Killed, it goes on.
-meta: .venv/.quantize ## Which score deserves trust: all of them on models known to know or not (META='--models 8'; about half an hour)
+meta: .venv/.quantize ## Which score deserves trust: all of them on models known to know or not (META='--models 8'; 35 minutes on two cores)
 	@.venv/bin/python -m benchmarks.meta $(META)
 
 reproduce: .venv/.dev ## Make the built-in world's full table anew: all methods, 3 seeds, leaderboard.csv, docs
