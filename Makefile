@@ -145,6 +145,7 @@ reproduce-small: .venv/.dev ## A real small model on real data: target, retrain,
 bench: .venv/.dev ## Measure speed and memory of every engine that is installed (BENCH='--model DIR …')
 	@.venv/bin/python -m benchmarks.speed $(BENCH)
 	@.venv/bin/python -m benchmarks.engines $(BENCH)
+	@.venv/bin/python -m benchmarks.one_pass
 	@.venv/bin/python -m benchmarks.memory
 	@.venv/bin/python -m benchmarks.training
 

@@ -71,6 +71,10 @@ class Baseline:
             out.value = 100 * float(np.mean(scores))
             yield out
 
+    def counts(self, splits: dict[str, Sequence[Row]]) -> int:
+        """Return how many texts PrivLeak scores."""
+        return sum(map(len, splits.values()))
+
     def privleak(self, splits: dict[str, Sequence[Row]]) -> Steps:
         """AUC of Min-40 %, forget against holdout; every other attack and pair is computed beside it."""
         out = Outcome(0.0)
@@ -81,7 +85,7 @@ class Baseline:
                 attacks[name].append(self._attacks(row["text"], out))
                 yield out
         aucs = {
-            (negative, positive, attack): _auc(attacks[negative], attacks[positive], attack)
+            (negative, positive, attack): auc(attacks[negative], attacks[positive], attack)
             for negative, positive in product(attacks, attacks)
             for attack in attacks["forget"][0]
         }
@@ -143,7 +147,8 @@ class Baseline:
         return str(text)
 
 
-def _auc(negatives: list[dict[str, float]], positives: list[dict[str, float]], attack: str) -> float:
+def auc(negatives: list[dict[str, float]], positives: list[dict[str, float]], attack: str) -> float:
+    """Return the AUC of an attack: lower scores for the positives count as right."""
     scores = [-one[attack] for one in (*negatives, *positives)]
     labels = [0] * len(negatives) + [1] * len(positives)
     return float(roc_auc_score(labels, scores))

@@ -5,8 +5,9 @@
 
 An entry says that the code of one purpose (``own_code.CODE``, or a file that combines two models) computes
 what an earlier version computed, under whose digest it is stored: caches, runs, models and trials of then are
-taken for new ones. A move of definitions within a purpose leaves its entry as it is. After any other change
-of that code the entry is void, and there are two ways on:
+taken for new ones. A move of definitions within a purpose, or a comment, leaves its entry as it is but for
+the digest of its bytes, which is written here and by which a command knows the rest without parsing. After
+any other change of that code the entry is void, and there are two ways on:
 
 - Nothing that is computed changed (a definition renamed, split, moved in from elsewhere), and tests prove
   it: the oracle tests, ``tests/contract`` and ``tests/e2e/test_old_files.py`` give the same digits. Then name
@@ -31,16 +32,22 @@ def void(table: dict[str, dict[str, str]]) -> list[str]:
 
 
 def main(names: Sequence[str]) -> int:
-    """Renew the named entries; return 1 where others do not hold, 2 where a name is no entry's."""
+    """Renew the named entries, and the bytes of those that hold.
+
+    Returns:
+        1 where others do not hold, 2 where a name is no entry's.
+    """
     table = own_code.same_code()
     if unknown := [name for name in names if name not in table]:
         print(f"no entry: {', '.join(unknown)}; there are {', '.join(table)}", file=sys.stderr)
         return 2
     for name in names:
         table[name]["now"] = own_code.definitions_digest(name)
-    if names:
-        PATH.write_text(f"{json.dumps(table, indent=2)}\n", encoding="utf-8")
-    for name in (left := void(table)):
+    left = void(table)
+    for name in table.keys() - left:
+        table[name]["files"] = own_code.bytes_digest(name)
+    PATH.write_text(f"{json.dumps(table, indent=2)}\n", encoding="utf-8")
+    for name in left:
         print(f"{name}: the code is not the one that the entry was made for")
     return 1 if left else 0
 

@@ -1,9 +1,10 @@
-"""Times muse-eval and one example at a time on the same model, data and machine, taking turns.
+"""Times muse-eval and the loops it replaces on the same model, data and machine, taking turns.
 
-After each batch of muse-eval's the baseline does as large a share of its examples, in CPU seconds of one
-thread, so that a busy machine slows both alike; both must come to the same value. The floor is the arithmetic
-that nobody can leave out, at the machine's own matrix rate: it counts no memory traffic and no overhead, so
-generation cannot come near it.
+One opponent asks one example at a time, as the published evaluation does, the others in batches of 8 and 16
+as a DataLoader and ``generate`` do. After each batch of muse-eval's every opponent does as large a share of
+its examples, in CPU seconds of one thread, so that a busy machine slows all alike; all must come to the same
+value. The floor is the arithmetic that nobody can leave out, at the machine's own matrix rate: it counts no
+memory traffic and no overhead, so generation cannot come near it.
 """
 
 import argparse
@@ -12,9 +13,8 @@ import platform
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.baseline import Baseline, Outcome, Steps
+from benchmarks.batched import Batched
 from benchmarks.floor import Work
 from benchmarks.measure import Meter, matrix_rate, resident
 from benchmarks.subject import Subject, from_task, random_model
+from benchmarks.turns import Cost, Line, Opponent
 from muse_eval.config import parse_params
 from muse_eval.engines.hf.engine import TransformersEngine
 from muse_eval.plugins import metric
@@ -33,43 +35,21 @@ from muse_eval.scoring.answers import Store
 from muse_eval.types import Context, Reference, Splits
 
 GIB = 2**30
+ONE, SIZES = "one at a time", (8, 16)
+SAME_WORK = "PrivLeak, the published work"
 EXAMPLES = 16
 """Of each split, where no model is given: all of it then takes two or three minutes."""
 
 
-@dataclass(frozen=True)
-class Line:
-    """One row of the table."""
-
-    what: str
-    ours: float
-    """CPU seconds."""
-    baseline: float
-    ours_wall: float
-    baseline_wall: float
-    floor: float
-    """CPU seconds of the arithmetic alone."""
-    peak: float
-    """GiB over the model's, of muse-eval."""
-    baseline_peak: float
-    turns: int
-    """How many times the two took turns."""
-    same: str
-    """How the two sides' values compare."""
-
-    @property
-    def ratio(self) -> float:
-        """How many times faster muse-eval is."""
-        return self.baseline / self.ours
-
-
 class Bench:
-    """A subject, both sides ready to score it."""
+    """A subject, all sides ready to score it."""
 
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
         self.base = resident()
-        self.baseline = Baseline(subject.model, subject.tokenizer)
+        self.opponents = {ONE: Baseline(subject.model, subject.tokenizer)} | {
+            f"batches of {size}": Batched(subject.model, subject.tokenizer, size) for size in SIZES
+        }
         self.rate = matrix_rate()
 
     def ours(
@@ -93,41 +73,48 @@ class Bench:
         what: str,
         name: str,
         splits: Splits,
-        theirs: Steps,
-        examples: int,
+        steps: Callable[[Baseline], tuple[Steps, int]],
         floor: Callable[[Outcome], float],
+        names: Sequence[str] = (),
         **params: Any,
     ) -> Line:
-        """Score a column both ways, taking turns; the baseline has so many examples."""
+        """Score a column every way, taking turns.
+
+        Args:
+            what: title of the row.
+            name: the metric.
+            splits: what it scores.
+            steps: an opponent's way through it and how many examples that has.
+            floor: operations, from what the first opponent came to.
+            names: the opponents that do this work; none: all.
+            params: the metric's.
+        """
         print(f"  {what} …", file=sys.stderr)
-        mine, other = Meter(), Meter()
-        outcomes: list[Outcome] = []
+        mine = Meter()
+        others = {at: Opponent(*steps(self.opponents[at])) for at in names or self.opponents}
         turns = 0
 
         def turn(done: int, total: int) -> None:
             nonlocal turns
             turns += 1
             mine.__exit__(None, None, None)
-            with other:
-                outcomes.extend(islice(theirs, done * examples // total - len(outcomes)))
+            for other in others.values():
+                other.go_on(done, total)
             mine.__enter__()
 
         with mine:
             got = self.ours(name, splits, params, turn)
-        with other:
-            outcomes.extend(theirs)
+        ends = {at: other.finish() for at, other in others.items()}
         return Line(
             what=what,
-            ours=mine.cpu,
-            baseline=other.cpu,
-            ours_wall=mine.wall,
-            baseline_wall=other.wall,
-            floor=floor(outcomes[-1]) / self.rate,
-            peak=(mine.peak - self.base) / GIB,
-            baseline_peak=(other.peak - self.base) / GIB,
+            ours=self._cost(mine),
+            theirs={at: self._cost(other.meter, _same(got, ends[at])) for at, other in others.items()},
+            floor=floor(next(iter(ends.values()))) / self.rate,
             turns=turns,
-            same=_same(got, outcomes[-1]),
         )
+
+    def _cost(self, meter: Meter, same: str = "") -> Cost:
+        return Cost(meter.cpu, meter.wall, (meter.peak - self.base) / GIB, same)
 
 
 def _same(ours: Mapping[str, Any], theirs: Outcome) -> str:
@@ -139,54 +126,68 @@ def _same(ours: Mapping[str, Any], theirs: Outcome) -> str:
     return f"{ours['value']:.3f} {verdict}, {alike} of {len(theirs.responses)} answers"
 
 
-SAME_WORK = "PrivLeak, the baseline's work"
-
-
 def measure(bench: Bench) -> list[Line]:
     """Time every row."""
     subject = bench.subject
-    splits, work, baseline = subject.splits, Work(subject.model), bench.baseline
+    splits, work = subject.splits, Work(subject.model)
     forget = splits["verbmem_f"]["forget"]
     lines = [
         bench.compare(
             "VerbMem Df",
             "verbmem",
             splits["verbmem_f"],
-            baseline.verbmem(forget),
-            len(forget),
+            lambda other: (other.verbmem(forget), len(forget)),
             lambda done: work.answers(done.lengths),
         )
     ]
     for column, title in (("knowmem_f", "KnowMem Df"), ("knowmem_r", "KnowMem Dr")):
         roles = splits[column]
         shared = partial(work.answers_of, shared=_shared(subject.tokenizer, roles))
-        steps = baseline.knowmem(roles["qa"], roles["icl"])
-        lines.append(bench.compare(title, "knowmem", roles, steps, len(roles["qa"]), shared))
+        lines.append(bench.compare(title, "knowmem", roles, partial(_questions, roles), shared))
     texts = splits["privleak"]
     scored = [
         len(subject.tokenizer(row["text"]).input_ids) for r in ("forget", "holdout") for row in texts[r]
     ]
     everything = {role: texts[role] for role in ("forget", "retain", "holdout")}
-    ways: tuple[tuple[str, Callable[[Outcome], float], dict[str, bool]], ...] = (
-        (
-            SAME_WORK,
-            lambda done: work.texts(n for n, _ in done.lengths),
-            {"retain": True, "lower": True, "moments": False},
-        ),
-        ("PrivLeak, the default's work", lambda _: work.texts(scored), {}),
+    same = bench.compare(
+        SAME_WORK,
+        "privleak",
+        texts,
+        lambda other: (other.privleak(everything), other.counts(everything)),
+        lambda done: work.texts(n for n, _ in done.lengths),
+        (ONE,),
+        retain=True,
+        lower=True,
+        moments=False,
     )
-    for what, floor, params in ways:
-        steps, count = baseline.privleak(everything), sum(map(len, everything.values()))
-        lines.append(bench.compare(what, "privleak", texts, steps, count, floor, **params))
-    return lines
+    default = bench.compare(
+        "PrivLeak, the default's work",
+        "privleak",
+        texts,
+        lambda other: (other.privleak(everything), other.counts(everything)),
+        lambda _: work.texts(scored),
+    )
+    return [*lines, same, default]
 
 
-def totals(lines: Sequence[Line]) -> dict[str, float]:
-    """Add up what both sides do by default."""
+def _questions(roles: Splits, other: Baseline) -> tuple[Steps, int]:
+    return other.knowmem(roles["qa"], roles["icl"]), len(roles["qa"])
+
+
+def totals(lines: Sequence[Line]) -> Line:
+    """Add up what all sides do by default."""
     default = [line for line in lines if line.what != SAME_WORK]
-    names = ("ours", "baseline", "ours_wall", "baseline_wall", "floor")
-    sums = {name: sum(float(getattr(line, name)) for line in default) for name in names}
-    return {**sums, "peak": max(line.peak for line in default)}
+    return Line(
+        "four columns by default",
+        _sum([line.ours for line in default]),
+        {name: _sum([line.theirs[name] for line in default]) for name in default[0].theirs},
+        sum(line.floor for line in default),
+        sum(line.turns for line in default),
+    )
+
+
+def _sum(costs: Sequence[Cost]) -> Cost:
+    return Cost(sum(one.cpu for one in costs), sum(one.wall for one in costs), max(one.peak for one in costs))
 
 
 def _shared(tokenizer: Any, roles: Splits) -> int:
@@ -194,45 +195,29 @@ def _shared(tokenizer: Any, roles: Splits) -> int:
     return len(tokenizer(shots).input_ids)
 
 
-def draw(lines: Sequence[Line], whole: Mapping[str, float]) -> Table:
+def draw(lines: Sequence[Line], whole: Line) -> Table:
     """Lay the lines out."""
     table = Table()
-    for heading in (
-        "CPU seconds",
-        "muse-eval",
-        "one at a time",
-        "ratio",
-        "floor",
-        "× floor",
-        "wall (theirs)",
-        "peak GiB (theirs)",
-        "value",
-    ):
+    for heading in ("CPU seconds", "muse-eval", *whole.theirs, "floor", "× floor", "peak GiB", "value"):
         table.add_column(heading, justify="left" if heading in ("CPU seconds", "value") else "right")
-    for line in lines:
+    for line in [*lines, whole]:
+        if line is whole:
+            table.add_section()
         table.add_row(
             line.what,
-            f"{line.ours:.1f}",
-            f"{line.baseline:.1f}",
-            f"{line.ratio:.1f}",
+            f"{line.ours.cpu:.1f}",
+            *(_against(line, name) for name in whole.theirs),
             f"{line.floor:.1f}",
-            f"{line.ours / line.floor:.1f}",
-            f"{line.ours_wall:.1f} ({line.baseline_wall:.1f})",
-            f"{line.peak:.2f} ({line.baseline_peak:.2f})",
-            line.same,
+            f"{line.ours.cpu / line.floor:.1f}",
+            " ".join(f"{cost.peak:.2f}" for cost in (line.ours, *line.theirs.values())),
+            "\n".join(dict.fromkeys(cost.same for cost in line.theirs.values())),
         )
-    table.add_section()
-    table.add_row(
-        "four columns by default",
-        f"{whole['ours']:.1f}",
-        f"{whole['baseline']:.1f}",
-        f"{whole['baseline'] / whole['ours']:.1f}",
-        f"{whole['floor']:.1f}",
-        f"{whole['ours'] / whole['floor']:.1f}",
-        f"{whole['ours_wall']:.1f} ({whole['baseline_wall']:.1f})",
-        f"{whole['peak']:.2f}",
-    )
     return table
+
+
+def _against(line: Line, name: str) -> str:
+    cost = line.theirs.get(name)
+    return f"{cost.cpu:.1f} ({cost.cpu / line.ours.cpu:.1f} ×)" if cost else ""
 
 
 def main() -> None:
@@ -260,15 +245,16 @@ def main() -> None:
         f"matrix rate {bench.rate / 1e9:.0f} GFLOP/s of one thread; peaks are over the loaded model's memory."
     )
     print(
-        "The last PrivLeak row: ours scores what its default asks, the baseline what the published one does."
+        "PrivLeak, the default's work: muse-eval scores forget and holdout with their moments, the batches "
+        "without; one at a time scores what the published code does."
     )
     if given.json:
         numbers = {
             "subject": subject.name,
             "examples": limit,
             "matrix_rate": bench.rate,
-            "lines": [{**asdict(line), "ratio": line.ratio} for line in lines],
-            "totals": whole,
+            "lines": [asdict(line) for line in lines],
+            "totals": asdict(whole),
         }
         given.json.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
 

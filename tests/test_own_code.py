@@ -158,7 +158,21 @@ def test_every_pattern_finds_a_file() -> None:
 
 
 def test_every_entry_holds() -> None:
-    assert not same_code.void(own_code.same_code()), same_code.__doc__
+    table = own_code.same_code()
+    assert not same_code.void(table), same_code.__doc__
+    for name, entry in table.items():
+        assert entry["files"] == own_code.bytes_digest(name), "run python -m benchmarks.same_code"
+
+
+def test_bytes_that_are_known_are_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def parsed(what: str) -> str:
+        raise AssertionError(what)
+
+    monkeypatch.setattr(own_code, "definitions_digest", parsed)
+    fresh = code_digest.__wrapped__
+    assert fresh("engines") == own_code.same_code()["engines"]["stored"]
+    with pytest.raises(AssertionError, match="utility"):
+        fresh("utility")
 
 
 @pytest.mark.parametrize("what", own_code.same_code())
@@ -196,12 +210,13 @@ def test_entries_are_renewed_by_name(
     monkeypatch.setattr(own_code, "same_code", lambda: void)
     assert same_code.main(["engine"]) == 2
     assert same_code.main([]) == 1
-    assert not path.exists()
+    assert '"files"' not in path.read_text()
     assert same_code.main(["engines"]) == 1
     assert capsys.readouterr().out.splitlines()[-1].startswith("scoring: ")
     assert same_code.main(["scoring"]) == 0
     assert own_code.definitions_digest("engines") in path.read_text()
     assert '"stored": "2"' in path.read_text()
+    assert own_code.bytes_digest("scoring") in path.read_text()
 
 
 # ── what a score depends on ──────────────────────────────────────────────────────────────────────

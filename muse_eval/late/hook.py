@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
-from muse_eval.late import compiler
+from muse_eval.late import compiler, once
 from muse_eval.late.distributions import looked_up
 from muse_eval.late.stand_in import StandIn
 
@@ -88,6 +88,8 @@ def _late_import(
         found = _import(name, globals, locals, fromlist or (), level)
     if name == "torch" and not level:
         compiler.stand_in()
+    elif name == "utils.import_utils" and (globals or {}).get("__name__") == "transformers":
+        once.remember_folders()
     return found
 
 

@@ -38,6 +38,9 @@ def alone(x):
 
 assert alone(torch.ones(1)) == 2
 assert not is_dtensor(torch.ones(1))
+import transformers.models
+from transformers.utils.import_utils import create_import_structure_from_path as read_folder
+assert read_folder.cache_info().hits > 100
 assert not set({HEAVY}) & sys.modules.keys()
 
 assert candidate_generator.roc_curve([0, 1], [0.1, 0.9])[1].tolist() == [0, 1, 1]

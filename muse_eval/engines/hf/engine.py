@@ -41,8 +41,11 @@ KV_SHARE = 0.5
 CPU_TOKENS = 65_536
 """Tokens of a batch on a CPU at the most: more gain nothing."""
 GPU_TOKENS = 131_072
-MAX_SCORED_TOKENS = {"cpu": 4_096, "cuda": 65_536}
-"""Tokens of a batch whose log-probabilities are taken; activations, not a cache, take the memory there."""
+MAX_SCORED_TOKENS = {"cpu": 1_024, "cuda": 65_536}
+"""Tokens of a batch whose log-probabilities are taken; activations, not a cache, take the memory there.
+
+On a CPU a longer text is alone in its batch: all cores are busy with it, and padding costs what it computes.
+"""
 
 
 class TransformersEngine:

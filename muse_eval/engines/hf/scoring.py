@@ -16,6 +16,8 @@ CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**26}
 """Logits computed at once, on average: as many as a cache (CPU) or a sliver of memory (GPU) holds."""
 MIN_CHUNK = 256
 """Tokens whose logits are computed at once at least: the head's weights are read again for each chunk."""
+BLOCK_ELEMENTS = 2**17
+"""Logits of a chunk that are turned into answers at once on a CPU: as many as its nearest caches hold."""
 
 
 class _Replay(nn.Module):
@@ -113,7 +115,12 @@ def _score_positions(
         for start in range(0, len(targets), chunk):
             some = slice(start, start + chunk)
             logits = mixed(model, [head(some) for head in heads])
-            scored.append(_score_logits(logits, targets[some].to(logits.device), moments, ranks))
+            goals = targets[some].to(logits.device)
+            block = len(goals) if logits.is_cuda else max(1, BLOCK_ELEMENTS // logits.shape[-1])
+            scored += [
+                _score_logits(rows, goal, moments, ranks)
+                for rows, goal in zip(logits.split(block), goals.split(block), strict=True)
+            ]
     return torch.cat(scored, dim=1)
 
 
