@@ -239,6 +239,7 @@ ELSEWHERE = {
     "scoring/lm_tasks.py": "digests of what lm-eval asks stand in a run's settings",
     "scoring/retrain.py": "the retrain model's digests stand in a run's settings",
     "scoring/utility.py": "lm-eval scores; what is asked of it stands in a run's settings",
+    "scoring/writable.py": "refuses folders",
     "scoring/which_task.py": "the task stands in a run's settings",
     "statistics/__init__.py": "a sentence",
     "statistics/maxima.py": "a probe's, whose code is part of its runs' recipe",

@@ -2,18 +2,22 @@
 
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from muse_eval.config import HubRef, parse_params
+from muse_eval.engines.cost import AutoSettings, Device, reckon
 from muse_eval.engines.settings import HfSettings, ServerSettings, VllmSettings
 from muse_eval.errors import UserError, unknown_name
 from muse_eval.types import Engine, Request
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from muse_eval.engines.checkpoint import Checkpoint
+    from muse_eval.engines.loading import LoadOptions
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,8 @@ class Choice:
     settings: Any
     automatic: bool = False
     """Whether another engine may take its place."""
+    reckoning: AutoSettings = field(default_factory=AutoSettings)
+    """What decides whether one does."""
 
 
 def choose_engine(
@@ -109,7 +115,8 @@ def choose_engine(
 ) -> Choice:
     """Return the engine for a name (``auto`` or one of ``ENGINES``), its settings checked, opening nothing.
 
-    ``auto``: the server that is given; else vLLM, where it is installed and a GPU is here; else transformers.
+    ``auto``: the server that is given; else vLLM, where it is installed and a GPU is here, unless its start
+    costs more than it saves (``cost``), which shows when it is opened; else transformers.
 
     Raises:
         UserError: the engine is unknown or not installed, or a setting will not do.
@@ -128,8 +135,16 @@ def choose_engine(
         raise UserError(f"--base-url goes with --engine server, not {chosen}")
     if chosen != "hf" and loaded:
         raise UserError(f"a loaded model is scored by engine hf, not {chosen}; give its folder instead")
-    values = parse_params(kind.settings, settings, "--set engine")
-    return Choice(chosen, why, values, automatic=name == "auto" and not settings)
+    known = {one.name for one in fields(AutoSettings)} if name == "auto" else set()
+    own = {key: value for key, value in settings.items() if key not in known}
+    reckoned = {key: value for key, value in settings.items() if key in known}
+    return Choice(
+        chosen,
+        why,
+        parse_params(kind.settings, own, "--set engine"),
+        automatic=name == "auto" and not own,
+        reckoning=parse_params(AutoSettings, reckoned, "--set engine"),
+    )
 
 
 def _automatic(served: bool, loaded: bool) -> tuple[str, str]:
@@ -198,13 +213,50 @@ def open_engine(
     )
     tokenizer = load_tokenizer(found, source.tokenizer, source.fallbacks, source.trust_remote_code)
     if choice.name == "vllm":
-        from muse_eval.engines.vllm.engine import VllmEngine
-        from muse_eval.engines.vllm.start import unfit
-
-        reason = unfit(found, options) if choice.automatic else None
+        reason = _against_vllm(choice, found, options, asks) if choice.automatic else None
         if reason is None:
+            from muse_eval.engines.vllm.engine import VllmEngine
+
             return VllmEngine(found, tokenizer, options, settings, asks=asks, note=note)
         if note is not None:
             note(f"engine hf, not vllm: {reason}")
         return TransformersEngine(found, tokenizer, options)
     return TransformersEngine(found, tokenizer, options, batch_tokens=settings.batch_tokens)
+
+
+def like(choice: Choice, used: str) -> Choice:
+    """Return the choice that takes the engine which another model, or the same one before, was asked by.
+
+    Where ``auto`` decided, models that are compared would else be asked by different ones.
+    """
+    if not choice.automatic or choice.name != "vllm" or used not in ("hf", "vllm"):
+        return choice
+    if used == "hf":
+        return Choice("hf", "as before", HfSettings())
+    return replace(choice, reckoning=replace(choice.reckoning, vllm_start=0.0, vllm_restart=0.0))
+
+
+def _against_vllm(
+    choice: Choice, found: "Checkpoint", options: "LoadOptions", asks: Sequence[Request]
+) -> str | None:
+    """Say why vLLM is not taken where it need not be; None: it is."""
+    from muse_eval.engines.vllm.start import unfit
+
+    if reason := unfit(found, options):
+        return reason
+    if options.torch_device.type != "cuda":
+        return None
+    pays, told = reckon(asks, _device(found, options), choice.reckoning)
+    return None if pays else told
+
+
+def _device(found: "Checkpoint", options: "LoadOptions") -> Device:
+    import torch
+
+    from muse_eval.engines.hf.engine import KV_SHARE
+    from muse_eval.engines.loading import cache_bytes, load_config
+
+    weights = sum(path.stat().st_size for path in found.weights)
+    token = cache_bytes(load_config(found, options.trust_remote_code), options.torch_dtype.itemsize)
+    free, _ = torch.cuda.mem_get_info(options.torch_device)
+    return Device(weights, token, KV_SHARE * max(1, free - weights))

@@ -1,6 +1,5 @@
 """Scores a model on a task: requests from the metrics, answers from cache or engine, scores with evidence."""
 
-import os
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -9,17 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from muse_eval.config import RunConfig
-from muse_eval.engines import ModelSource, open_engine
-from muse_eval.errors import UserError
+from muse_eval.engines import ModelSource, like, open_engine
 from muse_eval.folders import in_turn, sweep
-from muse_eval.reading import typed_path
-from muse_eval.results import Lineage, degenerate, given, runs
+from muse_eval.results import Lineage, degenerate, given, part, runs
 from muse_eval.scoring import identity, model_free, prompt_fit
 from muse_eval.scoring.answers import Answers, Store
 from muse_eval.scoring.plan import Plan, PlannedColumn, plan
 from muse_eval.scoring.retrain import NONE, find, open_found
 from muse_eval.scoring.utility import score_utility
 from muse_eval.scoring.which_task import unlearning
+from muse_eval.scoring.writable import check_writable
 from muse_eval.types import Context, Engine, Note, Progress, Reference, Result, Score, Warn, ignore
 
 if TYPE_CHECKING:
@@ -73,17 +71,21 @@ def run(
     planned = turn(plan(config, loaded=loaded is not None))
     if config.name is not None:
         runs.run_folder(config.results, planned.task.name, config.name)
-    engine = open_engine(
-        planned.engine,
-        _source(config, planned),
+    opened = partial(
+        open_engine,
+        source=_source(config, planned),
         asks=planned.requests(),
         loaded=loaded,
         progress=progress,
         note=note,
     )
+    engine = opened(planned.engine)
     name = config.name or str(engine.provenance["model"]).rsplit("/", 1)[-1]
     folder = folder or runs.run_folder(config.results, planned.task.name, name)
     there = identity.stored(folder, warn)
+    before = part(there.provenance, "engine").get("engine") if there and not config.overwrite else None
+    if before and before != engine.provenance["engine"]:
+        engine = opened(like(planned.engine, str(before)))
     retrain = _retrain(config, planned, engine, None if config.overwrite else there, progress, note, warn)
     asked = identity.asked(config, planned, engine, retrain)
     settings, notes = identity.settle(folder, there, asked, lineage, config.overwrite)
@@ -119,33 +121,6 @@ def run(
         identity.check_unchanged(folder, there, asked, lineage)
         runs.save(result, folder)
     return Outcome(folder, replace(result, folder=folder, engine=_chosen(planned, engine)))
-
-
-def check_writable(folder: Path) -> None:
-    """Refuse a results folder that cannot be made or written, before any work is done."""
-    there = nearest(typed_path(folder, "--results"))
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        raise UserError(
-            f"cannot write results to {folder}: {there} is no folder that can be written; "
-            "give another --results"
-        )
-    for part in ("runs", "cache", "models"):
-        require_folder(folder / part)
-
-
-def require_folder(folder: Path) -> None:
-    """Refuse a folder to write in whose place, or one above it, is taken by a file.
-
-    Raises:
-        UserError: it is.
-    """
-    if not (there := nearest(folder)).is_dir():
-        raise UserError(f"{there} is a file, and {folder} must be a folder; move it, or choose another place")
-
-
-def nearest(folder: Path) -> Path:
-    """Return a folder, or where that is still to be made the nearest one above it that is there."""
-    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
 
 
 def _source(config: RunConfig, planned: Plan) -> ModelSource:
@@ -185,7 +160,8 @@ def _retrain(
             revision=config.retrain_revision,
         )
         told = partial(_of_retrain, note)
-        return open_engine(planned.engine, source, asks=asks, progress=progress, note=told)
+        choice = like(planned.engine, str(engine.provenance["engine"]))
+        return open_engine(choice, source, asks=asks, progress=progress, note=told)
 
     if not asks or config.retrain == NONE:
         return None
@@ -208,7 +184,7 @@ def _of_retrain(note: Note, line: str) -> None:
 def _chosen(planned: Plan, engine: Engine) -> str:
     """Say which engine answers, and why it does."""
     used = str(engine.provenance["engine"])
-    return f"{used} ({planned.engine.why if used == planned.engine.name else 'vLLM will not do for it'})"
+    return f"{used} ({planned.engine.why if used == planned.engine.name else f'not {planned.engine.name}'})"
 
 
 def _tell_outset(name: str, planned: Plan, engine: Engine, store: Store, tell: Note, note: Note) -> None:

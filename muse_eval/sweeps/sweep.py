@@ -2,8 +2,10 @@
 
 import importlib.util
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from math import ceil
 
-from muse_eval.config import RunConfig, canonical_json
+from muse_eval.config import ENGINE, RunConfig, canonical_json
 from muse_eval.errors import UserError, unknown_name
 from muse_eval.results import run_folder
 from muse_eval.scoring import check_writable
@@ -61,9 +63,18 @@ def sweep(
         raise UserError("--on ray needs Ray, not installed here: in the checkout, pip install '.[ray]'")
     planned = check(configs)
     at_once = min(jobs, len(planned))
+    planned = [_in_a_row(job, ceil(len(planned) / at_once)) for job in planned]
     alone = at_once == 1 and on == "local"
     report = Report(None if alone else len(planned), at_once, stage, progress, warn, note)
     return RUNNERS[on](planned, at_once, gpus_per_model, report)
+
+
+def _in_a_row(job: Job, models: int) -> Job:
+    """Tell ``auto`` how many models each place will score, by which vLLM's start may pay."""
+    config = job.config
+    if config.engine != "auto" or (key := f"{ENGINE}.models") in config.settings:
+        return job
+    return replace(job, config=config.model_copy(update={"settings": {**config.settings, key: models}}))
 
 
 def check(configs: Sequence[RunConfig]) -> list[Job]:
