@@ -108,9 +108,16 @@ LoraOption = Annotated[
 ]
 MicroBatchOption = Annotated[int | None, typer.Option(help="Rows in memory at a time.")]
 CheckpointingOption = Annotated[
-    bool, typer.Option("--gradient-checkpointing", help="Less memory for more time.")
+    bool | None,
+    typer.Option(
+        "--gradient-checkpointing/--no-gradient-checkpointing",
+        help="Less memory for more time; else where it is needed, on a GPU.",
+    ),
 ]
-OptimOption = Annotated[str | None, typer.Option(help="adamw, or adamw_8bit (bitsandbytes): less memory.")]
+OptimOption = Annotated[
+    str | None,
+    typer.Option(help="adamw, or adamw_8bit (bitsandbytes): less memory; else, on a GPU, what fits."),
+]
 ReportOption = Annotated[str | None, typer.Option(help="Also send the log to tensorboard, trackio or wandb.")]
 KeepOption = Annotated[bool, typer.Option("--keep-checkpoints", help="Keep each epoch's model.")]
 OverwriteOption = Annotated[

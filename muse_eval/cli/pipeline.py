@@ -113,7 +113,7 @@ def pipeline(
     batch_size: BatchOption = None,
     lambda_: LambdaOption = None,
     micro_batch_size: MicroBatchOption = None,
-    gradient_checkpointing: CheckpointingOption = False,
+    gradient_checkpointing: CheckpointingOption = None,
     lora: LoraOption = None,
     max_len: MaxLenOption = None,
     optim: OptimOption = None,

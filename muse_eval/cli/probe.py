@@ -64,7 +64,7 @@ def probe(
     dtype: DtypeOption = "auto",
     training_dtype: TrainingDtypeOption = "auto",
     micro_batch_size: MicroBatchOption = None,
-    gradient_checkpointing: CheckpointingOption = False,
+    gradient_checkpointing: CheckpointingOption = None,
     limit: LimitOption = None,
     seed: SeedOption = 0,
     settings: Annotated[

@@ -71,7 +71,7 @@ def tune(
     batch_size: BatchOption = None,
     lambda_: LambdaOption = None,
     micro_batch_size: MicroBatchOption = None,
-    gradient_checkpointing: CheckpointingOption = False,
+    gradient_checkpointing: CheckpointingOption = None,
     lora: LoraOption = None,
     seed: Annotated[int, typer.Option(help="Seed of the intervals and of --trials.")] = 0,
     settings: SetOption = None,

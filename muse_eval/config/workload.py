@@ -43,6 +43,8 @@ class Workload:
     batch: int
     lr: float
     device: str
+    more: tuple[str, ...] = ()
+    """What else is told: how it is carried out, what it takes."""
 
     @property
     def steps_an_epoch(self) -> int:
@@ -61,10 +63,14 @@ class Workload:
 
     def __str__(self) -> str:
         """Return it as one line."""
-        return (
-            f"{counted(self.rows, 'row')}, {counted(self.tokens, 'token')} an epoch; "
-            f"{counted(self.steps_an_epoch, 'step')} an epoch, {self.steps:,} in all; "
-            f"batch {self.batch}, lr {self.lr:g}; on {self.device}"
+        return "; ".join(
+            (
+                f"{counted(self.rows, 'row')}, {counted(self.tokens, 'token')} an epoch",
+                f"{counted(self.steps_an_epoch, 'step')} an epoch, {self.steps:,} in all",
+                f"batch {self.batch}, lr {self.lr:g}",
+                f"on {self.device}",
+                *self.more,
+            )
         )
 
 

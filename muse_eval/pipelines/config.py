@@ -52,7 +52,7 @@ class ComparisonConfig(Spec):
     preset: str | None = None
     """Published hyper-parameters for all methods, over the task's."""
     micro_batch_size: PositiveInt | None = None
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool | None = None
     lora: str | None = None
     """Adapters for all methods, as ``unlearning.recipe.parse_lora`` reads them."""
     settings: dict[str, Any] = Field(default_factory=dict)

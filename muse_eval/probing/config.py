@@ -64,7 +64,7 @@ class ProbeConfig(Spec):
     """Precision of scoring."""
     training_dtype: Literal["auto", "float32", "mixed", "bfloat16"] = "auto"
     micro_batch_size: PositiveInt | None = None
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
     """``--set``: ``engine.NAME``, or ``PARAMETER`` of a ``COLUMN``, ``METRIC`` or ``PROBE``, to value."""
     limit: PositiveInt | None = None

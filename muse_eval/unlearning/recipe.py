@@ -96,7 +96,8 @@ class UnlearnConfig(Spec):
     batch_size: PositiveInt = 32
     """Forget rows behind an optimiser step, over all devices."""
     micro_batch_size: PositiveInt | None = None
-    """Forget rows in memory at a time, a device; None: the whole batch on a CPU, at most 4 on a GPU."""
+    """Forget rows in memory at a time, a device; None: the whole batch on a CPU, on a GPU as many as fit, at
+    most 4."""
     max_len: Annotated[int, Field(gt=1)] = 2048
     """Tokens of a row, BOS counted."""
     lambda_: Annotated[float, Field(ge=0, allow_inf_nan=False, alias="lambda")] = 1.0
@@ -106,12 +107,13 @@ class UnlearnConfig(Spec):
     dtype: Literal["auto", "float32", "mixed", "bfloat16"] = "auto"
     """``mixed``: float32 weights, bfloat16 arithmetic. ``bfloat16``: weights too, half the memory; at
     lr 1e-5 many updates are then lost to rounding. ``auto``: ``mixed`` on a GPU, ``float32`` on a CPU."""
-    gradient_checkpointing: bool = False
-    """Trade a third more time for the memory of the activations."""
+    gradient_checkpointing: bool | None = None
+    """Trade a third more time for the memory of the activations; None: on a GPU, where they would not fit."""
     lora: Annotated[LoraSpec | None, BeforeValidator(_read_lora)] = None
     """Train low-rank adapters, merged into the weights at the end; also as text (``parse_lora``)."""
-    optim: Literal["adamw", "adamw_8bit"] = "adamw"
-    """``adamw_8bit``: AdamW's states in 8 bits each (bitsandbytes), a quarter of their memory."""
+    optim: Literal["auto", "adamw", "adamw_8bit"] = "auto"
+    """``adamw_8bit``: AdamW's states in 8 bits each (bitsandbytes), a quarter of their memory. ``auto``:
+    ``adamw``, and ``adamw_8bit`` on a GPU that has not the memory for it, where bitsandbytes is installed."""
     report_to: Literal["tensorboard", "trackio", "wandb"] | None = None
     """Where a copy of the log goes, step by step; what is written lies below the output folder."""
     allow_pickle: bool = False
@@ -127,6 +129,7 @@ TRAINING = {"lr", "epochs", "batch_size", "max_len", "rows", "seed"}
 """Fields of a config that shape the weights, beside the method's own."""
 
 OPTIMIZERS = {"adamw": "AdamW", "adamw_8bit": "AdamW, states in 8 bits (bitsandbytes)"}
+"""The optimisers as a recipe calls them."""
 
 
 def configure(spec: UnlearnSpec | None = None, /, **values: Any) -> UnlearnConfig:

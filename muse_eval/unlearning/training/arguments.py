@@ -10,8 +10,25 @@ from muse_eval.errors import UserError
 from muse_eval.unlearning.recipe import UnlearnConfig
 from muse_eval.unlearning.training import output
 
-OPTIMIZERS = {"adamw": "adamw_torch", "adamw_8bit": "adamw_bnb_8bit"}
-"""The optimisers as transformers' Trainer calls them."""
+MOST = 4
+"""Rows in memory at a time on a GPU, unless more are asked for."""
+
+
+def optimizer_name(optim: str, on_gpu: bool) -> str:
+    """Return what transformers' Trainer calls an optimiser.
+
+    On a GPU AdamW is fused: what torch takes there by default makes a temporary copy of all the weights at
+    each step. On a CPU it stays what it always was, to the bit.
+    """
+    if optim == "adamw_8bit":
+        return "adamw_bnb_8bit"
+    return "adamw_torch_fused" if on_gpu else "adamw_torch"
+
+
+def micro_batches(config: UnlearnConfig, devices: int) -> list[int]:
+    """Return how many rows may be in memory at a time on a GPU, the most first."""
+    share = config.batch_size // devices
+    return [size for size in range(min(share, MOST), 0, -1) if share % size == 0]
 
 
 def split_batch(config: UnlearnConfig, devices: int, on_gpu: bool) -> tuple[int, int]:
@@ -23,8 +40,7 @@ def split_batch(config: UnlearnConfig, devices: int, on_gpu: bool) -> tuple[int,
     share, rest = divmod(config.batch_size, devices)
     if rest:
         raise UserError(f"--batch-size {config.batch_size} is no multiple of the {devices} processes")
-    fits = max(size for size in range(1, min(share, 4) + 1) if share % size == 0)
-    micro = config.micro_batch_size or (fits if on_gpu else share)
+    micro = config.micro_batch_size or (micro_batches(config, devices)[0] if on_gpu else share)
     if share % micro:
         raise UserError(f"--micro-batch-size {micro} does not divide the {share} rows a device and step")
     return micro, share // micro
@@ -43,12 +59,12 @@ def arguments(config: UnlearnConfig, folder: Path, dtype: str) -> TrainingArgume
         gradient_accumulation_steps=accumulate,
         learning_rate=config.lr,
         lr_scheduler_type="constant",
-        optim=OPTIMIZERS[config.optim],
+        optim=optimizer_name(config.optim, on_gpu),
         weight_decay=0.0,
         max_grad_norm=1.0,
         bf16=dtype == "mixed",
         use_cpu=not torch.accelerator.is_available(),
-        gradient_checkpointing=config.gradient_checkpointing,
+        gradient_checkpointing=bool(config.gradient_checkpointing),
         ddp_find_unused_parameters=False,
         seed=config.seed,
         data_seed=config.seed,

@@ -26,6 +26,8 @@ from muse_eval.unlearning.model_card import write_model_card
 PARTIAL = ".partial"
 """How the name of a folder that is worked in ends."""
 REFERENCE = "reference.json"
+MEMORY = "memory.json"
+"""How memory is saved, where that was chosen: a run that goes on keeps to it."""
 LOG = "log.jsonl"
 CHECKPOINTS = "checkpoints"
 COMPLETE = "complete"
@@ -273,7 +275,7 @@ def appear(out: Path, keep_checkpoints: bool) -> None:
         shutil.rmtree(folder / CHECKPOINTS)
     for kept in checkpoints(folder):
         shed(kept)
-    for name in (RECIPE, REFERENCE):
+    for name in (RECIPE, REFERENCE, MEMORY):
         (folder / name).unlink(missing_ok=True)
     replaced = folder / "replaced"
     if out.exists():

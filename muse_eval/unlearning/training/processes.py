@@ -46,7 +46,7 @@ def check_launch(config: UnlearnConfig) -> None:
         raise UserError("FSDP would save shards, not models; set fsdp_state_dict_type: FULL_STATE_DICT")
     if config.lora:
         raise UserError("--lora and FSDP do not go together; launch with DDP: muse-eval list launch ddp")
-    if config.optim != "adamw":
+    if config.optim not in ("auto", "adamw"):
         raise UserError(
             f"--optim {config.optim} and FSDP do not go together; leave it out, or launch with DDP"
         )
@@ -74,6 +74,11 @@ def together() -> Iterator[None]:
         raise raised
     if told:
         raise UserError(told[0])
+
+
+def least(value: int) -> int:
+    """Return the smallest of a number over all processes."""
+    return int(min(gather_object([value])))
 
 
 def leave() -> None:

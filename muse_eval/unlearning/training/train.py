@@ -3,72 +3,40 @@
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import AutocastKwargs, broadcast_object_list
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainingArguments
 
-from muse_eval import plugins, provenance
-from muse_eval.config import HubRef, Workload, fingerprint, parse_params
+from muse_eval import plugins
+from muse_eval.config import HubRef, Workload, parse_params
 from muse_eval.errors import LocalError, UserError
 from muse_eval.folders import writing
 from muse_eval.types import ActivationMethod, Log, Method, PreferenceMethod, Progress
-from muse_eval.unlearning import rows
+from muse_eval.unlearning import cards, rows
 from muse_eval.unlearning.recipe import UnlearnConfig, write_recipe
-from muse_eval.unlearning.training import adapters, output, processes, reports, resuming
+from muse_eval.unlearning.training import adapters, output, processes, release, reports, resuming
 from muse_eval.unlearning.training.arguments import arguments
 from muse_eval.unlearning.training.assemble import assemble, check_weights
 from muse_eval.unlearning.training.feasible import check_feasible
 from muse_eval.unlearning.training.learner import Journal, Unlearner
+from muse_eval.unlearning.training.plan import Plan, room_of, settle
+from muse_eval.unlearning.training.record import write_card
 from muse_eval.unlearning.training.reference import TakeReference
-from muse_eval.unlearning.training.start import device_name, open_target, precision, workload
-from muse_eval.unlearning.training.stopping import SaveAt
-
-EXTRAS = ("peft", "bitsandbytes")
-"""Packages that shape the weights where they are used."""
-
-
-def make_pairs(
-    config: UnlearnConfig,
-    forget: Sequence[str],
-    retain: Sequence[str] | None,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-) -> rows.Pairs:
-    """Make the rows, forget rows alone where ``retain`` is None, and check that the model can read them.
-
-    Raises:
-        UserError: no data, or rows longer than the model's context or outside its vocabulary.
-    """
-    splits = {"forget": forget} if retain is None else {"forget": forget, "retain": retain}
-    made = {
-        split: rows.make(config.rows, split, texts, tokenizer, config.max_len)
-        for split, texts in splits.items()
-    }
-    pairs = rows.Pairs(made["forget"], made.get("retain", ()))
-    _, method, _ = plugins.method(config.method)
-    if isinstance(method, PreferenceMethod):
-        share = parse_params(method.params, config.params, f"method {config.method}").prompt
-        pairs.refusal, pairs.prompts = rows.refusals(
-            pairs.forget, method.refusals, share, tokenizer, config.max_len
-        )
-    everything = [*pairs.forget, *pairs.retain, *pairs.refusal]
-    longest, context = max(map(len, everything)), getattr(model.config, "max_position_embeddings", None)
-    if context and longest > context:
-        raise UserError(f"rows of {longest} tokens exceed the model's context of {context}; lower --max-len")
-    largest, vocabulary = (
-        max(map(max, everything)),
-        cast(nn.Embedding, model.get_input_embeddings()).num_embeddings,
-    )
-    if largest >= vocabulary:
-        raise UserError(
-            f"token {largest} is outside the model's vocabulary of {vocabulary}; name its own --tokenizer"
-        )
-    return pairs
+from muse_eval.unlearning.training.start import (
+    Start,
+    choose_weights,
+    make_pairs,
+    open_target,
+    precision,
+    workload,
+)
+from muse_eval.unlearning.training.stopping import LastWithoutStates, SaveAt
 
 
 def build(
@@ -87,35 +55,13 @@ def build(
         train_dataset=pairs,
         data_collator=rows.collate,
     )
+    if args.gradient_checkpointing:
+        # Casts of all weights would be kept through the forward pass, though none is used twice in it.
+        trainer.accelerator.autocast_handler = AutocastKwargs(cache_enabled=False)
     trainer.remove_callback(PrinterCallback)
     if isinstance(method, PreferenceMethod) or (isinstance(method, Method) and method.reference):
         trainer.add_callback(TakeReference(trainer, Path(cast(str, args.output_dir)).parent))
     return trainer
-
-
-def choose_weights(config: UnlearnConfig, model: PreTrainedModel, method: ActivationMethod) -> None:
-    """Leave gradients to the weights that the method trains.
-
-    Raises:
-        UserError: the model has no such layer, or none of these weights.
-    """
-    name = config.method
-    params = parse_params(method.params, config.params, f"method {name}")
-    layers = model.config.get_text_config().num_hidden_layers
-    layer = method.layer(layers, params)
-    # What transformers gives out as the last layer's states has gone through the final norm.
-    if layer >= layers - 1:
-        raise UserError(
-            f"method {name}: layer {layer} is not below the last of the model's {layers} layers; "
-            "--set layer=… takes one, from 0"
-        )
-    trained = [key for key, _ in model.named_parameters() if method.trains(key, layer)]
-    if not trained:
-        raise UserError(
-            f"method {name} knows no weight of a {type(model).__name__} to train; use another method"
-        )
-    for key, weight in model.named_parameters():
-        weight.requires_grad_(key in trained)
 
 
 def run(config: UnlearnConfig, trainer: Unlearner, journal: Journal, checkpoint: Path | None) -> None:
@@ -124,15 +70,10 @@ def run(config: UnlearnConfig, trainer: Unlearner, journal: Journal, checkpoint:
     if config.lora and journal.keep_checkpoints:
         trainer.add_callback(adapters.MergeOnSave(cast(nn.Module, trainer.model), journal.folder))
     trainer.add_callback(SaveAt(config.stops))
+    trainer.add_callback(LastWithoutStates())
     trainer.add_callback(journal)
-    try:
-        with reports.reporting(trainer, config.report_to, journal, journal.folder):
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    except torch.OutOfMemoryError as error:
-        raise LocalError(
-            "out of GPU memory; try a smaller --micro-batch-size, --gradient-checkpointing, --lora r=16, "
-            "or several GPUs (docs/training.md)"
-        ) from error
+    with reports.reporting(trainer, config.report_to, journal, journal.folder):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
 
 def save(trainer: Unlearner, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
@@ -147,32 +88,29 @@ def save(trainer: Unlearner, tokenizer: PreTrainedTokenizerBase, folder: Path) -
         tokenizer.save_pretrained(folder)
 
 
-def write_card(
-    config: UnlearnConfig, recipe: Mapping[str, Any], trainer: Unlearner, folder: Path
-) -> dict[str, Any]:
-    """Describe how the recipe was carried out: ``unlearn.json``."""
-    log = output.read_log(folder / output.LOG)
-    args = trainer.args
-    pairs = cast(rows.Pairs, trainer.train_dataset)
-    return {
-        "schema_version": 1,
-        "fingerprint": fingerprint(recipe),
-        **recipe,
-        "config": config.model_dump(mode="json", by_alias=True),
-        "rows": {"forget": len(pairs.forget), "retain": len(pairs.retain)},
-        "tokens": {"forget": sum(map(len, pairs.forget)), "retain": sum(map(len, pairs.retain))},
-        "steps": trainer.state.global_step,
-        "batches": {
-            "micro": args.per_device_train_batch_size,
-            "accumulated": args.gradient_accumulation_steps,
-            "devices": args.world_size,
-            "sharded": trainer.is_fsdp_enabled,
-        },
-        "device": device_name(args),
-        "versions": provenance.versions(*EXTRAS),
-        "commit": provenance.git_commit(),
-        "seconds": sum(line["seconds"] for line in log),
-    }
+@dataclass(frozen=True)
+class Listeners:
+    """Who is told of a training."""
+
+    progress: Progress | None = None
+    log: Log | None = None
+    note: Callable[[str], None] | None = None
+    begin_with: Callable[[Workload], None] | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What ``unlearn`` was given beside its recipe."""
+
+    forget: Sequence[str]
+    retain: Sequence[str]
+    out: Path
+    model: PreTrainedModel | None
+    tokenizer: PreTrainedTokenizerBase | None
+    fallbacks: Sequence[HubRef]
+    overwrite: bool
+    keep_checkpoints: bool
+    listeners: Listeners
 
 
 def unlearn(
@@ -214,66 +152,123 @@ def unlearn(
         keep_checkpoints: leave each epoch's model in ``out/checkpoints``, adapters merged.
         progress: told of every optimiser step, in the main process.
         log: told of every line of ``log.jsonl``, in the main process.
-        note: told, in one line and in the main process, where a run that was stopped goes on, and
-            what of it was damaged.
+        note: told, in one line and in the main process, where a run that was stopped goes on, what of it
+            was damaged, and where memory may run out.
         begin_with: told before the first step what is to be done, in the main process.
 
     Raises:
         UserError: a value, the data or ``out`` will not do, the loss is no number, or the disk is full.
     """
     check_feasible(config)
-    folder, dtype = output.partial(out), precision(config.dtype)
+    folder = output.partial(out)
+    if keep_checkpoints and not plugins.leaves_epochs(config.method):
+        raise UserError(f"{config.method} makes its model after the last epoch; leave --keep-checkpoints out")
+    listeners = Listeners(progress, log, note, begin_with)
+    asked = Asked(forget, retain, out, model, tokenizer, fallbacks, overwrite, keep_checkpoints, listeners)
+    try:
+        with writing(folder):
+            return _unlearn(config, asked)
+    except torch.OutOfMemoryError as error:
+        release.forget_frames(error)
+        raise LocalError(
+            "out of GPU memory; try a smaller --micro-batch-size, --gradient-checkpointing, --lora r=16, "
+            "or several GPUs (docs/training.md)"
+        ) from error
+    except BaseException as error:
+        release.forget_frames(error)
+        raise
+    finally:
+        release.empty_device()
+
+
+def _unlearn(config: UnlearnConfig, asked: Asked) -> Path:
+    """Open the target, settle what the config leaves open, and train unless that was done before."""
+    out, folder, dtype = asked.out, output.partial(asked.out), precision(config.dtype)
     args = arguments(config, folder, dtype)
     main = args.process_index == 0
-    told = progress if main else None
+    told = asked.listeners if main else Listeners()
+    room = room_of(args, asked.model)
+    with processes.together():
+        start = open_target(config, asked.model, asked.tokenizer, asked.fallbacks, told.progress)
+        plan = settle(
+            config.model_copy(update={"dtype": dtype}),
+            start,
+            room,
+            out,
+            [*asked.forget, *asked.retain],
+            asked.keep_checkpoints,
+            asked.overwrite,
+        )
+        config = plan.config.model_copy(update={"dtype": config.dtype})
+        # Before the target is hashed, unless it may turn out that nothing is left to do.
+        maybe_done = out.exists() or cards.find_card(folder) is not None
+        if not maybe_done:
+            plan.check(told.note)
+        recipe = write_recipe(config, asked.forget, asked.retain, start.identity(), dtype)
+        if asked.overwrite:
+            output.check_replaceable(out, config.model)
+        elif output.is_finished(out, recipe, asked.keep_checkpoints, told.note):
+            return out
+        ready = output.is_ready(out, recipe)
+        if maybe_done and not ready:
+            plan.check(told.note)
+    if not ready:
+        args = arguments(config, folder, dtype)
+        _train(config, asked, told, start, plan, recipe, args)
+    if main:
+        output.appear(out, asked.keep_checkpoints)
+    PartialState().wait_for_everyone()
+    return out
+
+
+def _train(
+    config: UnlearnConfig,
+    asked: Asked,
+    told: Listeners,
+    start: Start,
+    plan: Plan,
+    recipe: dict[str, Any],
+    args: TrainingArguments,
+) -> None:
+    """Train from the target or the last sound checkpoint, and write the model to the partial folder."""
+    folder, dtype = plan.folder, plan.config.dtype
     _, method, _ = plugins.method(config.method)
     assembled_last = not plugins.leaves_epochs(config.method)
-    if keep_checkpoints and assembled_last:
-        raise UserError(f"{config.method} makes its model after the last epoch; leave --keep-checkpoints out")
-    with writing(folder):
+    with ExitStack() as held:
         with processes.together():
-            start = open_target(config, model, tokenizer, fallbacks, told)
-            recipe = write_recipe(config, forget, retain, start.identity(), dtype)
-            if overwrite:
-                output.check_replaceable(out, config.model)
-            elif output.is_finished(out, recipe, keep_checkpoints, note if main else None):
-                return out
-            ready = output.is_ready(out, recipe)
-        if not ready:
-            with ExitStack() as held:
-                with processes.together():
-                    target = start.load(config, dtype)
-                    if isinstance(method, ActivationMethod):
-                        choose_weights(config, target, method)
-                    used = retain if recipe["method"]["retain"] else None
-                    pairs = make_pairs(config, forget, used, target, start.tokenizer)
-                    merged = output.MERGED if keep_checkpoints and config.lora else None
-                    newest = [begin(args, held, folder, recipe, overwrite, merged, note)]
-                    if note and newest[0]:
-                        note(f"goes on from {resuming.reached(newest[0])}")
-                broadcast_object_list(newest)
-                # A loaded model is trained in place.
-                kept = copy.deepcopy(target).cpu() if assembled_last and start.model is not None else None
-                if config.lora:
-                    target = cast(PreTrainedModel, adapters.put_on(target, config.lora, config.seed))
-                trainer = build(config, args, target, pairs)
-                journal = Journal(
-                    trainer, folder, start.tokenizer, keep_checkpoints, told, log if main else None
-                )
-                if main and begin_with:
-                    begin_with(workload(config, pairs, args))
-                run(config, trainer, journal, newest[0])
-                save(trainer, start.tokenizer, folder)
-                if args.should_save:
-                    if assembled_last:
-                        origin = start.load(config, dtype) if kept is None else kept
-                        assemble(method, recipe["method"]["loss"], trainer.params, folder, origin)
-                    check_weights(folder)
-                    output.finish(folder, recipe, write_card(config, recipe, trainer, folder))
-        if main:
-            output.appear(out, keep_checkpoints)
-        PartialState().wait_for_everyone()
-    return out
+            target = start.load(config, dtype)
+            if isinstance(method, ActivationMethod):
+                choose_weights(config, target, method)
+            used = asked.retain if recipe["method"]["retain"] else None
+            pairs = make_pairs(config, asked.forget, used, target, start.tokenizer)
+            merged = output.MERGED if asked.keep_checkpoints and config.lora else None
+            newest = [begin(args, held, folder, recipe, asked.overwrite, merged, told.note)]
+            if args.process_index == 0:
+                plan.keep()
+            if told.note and newest[0]:
+                told.note(f"goes on from {resuming.reached(newest[0])}")
+        broadcast_object_list(newest)
+        # A loaded model is trained in place.
+        kept = copy.deepcopy(target).cpu() if assembled_last and start.model is not None else None
+        if config.lora:
+            target = cast(PreTrainedModel, adapters.put_on(target, config.lora, config.seed))
+        trainer = build(config, args, target, pairs)
+        try:
+            journal = Journal(
+                trainer, folder, start.tokenizer, asked.keep_checkpoints, told.progress, told.log
+            )
+            if told.begin_with:
+                told.begin_with(replace(workload(config, pairs, args), more=plan.told()))
+            run(config, trainer, journal, newest[0])
+            save(trainer, start.tokenizer, folder)
+            if args.should_save:
+                if assembled_last:
+                    origin = start.load(config, dtype) if kept is None else kept
+                    assemble(method, recipe["method"]["loss"], trainer.params, folder, origin)
+                check_weights(folder)
+                output.finish(folder, recipe, write_card(config, recipe, trainer, folder))
+        finally:
+            release.let_go(trainer)
 
 
 def begin(

@@ -1,0 +1,124 @@
+"""A reckoning of the memory that a training takes, from a model's sizes alone: no weight has to exist.
+
+What stays from step to step (weights, gradients, states) is counted; what comes and goes (activations, casts)
+is reckoned, meant as a bound. ``least`` counts only what no run can do without.
+"""
+
+from dataclasses import dataclass
+
+from muse_eval.unlearning.logps import CHUNK
+
+GIGA = 1e9
+FULL = 4
+"""Bytes of a float32 number."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What of a model and a recipe decides the memory of its training: numbers of parameters and widths."""
+
+    weights: int
+    """Of the model, tied ones once."""
+    trained: int
+    """Those that get gradients: the adapters alone where there are any."""
+    embedding: int
+    """Of those trained, the token embeddings, whose states bitsandbytes keeps in 32 bits."""
+    hidden: int
+    inner: int
+    """Width of the widest layer but the head."""
+    layers: int
+    vocabulary: int
+    adapters: bool = False
+    frozen: bool = False
+    """Whether a frozen copy of the model stands beside it."""
+    item: int | None = None
+    """Bytes of a weight where the model is loaded already; None: as its precision says."""
+    rows: int = 1
+    """Rows whose activations a loss holds at once: a forget row, and where there is one its retain row."""
+
+
+@dataclass(frozen=True)
+class Means:
+    """How a training is carried out, as far as memory goes."""
+
+    dtype: str
+    """``float32``, ``mixed`` or ``bfloat16``."""
+    optim: str
+    checkpointing: bool
+    tokens: int
+    """Of a micro-batch's forget rows."""
+    processes: int = 1
+    sharded: bool = False
+    """Whether the processes share one model out (FSDP), or each holds it (DDP)."""
+
+    @property
+    def weight(self) -> int:
+        """Bytes of a weight."""
+        return 2 if self.dtype == "bfloat16" else FULL
+
+    @property
+    def number(self) -> int:
+        """Bytes of a number that a layer computes."""
+        return FULL if self.dtype == "float32" else 2
+
+    @property
+    def shards(self) -> int:
+        """Processes that a weight is shared out over."""
+        return self.processes if self.sharded else 1
+
+
+def reckon(sizes: Sizes, means: Means) -> dict[str, float]:
+    """Reckon the bytes on each device that a training takes at its peak, by what takes them."""
+    weight = sizes.item or means.weight
+    state = FULL if sizes.adapters else weight
+    parts = {
+        "weights": sizes.weights * weight,
+        "frozen copy": sizes.weights * weight * sizes.frozen,
+        "gradients": sizes.trained * state,
+        "optimizer": _states(sizes, means),
+        "casts": 0 if means.dtype != "mixed" or means.checkpointing else 2 * sizes.weights,
+        # DDP gathers gradients in buckets of its own.
+        "buckets": sizes.trained * state if means.processes > 1 and not means.sharded else 0,
+    }
+    shared = {name: size / means.shards for name, size in parts.items()}
+    if means.sharded:
+        # The layers at work are whole; more of them where the next one is fetched ahead.
+        shared["gathered"] = 2 * sizes.weights / max(sizes.layers, 1) * means.number
+    return shared | {"activations": float(_activations(sizes, means))}
+
+
+def least(sizes: Sizes, means: Means, on_gpu: bool) -> float:
+    """Return the bytes on each device without which no step can be made.
+
+    On a CPU frozen weights are not counted: they can stay in their file, which is mapped into memory.
+    """
+    parts = reckon(sizes, means)
+    if not on_gpu:
+        trained = 0 if sizes.adapters else sizes.trained
+        parts["weights"] = trained * (sizes.item or means.weight) / means.shards
+    return sum(parts[name] for name in ("weights", "frozen copy", "gradients", "optimizer"))
+
+
+def _states(sizes: Sizes, means: Means) -> int:
+    """AdamW's two numbers a weight; fused on a GPU and one by one on a CPU it makes no temporary copy."""
+    size = FULL if sizes.adapters else sizes.item or means.weight
+    if means.optim == "adamw_8bit":
+        return 2 * (sizes.trained - sizes.embedding) + 2 * FULL * sizes.embedding
+    return 2 * size * sizes.trained
+
+
+def _activations(sizes: Sizes, means: Means) -> int:
+    """Reckon what is kept for the backward pass: of each layer its input alone, or all that it computes.
+
+    A layer of a Llama keeps about 16 numbers of the hidden width a token (two norms, of which one part is
+    float32, attention's four projections) and 4 of the inner. Logits exist in chunks.
+    """
+    tokens = means.tokens * sizes.rows
+    layer = tokens * (16 * sizes.hidden + 4 * sizes.inner) * means.number
+    # Under autocast what is added up from layer to layer is float32.
+    stream = means.weight if means.dtype == "bfloat16" else FULL
+    kept = (
+        sizes.layers * tokens * sizes.hidden * stream + layer if means.checkpointing else sizes.layers * layer
+    )
+    logits = 4 * min(tokens, CHUNK) * sizes.vocabulary * FULL
+    return kept + logits
