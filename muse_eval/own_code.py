@@ -31,11 +31,19 @@ _UNLEARNING = (
     "!unlearning/changes.py",
     "!unlearning/command.py",
     "!unlearning/model_card.py",
+    "!unlearning/training/disk.py",
     "!unlearning/training/feasible.py",
+    # What is chosen by it stands in the recipe, or changes weights by rounding alone.
+    "!unlearning/training/fitting.py",
+    "!unlearning/training/memory.py",
     "!unlearning/training/output.py",
+    "!unlearning/training/plan.py",
+    "!unlearning/training/record.py",
+    "!unlearning/training/release.py",
     "!unlearning/training/reports.py",
     "!unlearning/training/resuming.py",
     "!unlearning/training/seals.py",
+    "!unlearning/training/sizing.py",
 )
 CODE: Mapping[str, tuple[str, ...]] = {
     "engines": _ENGINES,

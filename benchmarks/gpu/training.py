@@ -25,6 +25,8 @@ from benchmarks.gpu.words import SPECIAL, draw, word_tokenizer
 from benchmarks.shapes import Shape
 from benchmarks.subject import make_llama
 from muse_eval.unlearning.recipe import configure
+from muse_eval.unlearning.training import memory
+from muse_eval.unlearning.training.fitting import SHARE
 from muse_eval.unlearning.training.train import unlearn
 
 COLUMNS = {
@@ -40,8 +42,6 @@ COLUMNS = {
 }
 STEPS = 6
 BATCH = 2
-SHARE = 0.92
-"""Of the card's memory that the reckoning may fill."""
 GIGA = 1e9
 
 
@@ -86,37 +86,39 @@ def optimizer() -> str:
 
 
 def reckon(sizes: Shape, subject: Subject, optim: str, item: int, length: int) -> dict[str, float]:
-    """Reckon the bytes that a training takes: a bound that is meant to hold, not a measurement.
+    """Reckon the bytes that a training takes, as muse-eval does before it starts one.
 
     Args:
         sizes: of the model.
         subject: fine-tuning and the losses train every weight, RMU three matrices beside a frozen copy of
             the model, LoRA its adapters in float32.
-        optim: AdamW keeps two numbers a weight and makes a temporary copy of them all at each step.
+        optim: AdamW, or its states in 8 bits.
         item: bytes of a weight.
-        length: tokens of a row; a forget and a retain row are in memory at once, gradient checkpointing on.
+        length: tokens of a row; gradient checkpointing is on.
     """
-    weights = sizes.weights
-    trained, size = weights, item
-    if subject.method == "rmu":
+    rmu, trained = subject.method == "rmu", sizes.weights
+    if rmu:
         trained = 3 * sizes.hidden * sizes.inner
     if subject.lora:
-        trained, size = 16 * sizes.layers * (11 * sizes.hidden + 3 * sizes.inner), 4
-    states = 2 if optim == "adamw_8bit" else 3 * size
-    tokens = BATCH * length
-    kept = sizes.layers * tokens * sizes.hidden * item
-    logits = 2 * tokens * sizes.vocabulary * item
-    within = tokens * (8 * sizes.hidden + 4 * sizes.inner) * item
-    return {
-        "weights": float(weights * item),
-        "frozen copy": float(weights * item if subject.method == "rmu" else 0),
-        "gradients": float(trained * size),
-        "optimizer": float(trained * states),
-        "activations": float(2 * (kept + logits) + within),
-    }
+        trained = 16 * sizes.layers * (11 * sizes.hidden + 3 * sizes.inner)
+    known = memory.Sizes(
+        weights=sizes.weights,
+        trained=trained,
+        embedding=0 if rmu or subject.lora else sizes.embedding,
+        hidden=sizes.hidden,
+        inner=sizes.inner,
+        layers=sizes.layers,
+        vocabulary=sizes.vocabulary,
+        adapters=subject.lora is not None,
+        frozen=rmu,
+        item=item,
+        rows=1 if subject.method == "finetune" else 2,
+    )
+    dtype = "bfloat16" if item == 2 else "float32"
+    return memory.reckon(known, memory.Means(dtype, optim, checkpointing=True, tokens=BATCH * length))
 
 
-def fit(sizes: Shape, subject: Subject, optim: str, item: int, length: int, memory: float) -> Shape:
+def fit(sizes: Shape, subject: Subject, optim: str, item: int, length: int, room: float) -> Shape:
     """Cut layers, two at least staying, until the reckoning fits the memory, in bytes.
 
     Raises:
@@ -124,9 +126,9 @@ def fit(sizes: Shape, subject: Subject, optim: str, item: int, length: int, memo
     """
     for layers in range(sizes.layers, 1, -1):
         cut = replace(sizes, layers=layers)
-        if sum(reckon(cut, subject, optim, item, length).values()) <= memory:
+        if sum(reckon(cut, subject, optim, item, length).values()) <= room:
             return cut
-    raise MemoryError(f"not even two layers of this shape fit {memory / GIGA:.0f} GB; take a smaller --shape")
+    raise MemoryError(f"not even two layers of this shape fit {room / GIGA:.0f} GB; take a smaller --shape")
 
 
 # ── one method ───────────────────────────────────────────────────────────────────────────────────
@@ -141,8 +143,8 @@ def measure(job: Job, subject: Subject, length: int) -> Row:
     item = job.dtype.itemsize
     sizes, reckoned = job.sizes, None
     if job.on_gpu:
-        memory = SHARE * torch.cuda.mem_get_info()[0]
-        sizes = fit(job.sizes, subject, optim, item, length, memory)
+        room = SHARE * torch.cuda.mem_get_info()[0]
+        sizes = fit(job.sizes, subject, optim, item, length, room)
         reckoned = reckon(sizes, subject, optim, item, length)
     model = make_llama(sizes, job.place, job.dtype, **SPECIAL)
     lines: list[Mapping[str, Any]] = []

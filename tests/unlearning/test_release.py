@@ -86,7 +86,9 @@ def test_a_loaded_model_is_left_as_it_came_but_for_its_weights(target: Path, tmp
     model = LlamaForCausalLM.from_pretrained(target)
     mine = weakref.ref(model)
     config = config_for(target, epochs=1, dtype="mixed")
-    unlearn(config, FORGET, [], tmp_path / "out", model=model, tokenizer=AutoTokenizer.from_pretrained(target))
+    unlearn(
+        config, FORGET, [], tmp_path / "out", model=model, tokenizer=AutoTokenizer.from_pretrained(target)
+    )
     assert "forward" not in vars(model)
     assert all(weight.grad is None for weight in model.parameters())
     assert model(torch.tensor([[0, 3, 4]])).logits.dtype == torch.float32

@@ -150,59 +150,81 @@ def check(config: UnlearnConfig, sizes: Sizes, room: Room, longest: int) -> str 
         UserError: weights, gradients and states alone take more than the room.
     """
     means = means_of(config, room, longest)
-    needed = least(sizes, means, room.on_gpu)
-    place = "GPU memory" if room.on_gpu else "memory"
-    where = f"{place} (free: {_size(room.free)})"
-    remedy = f"; {' or '.join(found)}" if (found := list(remedies(config, sizes, room, longest))) else ""
+    needed, reckoned = least(sizes, means, room.on_gpu), sum(reckon(sizes, means).values())
+    kind = "GPU memory" if room.on_gpu else "memory"
     if needed > room.free:
-        each = " on each device" if room.sharded and room.processes > 1 else ""
+        each = " on each GPU" if room.on_gpu and room.processes > 1 else ""
         raise UserError(
-            f"this training takes at least {_size(needed)} of {where}{each}"
-            f"{remedy or '; take a smaller model or a larger machine'}"
+            f"this training takes at least {_size(needed)} of {kind}{each}, and {_size(room.free)} are free; "
+            f"{_advice(config, sizes, room, longest)}"
         )
-    reckoned = sum(reckon(sizes, means).values())
     if not room.on_gpu or reckoned <= room.free:
         return None
-    return f"reckoned at {_size(reckoned)} of {where}, so it may run out{remedy}"
-
-
-def remedies(config: UnlearnConfig, sizes: Sizes, room: Room, longest: int) -> Iterator[str]:
-    """Yield the settings that fit by the reckoning, those first that change the result least."""
-    saving = config.model_copy(update={"gradient_checkpointing": True, "micro_batch_size": 1})
-    spared = "--gradient-checkpointing --micro-batch-size 1"
-    lora = LoraSpec(r=16, alpha=32)
-    low = {"dtype": "bfloat16"}
-    with_lora = replace(
-        sizes, adapters=True, frozen=False, trained=_adapters_at_most(sizes, lora), embedding=0
+    return (
+        f"this training is reckoned to take {_size(reckoned)} of {kind}, and {_size(room.free)} are free; "
+        f"should it run out, {_advice(config, sizes, room, longest)}"
     )
+
+
+def _advice(config: UnlearnConfig, sizes: Sizes, room: Room, longest: int) -> str:
+    """Name the settings that fit by the reckoning."""
+    left = {
+        "--gradient-checkpointing": not config.gradient_checkpointing,
+        "--micro-batch-size 1": config.micro_batch_size != 1,
+    }
+    sparing = " and ".join(option for option, more in left.items() if more)
+    found = remedies(config, sizes, room, longest)
+    if sparing and fits(_lean(config), sizes, room, longest):
+        return f"{sparing} will do"
+    if not found:
+        return "take a smaller model or a larger machine"
+    return f"{f'with {sparing} ' if sparing else ''}these fit: {', '.join(found)}"
+
+
+def _lean(config: UnlearnConfig) -> UnlearnConfig:
+    """Return a config that spares activations as far as it goes."""
+    return config.model_copy(update={"gradient_checkpointing": True, "micro_batch_size": 1})
+
+
+def remedies(config: UnlearnConfig, sizes: Sizes, room: Room, longest: int) -> list[str]:
+    """Return the settings that fit while activations are spared, those first that change the result least.
+
+    Empty where nothing does; a setting that would go with a shorter one is left out.
+    """
+    lean = _lean(config)
+    spec = LoraSpec(r=16, alpha=32)
+    adapted = replace(sizes, adapters=True, frozen=False, trained=_adapters_at_most(sizes, spec), embedding=0)
     _, method, _ = plugins.method(config.method)
-    tried: list[tuple[str, dict[str, Any], Sizes]] = []
-    if room.on_gpu and not room.sharded and not config.lora and config.optim != "adamw_8bit":
-        missing = "" if find_spec("bitsandbytes") else " (pip install '.[bnb]')"
-        tried.append((f"--optim adamw_8bit {spared}{missing} fits", {"optim": "adamw_8bit"}, sizes))
-    if not config.lora and not room.sharded and not isinstance(method, ActivationMethod):
-        tried.append((f"--lora r=16 {spared} fits", {"lora": lora, "optim": "adamw"}, with_lora))
-        also = f"--lora r=16 --training-dtype bfloat16 {spared} fits"
-        tried.append((also, {"lora": lora, "optim": "adamw", **low}, with_lora))
-    if config.dtype != "bfloat16":
-        loses = ", and rounds small updates away"
-        tried.append((f"--training-dtype bfloat16 {spared} fits{loses}", low, sizes))
-    for told, change, of in tried:
-        if fits(saving.model_copy(update=change), of, room, longest):
-            yield told
-    if room.on_gpu and not config.lora and config.optim != "adamw_8bit":
-        yield from _shared_out(saving, sizes, room, longest, spared)
+    whole, alone = not config.lora, not room.sharded
+    adaptable = whole and alone and not isinstance(method, ActivationMethod)
+
+    def fit(of: Sizes, **changes: Any) -> bool:
+        return fits(lean.model_copy(update=changes), of, room, longest)
+
+    found = []
+    if room.on_gpu and whole and alone and config.optim == "adamw" and fit(sizes, optim="adamw_8bit"):
+        installed = find_spec("bitsandbytes") is not None
+        found.append("--optim adamw_8bit" + ("" if installed else " (pip install '.[bnb]')"))
+    if adaptable and fit(adapted, lora=spec, optim="adamw"):
+        found.append("--lora r=16")
+    elif adaptable and fit(adapted, lora=spec, optim="adamw", dtype="bfloat16"):
+        found.append("--lora r=16 --training-dtype bfloat16")
+    if config.dtype != "bfloat16" and whole and fit(sizes, dtype="bfloat16"):
+        found.append("--training-dtype bfloat16 (rounds small updates away)")
+    if room.on_gpu and whole and config.optim == "adamw" and (count := _gpus(lean, sizes, room, longest)):
+        found.append(f"{count} such GPUs (muse-eval list launch fsdp)")
+    return found
 
 
-def _shared_out(config: UnlearnConfig, sizes: Sizes, room: Room, longest: int, spared: str) -> Iterator[str]:
-    """Yield the number of GPUs over which FSDP would share the training out."""
+def _gpus(config: UnlearnConfig, sizes: Sizes, room: Room, longest: int) -> int | None:
+    """Return over how many GPUs FSDP could share the training out."""
     count = 2 * room.processes if room.sharded else 2
     while count <= MOST:
         several = replace(room, processes=count, sharded=True)
         if config.batch_size % count == 0 and fits(config, sizes, several, longest):
-            yield f"{spared} on {count} such GPUs fits (muse-eval list launch fsdp)"
-            return
+            return count
         count *= 2
+    return None
 
 
 def _adapters_at_most(sizes: Sizes, spec: LoraSpec) -> int:
