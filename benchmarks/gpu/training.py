@@ -115,7 +115,9 @@ def reckon(sizes: Shape, subject: Subject, optim: str, item: int, length: int) -
         rows=1 if subject.method == "finetune" else 2,
     )
     dtype = "bfloat16" if item == 2 else "float32"
-    return memory.reckon(known, memory.Means(dtype, optim, checkpointing=True, tokens=BATCH * length))
+    return memory.reckon(
+        known, memory.Means(dtype, optim, checkpointing=True, tokens=BATCH * length, longest=length)
+    )
 
 
 def fit(sizes: Shape, subject: Subject, optim: str, item: int, length: int, room: float) -> Shape:

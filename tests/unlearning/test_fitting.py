@@ -11,12 +11,14 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 from muse_eval.errors import UserError
 from muse_eval.unlearning import cards
-from muse_eval.unlearning.recipe import UnlearnConfig, configure
+from muse_eval.unlearning.recipe import UnlearnConfig, configure, write_recipe
 from muse_eval.unlearning.training import disk, fitting, output
 from muse_eval.unlearning.training.arguments import optimizer_name
 from muse_eval.unlearning.training.fitting import Room
 from muse_eval.unlearning.training.memory import Sizes, least, reckon
-from muse_eval.unlearning.training.sizing import sizes_of
+from muse_eval.unlearning.training.plan import settle
+from muse_eval.unlearning.training.sizing import sizes_of, skeleton
+from muse_eval.unlearning.training.start import open_target
 from muse_eval.unlearning.training.train import unlearn
 from tests.unlearning.test_unlearn import FORGET, RETAIN, config_for
 
@@ -125,7 +127,7 @@ def test_a_row_is_no_longer_than_its_text_or_the_longest_that_is_read() -> None:
 
 # ── what is chosen ───────────────────────────────────────────────────────────────────────────────
 def test_the_first_that_fits_is_chosen_in_the_documented_order(llama: PreTrainedModel) -> None:
-    assert chosen(llama, Room(300 * GB, True)) == ("adamw", False, 4)
+    assert chosen(llama, Room(400 * GB, True)) == ("adamw", False, 4)
     assert chosen(llama, Room(190 * GB, True)) == ("adamw", False, 1)
     assert chosen(llama, Room(140 * GB, True)) == ("adamw", True, 4)
     config, _ = plan(llama)
@@ -313,6 +315,32 @@ def test_a_run_that_goes_on_keeps_what_was_chosen_for_it(llama: PreTrainedModel,
     assert (kept.optim, kept.gradient_checkpointing, kept.micro_batch_size) == ("adamw", True, 1)
 
 
+def test_a_plan_is_kept_to_whatever_memory_there_is_later(target: Path, tmp_path: Path) -> None:
+    config = config_for(target, dtype="mixed")
+    start = open_target(config, None, None, (), None)
+    model = skeleton(start, config)
+    assert model is not None
+    sizes, out = sizes_of(model, config), tmp_path / "out"
+    longest = fitting.longest_row(config, FORGET)
+    lean = config.model_copy(update={"gradient_checkpointing": False, "micro_batch_size": 1})
+    needed = sum(reckon(sizes, fitting.means_of(lean, H100, longest)).values())
+
+    def planned(room: Room, anew: bool = False) -> UnlearnConfig:
+        found = settle(config, start, room, out, FORGET, keep=False, anew=anew)
+        found.check(None)
+        return found.config
+
+    tight = Room(int(needed / fitting.SHARE) + 1, on_gpu=True)
+    first = settle(config, start, tight, out, FORGET, keep=False, anew=False)
+    assert first.config == lean.model_copy(update={"optim": "adamw"})
+    first.folder.mkdir()
+    cards.write_json(first.folder / cards.RECIPE, write_recipe(first.config, FORGET, [], {}, "mixed"))
+    first.keep()
+    assert planned(H100) == first.config
+    assert planned(H100, anew=True).micro_batch_size == 4
+    assert planned(Room(84 * GB, on_gpu=False)).micro_batch_size == 1
+
+
 @pytest.mark.parametrize("saved", [None, {}, {"gradient_checkpointing": "yes", "micro_batch_size": 2}])
 def test_what_was_not_kept_is_chosen_again(tmp_path: Path, saved: dict[str, Any] | None) -> None:
     assert fitting.former(begun(tmp_path, "adamw", saved)) == {"optim": "adamw"}
@@ -340,6 +368,6 @@ def test_the_choice_is_told_in_the_line_before_the_start(llama: PreTrainedModel)
     config, sizes = plan(llama)
     found = fitting.choose(config, sizes, Room(140 * GB, True), LONG)
     assert fitting.said(found, sizes, Room(140 * GB, True), LONG) == (
-        "mixed, adamw, gradient checkpointing, micro-batch 4; reckoned at 121 GB of 140 GB free"
+        "mixed, adamw, gradient checkpointing, micro-batch 4; reckoned at 122 GB of 140 GB free"
     )
     assert fitting.said(found, sizes, Room(140 * GB, False), LONG) == ""

@@ -69,6 +69,7 @@ def means_of(config: UnlearnConfig, room: Room, longest: int) -> Means:
         optim="adamw" if config.optim == "auto" else config.optim,
         checkpointing=bool(config.gradient_checkpointing),
         tokens=micro * longest,
+        longest=longest,
         processes=room.processes,
         sharded=room.sharded,
     )

@@ -11,6 +11,8 @@ from muse_eval.unlearning.logps import CHUNK
 GIGA = 1e9
 FULL = 4
 """Bytes of a float32 number."""
+SCORE = 10
+"""Bytes kept of an attention score: before and after its softmax, and between."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class Sizes:
     """Width of the widest layer but the head."""
     layers: int
     vocabulary: int
+    scores: int = 0
+    """Heads whose attention scores are kept, where attention is not computed in one piece."""
     adapters: bool = False
     frozen: bool = False
     """Whether a frozen copy of the model stands beside it."""
@@ -47,6 +51,8 @@ class Means:
     checkpointing: bool
     tokens: int
     """Of a micro-batch's forget rows."""
+    longest: int
+    """Tokens of the longest row."""
     processes: int = 1
     sharded: bool = False
     """Whether the processes share one model out (FSDP), or each holds it (DDP)."""
@@ -110,11 +116,13 @@ def _states(sizes: Sizes, means: Means) -> int:
 def _activations(sizes: Sizes, means: Means) -> int:
     """Reckon what is kept for the backward pass: of each layer its input alone, or all that it computes.
 
-    A layer of a Llama keeps about 16 numbers of the hidden width a token (two norms, of which one part is
-    float32, attention's four projections) and 4 of the inner. Logits exist in chunks.
+    A layer is reckoned to keep 20 numbers of the hidden width a token and 6 of the inner, more than a Llama
+    or a Qwen-3's does (tests/unlearning/test_memory.py), less than a GPT-2's with its dropout. Logits
+    exist in chunks.
     """
     tokens = means.tokens * sizes.rows
-    layer = tokens * (16 * sizes.hidden + 4 * sizes.inner) * means.number
+    layer = tokens * (20 * sizes.hidden + 6 * sizes.inner) * means.number
+    layer += tokens * means.longest * sizes.scores * SCORE
     # Under autocast what is added up from layer to layer is float32.
     stream = means.weight if means.dtype == "bfloat16" else FULL
     kept = (

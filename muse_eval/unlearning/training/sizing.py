@@ -8,6 +8,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from muse_eval import plugins
+from muse_eval.engines.loading import has_soft_caps
 from muse_eval.types import ActivationMethod, PreferenceMethod
 from muse_eval.unlearning.objectives import uses_retain, uses_target
 from muse_eval.unlearning.recipe import LoraSpec, UnlearnConfig
@@ -55,6 +56,7 @@ def sizes_of(model: PreTrainedModel, config: UnlearnConfig) -> Sizes:
         inner=max((max(shape) for shape in _linear(model).values()), default=known.hidden_size),
         layers=known.num_hidden_layers,
         vocabulary=known.vocab_size,
+        scores=known.num_attention_heads if has_soft_caps(known) else 0,
         adapters=config.lora is not None,
         frozen=not config.lora and uses_target(method, term),
         item=None if table.device.type == "meta" else cast(torch.Tensor, table).itemsize,
