@@ -8,7 +8,7 @@ from transformers import PreTrainedModel, TrainingArguments
 
 from muse_eval.unlearning import cards
 from muse_eval.unlearning.recipe import UnlearnConfig
-from muse_eval.unlearning.training import disk, fitting, output, processes
+from muse_eval.unlearning.training import disk, fitting, output, processes, release
 from muse_eval.unlearning.training.fitting import Room
 from muse_eval.unlearning.training.memory import Sizes
 from muse_eval.unlearning.training.sizing import sizes_of, skeleton
@@ -63,6 +63,7 @@ class Plan:
 
 def room_of(args: TrainingArguments, model: PreTrainedModel | None) -> Room:
     """Return the memory for a training: that of the device that has the least. All processes have to ask."""
+    release.empty_device()
     free = processes.least(fitting.free_memory(args.device, model))
     return Room(free, args.device.type == "cuda", args.world_size, processes.is_sharded())
 
