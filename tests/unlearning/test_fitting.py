@@ -307,11 +307,11 @@ def test_a_run_that_goes_on_keeps_what_was_chosen_for_it(llama: PreTrainedModel,
     out = begun(tmp_path, "adamw_8bit", saved)
     config, sizes = plan(llama)
     roomy = Room(300 * GB, True)
-    kept = fitting.choose(fitting.fill_in(config, fitting.former(out)), sizes, roomy, LONG)
+    kept = fitting.choose(fitting.fill_in(config, fitting.former(out, 32)), sizes, roomy, LONG)
     assert (kept.optim, kept.gradient_checkpointing, kept.micro_batch_size) == ("adamw_8bit", True, 2)
     # What is given goes before what was chosen: another recipe, which is refused elsewhere.
     config, _ = plan(llama, optim="adamw", micro_batch_size=1)
-    kept = fitting.fill_in(config, fitting.former(out))
+    kept = fitting.fill_in(config, fitting.former(out, 32))
     assert (kept.optim, kept.gradient_checkpointing, kept.micro_batch_size) == ("adamw", True, 1)
 
 
@@ -341,10 +341,19 @@ def test_a_plan_is_kept_to_whatever_memory_there_is_later(target: Path, tmp_path
     assert planned(Room(84 * GB, on_gpu=False)).micro_batch_size == 1
 
 
-@pytest.mark.parametrize("saved", [None, {}, {"gradient_checkpointing": "yes", "micro_batch_size": 2}])
+@pytest.mark.parametrize(
+    "saved",
+    [
+        None,
+        {},
+        {"gradient_checkpointing": "yes", "micro_batch_size": 2},
+        {"gradient_checkpointing": True, "micro_batch_size": 0},
+        {"gradient_checkpointing": True, "micro_batch_size": 3},  # it went with other processes
+    ],
+)
 def test_what_was_not_kept_is_chosen_again(tmp_path: Path, saved: dict[str, Any] | None) -> None:
-    assert fitting.former(begun(tmp_path, "adamw", saved)) == {"optim": "adamw"}
-    assert fitting.former(tmp_path / "nothing") == {}
+    assert fitting.former(begun(tmp_path, "adamw", saved), 32) == {"optim": "adamw"}
+    assert fitting.former(tmp_path / "nothing", 32) == {}
 
 
 @pytest.mark.slow

@@ -26,6 +26,18 @@ def test_without_bitsandbytes_it_is_one_line(target: Path, tmp_path: Path) -> No
     assert not list(tmp_path.iterdir())
 
 
+def test_what_was_begun_with_bitsandbytes_needs_it_to_go_on(target: Path, tmp_path: Path) -> None:
+    """Left open, the optimiser is what it was when the run began: it is neither switched nor another recipe."""
+    if installed:
+        pytest.skip("bitsandbytes is installed")
+    begun = output.partial(tmp_path / "out")
+    begun.mkdir()
+    cards.write_json(begun / cards.RECIPE, {"optimizer": {"name": "AdamW, states in 8 bits (bitsandbytes)"}})
+    with pytest.raises(UserError, match="--optim adamw_8bit needs bitsandbytes"):
+        unlearn(config_for(target), FORGET, [], tmp_path / "out")
+    assert [path.name for path in begun.iterdir()] == [cards.RECIPE]
+
+
 @pytest.mark.slow
 @pytest.mark.bnb
 @pytest.mark.skipif(not installed, reason="bitsandbytes is not installed")

@@ -76,8 +76,11 @@ def means_of(config: UnlearnConfig, room: Room, longest: int) -> Means:
 
 
 # ── what is left open ────────────────────────────────────────────────────────────────────────────
-def former(out: Path) -> dict[str, Any]:
-    """Return what was chosen when a folder was made, or begun: what is left open stays what it was then."""
+def former(out: Path, share: int) -> dict[str, Any]:
+    """Return what was chosen when a folder was made, or begun: what is left open stays what it was then.
+
+    A micro-batch that does not divide a process's share of the batch was chosen for other processes.
+    """
     begun = output.partial(out)
     recipe = cards.read_card(out) or cards.read_json(begun / cards.RECIPE) or {}
     named = part(recipe, "optimizer").get("name")
@@ -86,8 +89,10 @@ def former(out: Path) -> dict[str, Any]:
         if name == named:
             found["optim"] = optim
     kept = cards.read_json(begun / output.MEMORY) or {}
-    if isinstance(kept.get(SAVED[0]), bool) and isinstance(kept.get(SAVED[1]), int | None):
-        found |= {name: kept[name] for name in SAVED}
+    recomputing, micro = (kept.get(name) for name in SAVED)
+    divides = micro is None or (isinstance(micro, int) and micro > 0 and share % micro == 0)
+    if isinstance(recomputing, bool) and divides:
+        found |= dict(zip(SAVED, (recomputing, micro), strict=True))
     return found
 
 

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel, TrainingArguments
 from muse_eval.unlearning import cards
 from muse_eval.unlearning.recipe import UnlearnConfig
 from muse_eval.unlearning.training import disk, fitting, output, processes, release
+from muse_eval.unlearning.training.feasible import check_feasible
 from muse_eval.unlearning.training.fitting import Room
 from muse_eval.unlearning.training.memory import Sizes
 from muse_eval.unlearning.training.sizing import sizes_of, skeleton
@@ -40,8 +41,10 @@ class Plan:
         """Refuse what memory or disk cannot hold; say where memory may run out.
 
         Raises:
-            UserError: the very least that it takes is not there.
+            UserError: the very least that it takes is not there, or what was chosen when it was begun no
+                longer goes.
         """
+        check_feasible(self.config)
         if self.sizes is None:
             return
         warning = fitting.check(self.config, self.sizes, self.room, self.longest)
@@ -84,6 +87,7 @@ def settle(
     """
     model, longest = skeleton(start, config), fitting.longest_row(config, texts)
     sizes = sizes_of(model, config) if model is not None else None
-    config = config if anew else fitting.fill_in(config, fitting.former(out))
+    if not anew:
+        config = fitting.fill_in(config, fitting.former(out, config.batch_size // room.processes))
     chosen = fitting.choose(config, sizes, room, longest)
     return Plan(chosen, sizes, room, longest, output.partial(out), keep)
