@@ -27,7 +27,7 @@ def test_without_bitsandbytes_it_is_one_line(target: Path, tmp_path: Path) -> No
 
 
 def test_what_was_begun_with_bitsandbytes_needs_it_to_go_on(target: Path, tmp_path: Path) -> None:
-    """Left open, the optimiser is what it was when the run began: it is neither switched nor another recipe."""
+    """Left open, the optimiser is what it was when the run began: neither switched nor another recipe."""
     if installed:
         pytest.skip("bitsandbytes is installed")
     begun = output.partial(tmp_path / "out")
