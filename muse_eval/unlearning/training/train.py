@@ -17,7 +17,7 @@ from muse_eval.config import HubRef, Workload, fingerprint, parse_params
 from muse_eval.errors import LocalError, UserError
 from muse_eval.folders import writing
 from muse_eval.types import ActivationMethod, Log, Method, PreferenceMethod, Progress
-from muse_eval.unlearning import rows
+from muse_eval.unlearning import heads, rows
 from muse_eval.unlearning.recipe import UnlearnConfig, write_recipe
 from muse_eval.unlearning.training import adapters, output, processes, reports, resuming
 from muse_eval.unlearning.training.arguments import arguments
@@ -125,8 +125,12 @@ def run(config: UnlearnConfig, trainer: Unlearner, journal: Journal, checkpoint:
         trainer.add_callback(adapters.MergeOnSave(cast(nn.Module, trainer.model), journal.folder))
     trainer.add_callback(SaveAt(config.stops))
     trainer.add_callback(journal)
+    models = [cast(nn.Module, model) for model in (trainer.model, trainer.frozen) if model is not None]
     try:
-        with reports.reporting(trainer, config.report_to, journal, journal.folder):
+        with ExitStack() as held:
+            for model in models:
+                held.enter_context(heads.readable(model))
+            held.enter_context(reports.reporting(trainer, config.report_to, journal, journal.folder))
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except torch.OutOfMemoryError as error:
         raise LocalError(
