@@ -135,6 +135,10 @@ def readable(model: nn.Module) -> Iterator[None]:
         if kwargs["input_ids"].numel() <= room:
             return use(whole(plain(**kwargs).logits))
         if not apart:
+            # The shards of the head stay gathered after a forward: it is read again in the backward pass.
+            for module in (self, self.get_output_embeddings()):
+                if isinstance(module, FSDPModule):
+                    module.set_reshard_after_forward(False, recurse=False)
             apart.append(_reads_apart(self, plain, kwargs))
         return use(_said(self, plain, kwargs, room) if apart[0] else whole(plain(**kwargs).logits))
 
@@ -153,10 +157,6 @@ def _said(model: PreTrainedModel, plain: Callable[..., Any], inputs: Mapping[str
     """Run a model's decoder and return what its head says of the states, ``room`` positions at a time."""
     names = ("input_ids", "attention_mask", "use_cache")
     output = model.base_model(**{name: inputs[name] for name in names})
-    # Sharded, the head is whole from now until the end of the backward pass, or of the step's forward.
-    for module in (model, model.get_output_embeddings()):
-        if isinstance(module, FSDPModule):
-            module.set_reshard_after_forward(False, recurse=False)
     return _from_states(model, plain, output, inputs["input_ids"], room)
 
 

@@ -147,5 +147,5 @@ def retain_loss(method: AnyMethod, term: str | None, step: Step) -> Tensor:
         return method.retain(ours, theirs, batch["attention_mask"], step.params)
     if term == "nll":
         return retain.nll(logps(step.model, batch))
-    theirs, predicts = said_by_target(step, batch), targets(batch["labels"]) != IGNORE
-    return cast(Tensor, heads.read(step.model, batch, lambda ours: retain.kl(ours, theirs, predicts)))
+    said, predicts = said_by_target(step, batch), targets(batch["labels"]) != IGNORE
+    return cast(Tensor, heads.read(step.model, batch, lambda ours: retain.kl(ours, said, predicts)))

@@ -54,7 +54,7 @@ def gemma() -> PreTrainedModel:
 
 
 def gpt2() -> PreTrainedModel:
-    none = {"attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0}
+    none: dict[str, Any] = {"attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0}
     return GPT2LMHeadModel(GPT2Config(**SMALL, **none, initializer_range=0.5))
 
 
@@ -86,7 +86,7 @@ class Sizes(TorchDispatchMode):
     """Notes the largest float32 tensor over the vocabulary that any operation makes, forward or backward."""
 
     def __init__(self, vocabulary: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.vocabulary, self.largest = vocabulary, 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -128,14 +128,17 @@ def test_one_chunk_is_bitwise_what_whole_logits_give(name: str) -> None:
 
 
 def test_chunks_sum_the_head_s_gradient_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In bfloat16, one position at a time, it would be half as far again from the exact one as whole logits'."""
+    """Summed in bfloat16, it would be twice as far from the exact one as that of whole logits."""
     model = made(llama, 0)
+    batch = rows.pad(torch.randint(VOCABULARY, (4, 64)).tolist())
 
     def head_slope(bound: int, mixed: bool) -> Tensor:
         monkeypatch.setattr(heads, "BOUND", bound)
         with heads.readable(model), torch.autocast("cpu", torch.bfloat16, enabled=mixed):
-            total = logps(model, BATCH["retain"]).total.sum()
-        return torch.autograd.grad(total, model.get_output_embeddings().weight)[0]
+            total = logps(model, batch).total.sum()
+        head: Any = model.get_output_embeddings()
+        found: Tensor = torch.autograd.grad(total, head.weight)[0]
+        return found
 
     exact = head_slope(heads.BOUND, mixed=False)
     whole, chunks = (head_slope(bound, mixed=True) - exact for bound in (2**26, VOCABULARY))
@@ -175,14 +178,15 @@ def test_whoever_does_more_than_place_by_place_is_run_whole(monkeypatch: pytest.
     """Here the head sees each state beside the one before it, so that chunks would give other logits."""
 
     class Mixing(LlamaForCausalLM):
-        def forward(self, input_ids: Tensor, **given: Any) -> Any:  # type: ignore[override]
+        def forward(self, input_ids: Tensor, **given: Any) -> Any:
             output = self.model(input_ids=input_ids, **given)
             states = output.last_hidden_state
             output.logits = self.lm_head(states + states.roll(1, 1))
             return output
 
     torch.manual_seed(0)
-    model = Mixing(LlamaConfig(**SMALL, intermediate_size=16, initializer_range=0.5))
+    made: Any = Mixing
+    model = made(LlamaConfig(**SMALL, intermediate_size=16, initializer_range=0.5))
     expected = logps(model, BATCH["forget"])
     monkeypatch.setattr(heads, "BOUND", 3 * VOCABULARY)
     with heads.readable(model), Sizes(VOCABULARY) as sizes:

@@ -125,7 +125,7 @@ def run(config: UnlearnConfig, trainer: Unlearner, journal: Journal, checkpoint:
         trainer.add_callback(adapters.MergeOnSave(cast(nn.Module, trainer.model), journal.folder))
     trainer.add_callback(SaveAt(config.stops))
     trainer.add_callback(journal)
-    models = [cast(nn.Module, model) for model in (trainer.model, trainer.frozen) if model is not None]
+    models = [model for model in (trainer.model, trainer.frozen) if model is not None]
     try:
         with ExitStack() as held:
             for model in models:
