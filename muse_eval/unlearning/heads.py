@@ -22,8 +22,8 @@ from torch.distributed.fsdp import FSDPModule
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-BOUND = 2**26
-"""Logits that exist at a time: 268 MB in float32, a few times over while a loss is taken of them."""
+BOUNDS = {"cpu": 2**24, "cuda": 2**26}
+"""Logits that exist at a time: 67 and 268 MB in float32, a few times over while a loss is taken of them."""
 TRIED = 8
 """Tokens on which it is tried whether a model's head can be read apart from its decoder."""
 READ = "muse_eval_read"
@@ -131,7 +131,8 @@ def readable(model: nn.Module) -> Iterator[None]:
         use = kwargs.pop(READ, None)
         if use is None:
             return plain(*args, **kwargs)
-        room = max(1, BOUND // self.config.get_text_config().vocab_size)
+        bound = BOUNDS.get(kwargs["input_ids"].device.type, BOUNDS["cuda"])
+        room = max(1, bound // self.config.get_text_config().vocab_size)
         if kwargs["input_ids"].numel() <= room:
             return use(whole(plain(**kwargs).logits))
         if not apart:

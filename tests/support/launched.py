@@ -21,7 +21,7 @@ from muse_eval.unlearning import heads
 from muse_eval.unlearning.training import processes, train
 from tests.unlearning.test_unlearn import FORGET, RETAIN, config_for
 
-BOUND = heads.BOUND
+BOUND = heads.BOUNDS["cpu"]
 
 
 def shard_on_cpu() -> None:
@@ -73,7 +73,7 @@ def work(job: dict[str, Any]) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     # So many logits at a time; else the whole of such small batches.
-    heads.BOUND = job.get("bound", BOUND)
+    heads.BOUNDS["cpu"] = job.get("bound", BOUND)
     config = config_for(Path(job["target"]), job["method"], **job.get("changes", {}))
     texts = (FORGET + FORGET)[: job.get("rows", 6)]
     try:
