@@ -1,9 +1,9 @@
 """Memory and CPU time of a training step's losses, from chunks of logits and from whole ones.
 
-A step is the forward and backward pass of SimNPO with a retain term over random rows, by a model of two layers
-in float32. Every peak is over what model, frozen target and gradients take, and in a process of its own, so that
-none hides another's; there malloc gives back at once what is freed. Times are of one process: chunks and whole
-logits take turns.
+A step is the forward and backward pass of SimNPO with a retain term over random rows, by a model of two
+layers in float32. Every peak is over what model, frozen target and gradients take, and in a process of its
+own, so that none hides another's; there malloc gives back at once what is freed. Times are of one process:
+chunks and whole logits take turns.
 """
 
 import argparse
