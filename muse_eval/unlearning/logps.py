@@ -1,13 +1,10 @@
 """Log-probabilities of sequences from a model's logits, in float32 and without a float32 copy of them all."""
 
-from collections.abc import Callable
-from typing import cast
-
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from muse_eval.types import SeqLogps
+from muse_eval.unlearning.heads import Said, in_chunks
 
 IGNORE = -100
 """Label of a position that is no target (padding), as in transformers."""
@@ -24,43 +21,28 @@ def targets(labels: Tensor) -> Tensor:
     return torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORE)
 
 
-def _chosen(logits: Tensor, chosen: Tensor) -> Tensor:
+def _chosen(logits: Tensor, _: None, chosen: Tensor) -> Tensor:
     """Return log p of one token a position: logits (positions, vocabulary), chosen (positions,)."""
     logits = logits.float()
     picked = logits.gather(-1, chosen.clamp(min=0).unsqueeze(-1)).squeeze(-1)
     return (picked - logits.logsumexp(-1)).masked_fill(chosen == IGNORE, 0.0)
 
 
-def in_chunks(part: Callable[..., Tensor], size: int, *tensors: Tensor | None) -> list[Tensor]:
-    """Apply a function to tensors piece by piece, and again in the backward pass.
-
-    What it computes in between is thrown away: else autograd would keep the float32 logits of every piece.
+def each_logp(said: Said, labels: Tensor) -> Tensor:
+    """Return log p(token | what precedes it) of each token, 0 at positions that predict none.
 
     Args:
-        part: takes a piece of each tensor.
-        size: rows of a piece.
-        tensors: of one first dimension each; None is passed on as it is. The first is none.
-    """
-    assert tensors[0] is not None
-    count = -(-len(tensors[0]) // size)
-    pieces = [[None] * count if tensor is None else torch.split(tensor, size) for tensor in tensors]
-    return [
-        cast(Tensor, checkpoint(part, *piece, use_reentrant=False, preserve_rng_state=False))
-        for piece in zip(*pieces, strict=True)
-    ]
-
-
-def sequence_logps(logits: Tensor, labels: Tensor) -> SeqLogps:
-    """Sum log p(token | what precedes it) over the tokens of each row that are no padding.
-
-    Args:
-        logits: (batch, length, vocabulary), of any float dtype.
+        said: what a model says, of any float dtype.
         labels: (batch, length) token ids, ``IGNORE`` at padding.
 
     Returns:
-        Sums in nats and token counts, (batch,) each, and log p of each token, (batch, length), in float32;
-        a row's do not depend on the others.
+        (batch, length) float32, in nats.
     """
     goal = targets(labels)
-    each = torch.cat(in_chunks(_chosen, CHUNK, logits.flatten(0, 1), goal.flatten())).view(goal.shape)
-    return SeqLogps(total=each.sum(-1), tokens=(goal != IGNORE).sum(-1).float(), each=each)
+    return torch.cat(in_chunks(_chosen, CHUNK, said, None, goal.flatten())).view(goal.shape)
+
+
+def sequence_logps(each: Tensor, labels: Tensor) -> SeqLogps:
+    """Sum ``each_logp`` over the tokens of each row that are no padding; a row's sum is its own."""
+    tokens = (targets(labels) != IGNORE).sum(-1).float()
+    return SeqLogps(total=each.sum(-1), tokens=tokens, each=each)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import singledispatch
+from functools import partial, singledispatch
 from typing import Any, cast
 
 import torch
@@ -19,8 +19,8 @@ from muse_eval.types import (
     SeqLogps,
     WeightMethod,
 )
-from muse_eval.unlearning import retain, rows
-from muse_eval.unlearning.logps import IGNORE, in_chunks, sequence_logps, targets
+from muse_eval.unlearning import heads, retain, rows
+from muse_eval.unlearning.logps import IGNORE, each_logp, sequence_logps, targets
 
 CHUNK = 512
 """Positions whose float32 distributions exist at a time."""
@@ -41,17 +41,17 @@ class Step:
     seed: int
 
 
-def logits(model: nn.Module, batch: rows.Batch) -> Tensor:
-    """Run the model on a padded batch: logits (batch, length, vocabulary)."""
-    result = model(
-        input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False
-    ).logits
-    return cast(Tensor, result)
-
-
 def logps(model: nn.Module, batch: rows.Batch) -> SeqLogps:
     """Run the model on a padded batch: log-probabilities of its sequences."""
-    return sequence_logps(logits(model, batch), batch["labels"])
+    labels = batch["labels"]
+    each = heads.read(model, batch, partial(each_logp, labels=labels))
+    return sequence_logps(each, labels)
+
+
+def said_by_target(step: Step, batch: rows.Batch) -> heads.Said:
+    """Run the target as it was before unlearning on a padded batch, without a gradient."""
+    with step.target() as target, torch.no_grad():
+        return cast(heads.Said, heads.read(target, batch, lambda said: said))
 
 
 def activations(model: nn.Module, batch: rows.Batch, method: ActivationMethod, params: Any) -> Tensor:
@@ -105,10 +105,7 @@ def _(method: PreferenceMethod, step: Step) -> Tensor:
 @forget_loss.register
 def _(method: LogitMethod, step: Step) -> Tensor:
     batch = step.batch["forget"]
-    ours, theirs = logits(step.model, batch), None
-    if method.teacher:
-        with step.target() as target, torch.no_grad():
-            theirs = logits(target, batch)
+    theirs = said_by_target(step, batch) if method.teacher else None
     goal = targets(batch["labels"])
     counts = batch["attention_mask"].bool() if method.everywhere else goal != IGNORE
     weights = counts / counts.sum(-1, keepdim=True) / len(counts)
@@ -117,9 +114,11 @@ def _(method: LogitMethod, step: Step) -> Tensor:
         losses = method.loss(ours.float(), None if theirs is None else theirs.float(), goal, step.params)
         return (losses * weights).sum()
 
-    flat = None if theirs is None else theirs.flatten(0, 1)
-    parts = in_chunks(part, CHUNK, ours.flatten(0, 1), flat, goal.flatten(), weights.flatten())
-    return torch.stack(parts).sum()
+    def loss(ours: heads.Said) -> Tensor:
+        parts = heads.in_chunks(part, CHUNK, ours, theirs, goal.flatten(), weights.flatten())
+        return torch.stack(parts).sum()
+
+    return cast(Tensor, heads.read(step.model, batch, loss))
 
 
 @forget_loss.register
@@ -146,9 +145,7 @@ def retain_loss(method: AnyMethod, term: str | None, step: Step) -> Tensor:
         with step.target() as target, torch.no_grad():
             theirs = activations(target, batch, method, step.params)
         return method.retain(ours, theirs, batch["attention_mask"], step.params)
-    ours = logits(step.model, batch)
     if term == "nll":
-        return retain.nll(sequence_logps(ours, batch["labels"]))
-    with step.target() as target, torch.no_grad():
-        theirs = logits(target, batch)
-    return retain.kl(ours, theirs, targets(batch["labels"]) != IGNORE)
+        return retain.nll(logps(step.model, batch))
+    said, predicts = said_by_target(step, batch), targets(batch["labels"]) != IGNORE
+    return cast(Tensor, heads.read(step.model, batch, lambda ours: retain.kl(ours, said, predicts)))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from muse_eval.types import SeqLogps
-from muse_eval.unlearning.logps import in_chunks
+from muse_eval.unlearning.heads import Said, in_chunks
 
 CHUNK = 512
 """Positions whose pair of float32 distributions exists at a time."""
@@ -25,16 +25,15 @@ def _divergence(policy: Tensor, target: Tensor, weights: Tensor) -> Tensor:
     return (weights * (log_p.exp() * (log_p - log_q)).sum(-1)).sum()
 
 
-def kl(policy: Tensor, target: Tensor, predicts: Tensor) -> Tensor:
+def kl(policy: Said, target: Said, predicts: Tensor) -> Tensor:
     """Return the mean over rows of a token's mean KL(π_target ‖ π): a scalar, 0 where they agree.
 
     It is taken between log-probabilities (softmax over the vocabulary), so it is never negative.
 
     Args:
-        policy: logits of the model being unlearned, (batch, length, vocabulary).
-        target: logits of the target before unlearning, of the same shape.
+        policy: what the model being unlearned says.
+        target: what the target before unlearning says.
         predicts: (batch, length) bool, the positions that predict a token.
     """
     weights = predicts / predicts.sum(-1, keepdim=True) / len(predicts)
-    parts = in_chunks(_divergence, CHUNK, policy.flatten(0, 1), target.flatten(0, 1), weights.flatten())
-    return torch.stack(parts).sum()
+    return torch.stack(in_chunks(_divergence, CHUNK, policy, target, weights.flatten())).sum()

@@ -17,8 +17,11 @@ from accelerate.utils import DistributedType
 from torch.distributed.tensor import DTensor
 
 from muse_eval.errors import UserError
+from muse_eval.unlearning import heads
 from muse_eval.unlearning.training import processes, train
 from tests.unlearning.test_unlearn import FORGET, RETAIN, config_for
+
+BOUND = heads.BOUNDS["cpu"]
 
 
 def shard_on_cpu() -> None:
@@ -69,6 +72,8 @@ def work(job: dict[str, Any]) -> None:
         if step == job.get("kill"):
             os.kill(os.getpid(), signal.SIGKILL)
 
+    # So many logits at a time; else the whole of such small batches.
+    heads.BOUNDS["cpu"] = job.get("bound", BOUND)
     config = config_for(Path(job["target"]), job["method"], **job.get("changes", {}))
     texts = (FORGET + FORGET)[: job.get("rows", 6)]
     try:

@@ -18,7 +18,8 @@ from muse_eval import plugins
 from muse_eval.config.spec import parse_params
 from muse_eval.errors import UserError
 from muse_eval.types import Method, SeqLogps
-from muse_eval.unlearning.logps import IGNORE, sequence_logps, targets
+from muse_eval.unlearning.heads import whole
+from muse_eval.unlearning.logps import IGNORE, each_logp, sequence_logps, targets
 from muse_eval.unlearning.methods import ga, idkdpo, npo, satimp, simnpo, wga
 
 POLICY = SeqLogps(
@@ -229,7 +230,8 @@ def test_logps_by_hand() -> None:
     Sum: log 0.75 + log 0.8 = log 0.6 = −0.510826, over 2 tokens.
     """
     logits = torch.tensor([[[0.0, math.log(3)], [math.log(4), 0.0], [9.0, -9.0]]])
-    found = sequence_logps(logits, torch.tensor([[0, 1, 0]]))
+    labels = torch.tensor([[0, 1, 0]])
+    found = sequence_logps(each_logp(whole(logits), labels), labels)
     assert found.total.item() == pytest.approx(-0.510826, abs=1e-6)
     assert found.tokens.item() == 2
 
@@ -243,7 +245,7 @@ def test_logps_and_gradient_equal_plain_log_softmax(
     logits = (4 * torch.randn(3, 7, 11)).to(dtype).requires_grad_()
     labels = torch.randint(11, (3, 7))
     labels[1, 4:] = IGNORE
-    found = sequence_logps(logits, labels)
+    found = sequence_logps(each_logp(whole(logits), labels), labels)
     plain = logits[:, :-1].float().log_softmax(-1)
     mask = labels[:, 1:] != IGNORE
     expected = (plain.gather(-1, labels[:, 1:].clamp(min=0)[..., None])[..., 0] * mask).sum(-1)

@@ -7,6 +7,7 @@ import torch
 
 from muse_eval.types import SeqLogps
 from muse_eval.unlearning import retain
+from muse_eval.unlearning.heads import whole
 
 
 def test_nll_by_hand() -> None:
@@ -24,7 +25,7 @@ def test_kl_by_hand() -> None:
     target = torch.tensor([[[0.0, 0.0], [1.0, 2.0], [0.0, 0.0]]])
     policy = torch.tensor([[[math.log(3), 0.0], [6.0, 7.0], [50.0, 0.0]]])
     predicts = torch.tensor([[True, True, False]])
-    assert retain.kl(policy, target, predicts).item() == pytest.approx(0.143841 / 2, abs=1e-6)
+    assert retain.kl(whole(policy), whole(target), predicts).item() == pytest.approx(0.143841 / 2, abs=1e-6)
 
 
 def test_kl_is_zero_at_the_target_and_ignores_a_shift_of_the_logits() -> None:
@@ -32,7 +33,7 @@ def test_kl_is_zero_at_the_target_and_ignores_a_shift_of_the_logits() -> None:
     logits = 3 * torch.randn(2, 5, 7, generator=torch.Generator().manual_seed(0))
     everywhere = torch.ones(2, 5, dtype=torch.bool)
     shifted = (logits + 100).requires_grad_()
-    found = retain.kl(shifted, logits, everywhere)
+    found = retain.kl(whole(shifted), whole(logits), everywhere)
     assert found.item() == pytest.approx(0, abs=1e-5)
     assert torch.autograd.grad(found, shifted)[0].abs().max().item() < 1e-5
 
@@ -55,6 +56,6 @@ def test_kl_equals_torch_whatever_the_chunks(monkeypatch: pytest.MonkeyPatch) ->
     slope = torch.autograd.grad(expected, policy, retain_graph=True)[0]
     for size in (1, 4, 100):
         monkeypatch.setattr(retain, "CHUNK", size)
-        found = retain.kl(policy, target, predicts)
+        found = retain.kl(whole(policy), whole(target), predicts)
         assert found.item() == pytest.approx(expected.item(), rel=1e-6)
         assert torch.allclose(torch.autograd.grad(found, policy)[0], slope, atol=1e-7)

@@ -10,8 +10,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from muse_eval.errors import UserError
 from muse_eval.unlearning import rows
-from muse_eval.unlearning.logps import IGNORE, sequence_logps
-from muse_eval.unlearning.objectives import logits
+from muse_eval.unlearning.logps import IGNORE
+from muse_eval.unlearning.objectives import logps
 
 BOS = 0
 
@@ -144,7 +144,7 @@ def test_padding_and_the_other_rows_do_not_alter_log_probabilities() -> None:
 
         def totals(batch: list[rows.Row]) -> list[float]:
             padded = rows.pad(batch, filler=13)
-            found: list[float] = sequence_logps(logits(model, padded), padded["labels"]).total.tolist()
+            found: list[float] = logps(model, padded).total.tolist()
             return found
 
         together, backwards = totals(made), totals(made[::-1])[::-1]

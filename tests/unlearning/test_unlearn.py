@@ -33,7 +33,6 @@ from muse_eval.engines.loading import LoadOptions, load_model, tokenizer_digest
 from muse_eval.errors import DivergedError, UserError
 from muse_eval.types import ActivationMethod
 from muse_eval.unlearning import cards, objectives, retain, rows
-from muse_eval.unlearning.logps import sequence_logps
 from muse_eval.unlearning.recipe import UnlearnConfig, configure
 from muse_eval.unlearning.training import learner, output
 from muse_eval.unlearning.training.assemble import check_weights
@@ -111,7 +110,7 @@ def forget_logp(folder: Path, tokenizer_folder: Path | None = None) -> float:
     with torch.no_grad():
         for text in FORGET:
             batch = rows.pad([tokenizer(text)["input_ids"]])
-            sums.append(float(sequence_logps(objectives.logits(model, batch), batch["labels"]).total))
+            sums.append(float(objectives.logps(model, batch).total))
     return sum(sums) / len(sums)
 
 

@@ -18,7 +18,7 @@ from muse_eval.config import HubRef, Workload, parse_params
 from muse_eval.errors import LocalError, UserError
 from muse_eval.folders import writing
 from muse_eval.types import ActivationMethod, Log, Method, PreferenceMethod, Progress
-from muse_eval.unlearning import cards, rows
+from muse_eval.unlearning import cards, heads, rows
 from muse_eval.unlearning.recipe import UnlearnConfig, write_recipe
 from muse_eval.unlearning.training import adapters, output, processes, release, reports, resuming
 from muse_eval.unlearning.training.arguments import arguments
@@ -72,7 +72,11 @@ def run(config: UnlearnConfig, trainer: Unlearner, journal: Journal, checkpoint:
     trainer.add_callback(SaveAt(config.stops))
     trainer.add_callback(LastWithoutStates())
     trainer.add_callback(journal)
-    with reports.reporting(trainer, config.report_to, journal, journal.folder):
+    models = [model for model in (trainer.model, trainer.frozen) if model is not None]
+    with ExitStack() as held:
+        for model in models:
+            held.enter_context(heads.readable(model))
+        held.enter_context(reports.reporting(trainer, config.report_to, journal, journal.folder))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
 
