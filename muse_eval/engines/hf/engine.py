@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from muse_eval.engines.checkpoint import Checkpoint
 from muse_eval.engines.composed import parts_of
-from muse_eval.engines.hf import decoding, gradients, scoring
+from muse_eval.engines.hf import caches, decoding, gradients, scoring
 from muse_eval.engines.hf.choosing import UNDEFINED, Chooser
 from muse_eval.engines.loading import (
     LoadOptions,
@@ -183,7 +183,7 @@ class TransformersEngine:
 
     def _shared_prefix(self, prompts: Sequence[list[int]]) -> decoding.Prefix:
         """Compute what all prompts begin with, where it is worth it and memory allows."""
-        if len(prompts) > 1 and decoding.attends_to_everything(self._model):
+        if len(prompts) > 1 and caches.attends_to_everything(self._model):
             shared = _common_prefix(prompts)
             if len(shared) >= SHARED_PREFIX:
                 try:
