@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any, cast
 
-import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
@@ -158,15 +157,13 @@ def closed_up(going: Sequence[int]) -> list[int]:
     return [place if place in stay else late.pop() for place in range(len(going))]
 
 
-def take_rows(cache: DynamicCache, places: Sequence[int], device: torch.device) -> None:
-    """Keep a cache's rows at ``places`` (as of ``closed_up``), in this order.
+def take_rows(cache: DynamicCache, places: Sequence[int], index: Tensor) -> None:
+    """Keep a cache's rows at ``places`` (as of ``closed_up``; ``index`` holds the same), in this order.
 
     Layers that are not roomy (recurrent states and the like) are copied whole, as transformers does.
     """
-    index, layers = None, cast(Sequence[DynamicLayer], cache.layers)
-    for layer in layers:
+    for layer in cast(Sequence[DynamicLayer], cache.layers):
         if isinstance(layer, RoomyLayer):
             layer.take(places)
         else:
-            index = torch.tensor(places, device=device) if index is None else index
             layer.batch_select_indices(index)

@@ -82,8 +82,8 @@ def continued(
             break
         if len(going) < len(rows):
             places = closed_up(going)
-            take_rows(cache, places, model.device)
-            kept = torch.tensor(places, device=model.device)
+            kept = torch.tensor(places).to(model.device, non_blocking=True)
+            take_rows(cache, places, kept)
             chosen, gaps, rows = chosen[kept], gaps[kept], [rows[place] for place in places]
         padded = any(len(prompts[row]) < width for row in rows)
         with fast_steps():
