@@ -4,7 +4,7 @@ import hashlib
 import platform
 import re
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib import metadata
@@ -24,15 +24,20 @@ PACKAGES = (
 )
 
 
+def named_digest(path: Path) -> str | None:
+    """Return the SHA-256 that a blob of the hub's cache bears as its name; None of any other file."""
+    blob = path.resolve()
+    return blob.name if blob.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{64}", blob.name) else None
+
+
 def file_sha256(path: Path) -> str:
     """Return a file's SHA-256; a blob of the hub's cache already bears it as its name.
 
     Raises:
         UserError: the file cannot be read.
     """
-    blob = path.resolve()
-    if blob.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{64}", blob.name):
-        return blob.name
+    if (name := named_digest(path)) is not None:
+        return name
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -40,12 +45,29 @@ def file_sha256(path: Path) -> str:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def files_digest(files: list[Path]) -> str:
-    """Return one SHA-256 over the names and contents of files, whatever their order."""
-    ordered = sorted(files, key=lambda path: path.name)
+def file_digests(files: Sequence[Path]) -> list[str]:
+    """Return the SHA-256 of each file, several hashed at once.
+
+    Raises:
+        UserError: one cannot be read.
+    """
     with ThreadPoolExecutor() as pool:
-        digests = list(pool.map(file_sha256, ordered))
-    return joined_digest(f"{path.name} {digest}" for path, digest in zip(ordered, digests, strict=True))
+        return list(pool.map(file_sha256, files))
+
+
+def files_digest(
+    files: Iterable[Path], digests: Callable[[Sequence[Path]], Sequence[str]] = file_digests
+) -> str:
+    """Return one SHA-256 over the names and contents of files, whatever their order.
+
+    Args:
+        files: the files.
+        digests: gives the SHA-256 of each.
+    """
+    ordered = sorted(files, key=lambda path: path.name)
+    return joined_digest(
+        f"{path.name} {digest}" for path, digest in zip(ordered, digests(ordered), strict=True)
+    )
 
 
 def joined_digest(lines: Iterable[str]) -> str:

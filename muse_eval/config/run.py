@@ -51,3 +51,8 @@ class RunConfig(Spec):
     overwrite: bool = False
     allow_pickle: bool = False
     trust_remote_code: bool = False
+
+    @property
+    def cache_folder(self) -> Path | None:
+        """Where answers are kept; None: nowhere."""
+        return self.results / "cache" if self.cache else None

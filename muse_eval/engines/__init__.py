@@ -95,6 +95,8 @@ class ModelSource:
     """The environment variable that holds the server's key."""
     revision: str | None = None
     """What pins a served model: a commit, a digest, a date."""
+    memory: Path | None = None
+    """The cache folder in which digests of large files are remembered; None: all are hashed."""
 
 
 @dataclass(frozen=True)
@@ -211,6 +213,7 @@ def open_engine(
         composed=True,
         progress=progress,
     )
+    found = replace(found, memory=source.memory)
     tokenizer = load_tokenizer(found, source.tokenizer, source.fallbacks, source.trust_remote_code)
     if choice.name == "vllm":
         reason = _against_vllm(choice, found, options, asks) if choice.automatic else None

@@ -12,8 +12,9 @@ from tqdm.auto import tqdm
 from muse_eval.config import HubRef, canonical_json
 from muse_eval.engines.composition import COMPOSED, PARTS, Composition, read_composition
 from muse_eval.engines.described import CONFIG, GENERATION, check_generation, read_config, shards
+from muse_eval.engines.digests import RememberedDigests
 from muse_eval.errors import UserError, first_line
-from muse_eval.provenance import files_digest, joined_digest
+from muse_eval.provenance import file_digests, files_digest, joined_digest
 from muse_eval.reading import require_files, typed_path
 from muse_eval.types import Progress
 
@@ -36,13 +37,18 @@ class Checkpoint:
     """The resolved commit, for a hub model."""
     composition: Composition | None = None
     """How its parts make one model, where it holds two."""
+    memory: Path | None = None
+    """The cache folder in which digests of large files are remembered; None: all are hashed."""
 
     @property
     def parts(self) -> list["Checkpoint"]:
         """The checkpoints that it is made of, in the order of the composition; itself where it is one."""
         if self.composition is None:
             return [self]
-        return [Checkpoint(f"{self.name}/{name}", self.folder / name, self.revision) for name in PARTS]
+        return [
+            replace(self, name=f"{self.name}/{name}", folder=self.folder / name, composition=None)
+            for name in PARTS
+        ]
 
     @property
     def weights(self) -> list[Path]:
@@ -61,7 +67,8 @@ class Checkpoint:
         generation = self.folder / GENERATION
         optional = [generation] if generation.is_file() else []
         # Code that the repository carries runs only with --trust-remote-code, but then it shapes answers.
-        return files_digest([self.folder / CONFIG, *optional, *self.folder.glob("*.py"), *self.weights])
+        files = [self.folder / CONFIG, *optional, *self.folder.glob("*.py"), *self.weights]
+        return files_digest(files, RememberedDigests(self.memory) if self.memory else file_digests)
 
     @property
     def has_tokenizer(self) -> bool:

@@ -159,7 +159,10 @@ def load_model(checkpoint: Checkpoint, options: LoadOptions) -> PreTrainedModel:
     if checkpoint.composition is not None:
         return ComposedModel([load_model(part, options) for part in checkpoint.parts], checkpoint.composition)
     require_known_method(checkpoint.name, getattr(config, "quantization_config", None))
-    placement = {"device_map": options.device_map} if options.device_map else {}
+    quantized = getattr(config, "quantization_config", None) is not None
+    # Each weight goes where it stays as it is read; those that are quantized go where their kind wants them.
+    whole = None if quantized else {"": options.torch_device}
+    placement: dict[str, Any] = {"device_map": options.device_map or whole}
     if has_soft_caps(config):
         placement["attn_implementation"] = "eager"
     try:
@@ -173,14 +176,14 @@ def load_model(checkpoint: Checkpoint, options: LoadOptions) -> PreTrainedModel:
             **placement,
         )
         model, info = loaded
-        if not options.device_map:
+        if placement["device_map"] is None:
             model = model.to(options.torch_device)
-    except torch.OutOfMemoryError:
-        raise UserError(
-            f"{checkpoint.name} does not fit on {options.torch_device}; give --set engine.device_map=auto, "
-            "--dtype bfloat16, or a larger device"
-        ) from None
     except Exception as error:
+        if out_of_memory(error):
+            raise UserError(
+                f"{checkpoint.name} does not fit on {options.torch_device}; "
+                "give --set engine.device_map=auto, --dtype bfloat16, or a larger device"
+            ) from None
         # Where it did not foresee a value, transformers says no more than the value.
         unforeseen = isinstance(error, (LookupError, TypeError, AttributeError, ArithmeticError))
         told = f"{type(error).__name__}: {first_line(error)}; look at its config.json" if unforeseen else ""

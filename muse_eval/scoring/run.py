@@ -92,20 +92,19 @@ def run(
     origin = identity.origin(engine, retrain, *(["lm-eval"] if planned.utility else []))
     if reuse and not config.overwrite and there and identity.holds(there, settings, origin):
         return Outcome(folder, None)
-    cache = config.results / "cache" if config.cache else None
-    store = Store(cache, warn)
+    store = Store(config.cache_folder, warn)
     _tell_outset(name, planned, engine, store, tell, note)
     # One after the other, so that two models are never in memory together.
     with engine:
         prompt_fit.require_open_end(store, engine)
         answers = {column.name: _ask(store, engine, column, progress) for column in planned.columns}
         fits = prompt_fit.look(store, engine, planned.columns, answers)
-        utility = score_utility(planned.utility, engine, config.limit, cache, progress, warn)
+        utility = score_utility(planned.utility, engine, config.limit, config.cache_folder, progress, warn)
     with retrain or nullcontext():
         contexts = _context(config, planned, retrain, store, progress)
     result = prompt_fit.judged(_score(config, planned, answers, contexts), planned.columns, fits, unlearned)
     result = degenerate.measured(result, {column.name: column.spec.metric for column in planned.columns})
-    result = model_free.told(result, planned.columns, cache, warn)
+    result = model_free.told(result, planned.columns, config.cache_folder, warn)
     model, notes = engine.provenance, {**notes, **prompt_fit.notes(planned.columns)}
     result = replace(
         result,
@@ -134,6 +133,7 @@ def _source(config: RunConfig, planned: Plan) -> ModelSource:
         base_url=config.base_url,
         api_key_env=config.api_key_env,
         revision=config.model_revision,
+        memory=config.cache_folder,
     )
 
 

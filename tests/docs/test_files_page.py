@@ -14,6 +14,7 @@ import pytest
 
 from muse_eval import plugins
 from muse_eval.config.run import RunConfig
+from muse_eval.engines import digests
 from muse_eval.engines.composition import ComposedSpec
 from muse_eval.results import forget_sets, published, runs, trajectory
 from muse_eval.results.gate import Baseline, Expected
@@ -260,6 +261,7 @@ def test_the_other_files(scored: list[Path], trained: list[Path]) -> None:
         path.read_text().splitlines()[0] for path in sorted(scored[0].parents[2].glob("cache/*/*.jsonl"))[:1]
     }
     assert json.loads(line.partition(" ")[2]).keys() <= named("results/cache/ENGINE/PROCESS.jsonl")
+    assert {"files", "sha256"} <= named(f"results/cache/{digests.NAME}")
     went = trajectory.Trajectory(
         "a", "b", stored[0], stored[:1], stored[0], Selection(1, 1, "last"), "balance"
     )

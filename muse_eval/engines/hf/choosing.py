@@ -61,6 +61,8 @@ class Chooser:
             step: how many new tokens each has already.
         """
         chosen = likeliest(logits)
+        if not any(self.drawn[row] for row in rows):
+            return chosen
         places = enumerate(zip(rows, chosen.tolist(), strict=True))
         drawn = [place for place, (row, token) in places if self.drawn[row] and token != UNDEFINED]
         elements = DRAW_ELEMENTS.get(logits.device.type, DRAW_ELEMENTS["cuda"])

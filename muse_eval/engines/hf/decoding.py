@@ -7,92 +7,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
-from transformers.cache_utils import DynamicLayer
 
-from muse_eval.engines.composed import ComposedModel, JoinedCache, parts_of
 from muse_eval.engines.hf.attention import fast_steps
+from muse_eval.engines.hf.caches import RoomyLayer, attends_to_everything, closed_up, new_cache, take_rows
 from muse_eval.engines.hf.choosing import UNDEFINED
 
 Choose = Callable[[Tensor, Sequence[int], int], Tensor]
-ROOM = 128
-"""Positions a cache layer grows by at least, so that a step does not copy all that came before."""
-
-
-class RoomyLayer(DynamicLayer):
-    """A cache layer with spare room: a step writes into it, where the stock layer copies it whole."""
-
-    _room: tuple[Tensor, Tensor] | None = None
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *_args: object, **_kwargs: object
-    ) -> tuple[Tensor, Tensor]:
-        """Append (batch, heads, new, dim) states and return all (batch, heads, seen + new, dim) of them."""
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        seen = self.get_seq_length()
-        total = seen + key_states.shape[-2]
-        if self._room is None or self._room[0].shape[-2] < total:
-            assert self.keys is not None
-            assert self.values is not None
-            self._room = (
-                _roomier(key_states, self.keys, seen, total),
-                _roomier(value_states, self.values, seen, total),
-            )
-        keys, values = self._room
-        keys[:, :, seen:total], values[:, :, seen:total] = key_states, value_states
-        self.keys, self.values = keys[:, :, :total], values[:, :, :total]
-        return self.keys, self.values
-
-    def put(self, rows: list[int], batch: int, start: int, states: "RoomyLayer") -> None:
-        """Place the states of some rows at ``start`` of this layer, which is to hold ``batch`` rows."""
-        keys, values = states.keys, states.values
-        assert keys is not None
-        assert values is not None
-        end = start + keys.shape[-2]
-        if self._room is None:
-            self.lazy_initialization(keys, values)
-            shape = (batch, keys.shape[1], end + ROOM)
-            self._room = keys.new_zeros(*shape, keys.shape[3]), values.new_zeros(*shape, values.shape[3])
-        for room, some in zip(self._room, (keys, values), strict=True):
-            room[rows, :, start:end] = some
-        self.keys, self.values = (room[:, :, :end] for room in self._room)
-
-    def batch_repeat_interleave(self, repeats: int) -> None:
-        """Repeat each row; the copies get room of their own at the next step."""
-        self._room = None
-        super().batch_repeat_interleave(repeats)
-
-    def batch_select_indices(self, indices: Tensor) -> None:
-        """Keep only some rows; they get room of their own at the next step."""
-        self._room = None
-        assert self.keys is not None
-        super().batch_select_indices(indices.to(self.keys.device))
-
-
-def _roomier(new: Tensor, old: Tensor, seen: int, total: int) -> Tensor:
-    batch, heads, _, dim = new.shape
-    room = new.new_empty(batch, heads, total + ROOM, dim)
-    if seen:
-        room[:, :, :seen] = old
-    return room
-
-
-def new_cache(model: PreTrainedModel) -> DynamicCache:
-    """Return an empty cache for the model, roomy where a layer attends to everything before it."""
-    if isinstance(model, ComposedModel):
-        return JoinedCache([new_cache(part) for part in parts_of(model)])
-    cache = DynamicCache(config=model.config)
-    cache.layers = [
-        RoomyLayer() if type(layer) is DynamicLayer else layer  # type: ignore[no-untyped-call]
-        for layer in cache.layers
-    ]
-    return cache
-
-
-def attends_to_everything(model: PreTrainedModel) -> bool:
-    """Tell whether every layer is full attention, so that rows' caches can be joined."""
-    layers = new_cache(model).layers
-    return bool(layers) and all(type(layer) is RoomyLayer for layer in layers)
 
 
 @dataclass(frozen=True)
@@ -145,37 +65,37 @@ def continued(
     logits, cache = (
         _prefill_joined(model, prompts, prefix) if joined else _prefill_padded(model, prompts, pad)
     )
-    width = max(map(len, prompts))
-    lengths = torch.tensor([len(ids) for ids in prompts], device=model.device)
-    mask = torch.arange(width, device=model.device) >= width - lengths[:, None]
-    padded = not bool(mask.all())
+    width, longest = max(map(len, prompts)), max(limits)
+    slots = torch.arange(width + longest, device=model.device)
+    gaps = torch.tensor([width - len(ids) for ids in prompts], device=model.device)
     rows = list(range(len(prompts)))
     new: list[list[int]] = [[] for _ in prompts]
-    while True:
-        chosen = choose(logits, rows, len(new[rows[0]])).to(model.device)
+    for seen in range(width, width + longest):
+        chosen = choose(logits, rows, seen - width).to(model.device)
         going = []
+        # All that is asked of the device in a step is these ids.
         for place, (row, token) in enumerate(zip(rows, chosen.tolist(), strict=True)):
             new[row].append(token)
             if token != UNDEFINED and len(new[row]) < limits[row] and not done(row, new[row]):
                 going.append(place)
         if not going:
-            return new
+            break
         if len(going) < len(rows):
-            keep = torch.tensor(going, device=model.device)
-            cache.batch_select_indices(keep)
-            chosen, lengths, mask = chosen[keep], lengths[keep], mask[keep]
-            rows = [rows[place] for place in going]
-        mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
+            places = closed_up(going)
+            kept = torch.tensor(places).to(model.device, non_blocking=True)
+            take_rows(cache, places, kept)
+            chosen, gaps, rows = chosen[kept], gaps[kept], [rows[place] for place in places]
+        padded = any(len(prompts[row]) < width for row in rows)
         with fast_steps():
             logits = model(
                 input_ids=chosen[:, None],
-                attention_mask=mask.long() if padded else None,
-                position_ids=lengths[:, None],
+                attention_mask=(slots[: seen + 1] >= gaps[:, None]).long() if padded else None,
+                position_ids=(seen - gaps)[:, None],
                 past_key_values=cache,
                 use_cache=True,
                 logits_to_keep=1,
             ).logits[:, -1]
-        lengths = lengths + 1
+    return new
 
 
 def _prefill_joined(

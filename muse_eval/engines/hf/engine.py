@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from muse_eval.engines.checkpoint import Checkpoint
 from muse_eval.engines.composed import parts_of
-from muse_eval.engines.hf import decoding, gradients, scoring
+from muse_eval.engines.hf import caches, decoding, gradients, scoring
 from muse_eval.engines.hf.choosing import UNDEFINED, Chooser
 from muse_eval.engines.loading import (
     LoadOptions,
@@ -27,7 +27,8 @@ from muse_eval.engines.loading import (
     state_digest,
     tokenizer_digest,
 )
-from muse_eval.engines.tokens import Tokens, before_stop, has_stop
+from muse_eval.engines.stops import StopRule
+from muse_eval.engines.tokens import Tokens, before_stop
 from muse_eval.engines.weights import require_finite
 from muse_eval.errors import UserError
 from muse_eval.own_code import code_digest
@@ -143,6 +144,10 @@ class TransformersEngine:
     def _tokens(self) -> Tokens:
         return Tokens(self._tokenizer, self._config.vocab_size, context_of(self._config))
 
+    @cached_property
+    def _stops(self) -> StopRule:
+        return StopRule(self._tokens)
+
     @property
     def handed(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         """The loaded model and its tokenizer, for what asks a model in a way of its own."""
@@ -165,7 +170,7 @@ class TransformersEngine:
         def work(batch: list[int]) -> list[Generation]:
             def done(row: int, ids: list[int]) -> bool:
                 ask = asks[batch[row]]
-                return ids[-1] in eos or bool(ask.stop and has_stop(tokens.decode(ids), ask.stop))
+                return ids[-1] in eos or bool(ask.stop and self._stops.ended(ids, ask.stop))
 
             rows = [prompts[index] for index in batch]
             limits = [asks[index].max_tokens for index in batch]
@@ -183,7 +188,7 @@ class TransformersEngine:
 
     def _shared_prefix(self, prompts: Sequence[list[int]]) -> decoding.Prefix:
         """Compute what all prompts begin with, where it is worth it and memory allows."""
-        if len(prompts) > 1 and decoding.attends_to_everything(self._model):
+        if len(prompts) > 1 and caches.attends_to_everything(self._model):
             shared = _common_prefix(prompts)
             if len(shared) >= SHARED_PREFIX:
                 try:
