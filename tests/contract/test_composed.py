@@ -267,7 +267,7 @@ def test_no_more_logits_than_a_chunk_exist_at_once(whp: Path, monkeypatch: pytes
         return mix(self, logits)
 
     monkeypatch.setattr(ComposedModel, "mix", recorded)
-    with open_hf(whp) as engine:
+    with open_hf(whp, batch_tokens=4_096) as engine:
         assert len(scores_of(engine, [Logprobs("x" * 24)] * 128)) == 128
     assert shapes == [[(1638, 320)] * 2, [(3072 - 1638, 320)] * 2]
 
