@@ -140,10 +140,15 @@ def test_an_interval_is_near_the_one_that_the_records_give(ci: Pair | None, told
     assert rescore("exact")(found, False) == ""
 
 
+def test_an_interval_may_be_off_by_just_that() -> None:
+    found = evidence(cell(50.0, (-10.01, 100.0)), scored("exact", 0.0, 1.0))
+    assert rescore("exact")(found, True) == ""
+
+
 @pytest.mark.parametrize("score", [0.1, 0.5])
 def test_scores_that_are_all_the_same_give_no_interval_to_compare_with(score: float) -> None:
-    """Nor where the sums of a hundredth differ in their last digits."""
-    found = evidence(cell(100 * score, (0.0, 100.0), n=3), scored("exact", *[score] * 3))
+    """Nor where the sums of tenths differ in their last digits."""
+    found = evidence(cell(100 * score, (0.0, 100.0), n=9), scored("exact", *[score] * 9))
     assert rescore("exact")(found, True) == ""
 
 
@@ -315,6 +320,7 @@ def test_privleak_is_of_its_own_attack(params: dict[str, Any], value: float) -> 
         (7400.0, THREE_OF_FOUR, 0.01, NONE_OF_FOUR, (0.0, 9999.0), ""),
         # Where every pair ends the same, resampling gives no interval.
         (100.0, ALL, 0.5, TIES, (-500.0, 500.0), ""),
+        (100 / 7, ALL, 0.875, texts([2.0, 3.0], [2.0, 0.0]), (-500.0, 500.0), ""),
         (100.0, ALL, 0.5, texts([1.0, 3.0, 1.0], [1.0, 1.0]), (-500.0, 500.0), ""),
         (50.0, THREE_OF_FOUR, 0.5, (), (-500.0, 500.0), ""),
         (50.0, THREE_OF_FOUR, 0.5, texts([1.0, None], [1.0, 1.0]), (-500.0, 500.0), ""),
