@@ -148,7 +148,7 @@ def changes(before: Baseline | None, after: Baseline) -> list[str]:
 
     def told(key: str, name: str) -> str:
         new, old = after.runs[key][name], before.runs.get(key, {}).get(name) if before else None
-        if old is None:
+        if before is None or old is None:
             return f"{key} {name} {new.value} (new)"
         parts = [] if old.value == new.value else [f"{old.value} → {new.value}"]
         if old.tolerance != new.tolerance:
@@ -156,7 +156,7 @@ def changes(before: Baseline | None, after: Baseline) -> list[str]:
         for what, then, now in (("flags", old.flags, new.flags), ("settings", old.settings, new.settings)):
             if then != now:
                 parts.append(f"{what} {then or 'none'} → {now or 'none'}")
-        past, present = before.measured.get(key) if before else None, after.measured.get(key)
+        past, present = before.measured.get(key), after.measured.get(key)
         if past is None and present is not None:
             parts.append("what it is of is noted now")
         elif past and present and _of(past, name) != _of(present, name):
