@@ -183,7 +183,8 @@ def test_what_was_noted_of_columns_not_measured_now_stays_where_the_run_is_the_s
     assert again.measured["town/ga"] == known.measured["town/ga"]
     assert list(again.measured[RUN].columns) == ["a", "b", "c"]
     assert again.measured[RUN].limit == 5
-    for other in ({"limit": 6}, {"seed": 8}, {"model": {}}, {"retrain": {"engine": "hf"}}):
+    others: list[dict[str, Any]] = [{"limit": 6}, {"seed": 8}, {"model": {}}, {"retrain": {"engine": "hf"}}]
+    for other in others:
         renewed = make_baseline([stored(config={**config, **other}, b=2.0)], known=known)
         assert list(renewed.measured[RUN].columns) == ["b"]
     # Of a run of which nothing has a value, nothing is noted.

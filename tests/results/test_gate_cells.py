@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from muse_eval.errors import UserError
-from muse_eval.results.gate import Comparison, check, compare, points
+from muse_eval.results.gate import Comparison, Verdict, check, compare, points
 from muse_eval.results.gate_baseline import Baseline, make_baseline
 from muse_eval.results.runs import StoredResult, load
 from tests.results.test_gate import expecting, flagged, stored
@@ -125,7 +125,7 @@ def test_a_check_leaves_out_what_is_absent_and_may_be_of_a_part() -> None:
         ("zero", 5.0, -8.0, 3.0, "worse"),
     ],
 )
-def test_a_move_is_told_in_points(goal: str, then: float, now: float, moved: float, verdict: str) -> None:
+def test_a_move_is_told_in_points(goal: str, then: float, now: float, moved: float, verdict: Verdict) -> None:
     (row,) = compare([town(goals={"a": goal}, a=now)], expecting(RUN, a=(then, 2.0))).rows
     assert row == Comparison(RUN, "a", then, now, moved, 2.0, verdict)
 

@@ -37,7 +37,9 @@ RECORDS = [
 
 def written(folder: Path, records: str | None = None, **changes: Any) -> StoredResult:
     """Return a run read from a folder."""
-    cells = {name: {"value": 1.0, "ci": None, "n": 2 + place, "flags": []} for place, name in enumerate("ab")}
+    cells: dict[str, dict[str, Any]] = {
+        name: {"value": 1.0, "ci": None, "n": 2 + place, "flags": []} for place, name in enumerate("ab")
+    }
     whole = {
         "schema_version": 1,
         "task": "town",
@@ -86,14 +88,14 @@ def test_all_that_a_run_tells_is_taken(tmp_path: Path) -> None:
                 examples=digest(asked),
                 reference=1.0,
             ),
-            "more": MeasuredColumn(n=3, examples=digest('[["texts",0,null,"no"]]')),
+            "more": MeasuredColumn.model_validate({"n": 3, "examples": digest('[["texts",0,null,"no"]]')}),
         },
     )
 
 
 def test_what_a_run_does_not_tell_is_nothing(tmp_path: Path) -> None:
     odd = {"model": {"weights": 1}, "limit": "5", "seed": 1.5}
-    nothing = Measured(columns={"asked": MeasuredColumn(n=2, reference=1.0), "more": MeasuredColumn(n=3)})
+    nothing = Measured.model_validate({"columns": {"asked": {"n": 2, "reference": 1.0}, "more": {"n": 3}}})
     assert measured(written(tmp_path, "", config=odd, provenance={"code": 3})) == nothing
     # A file that is cut tells nothing either, nor does a run that was never on disk.
     assert measured(written(tmp_path, '{"column": "asked"', config=odd, provenance={})) == nothing

@@ -75,7 +75,7 @@ def test_settings_match_their_fingerprint(tmp_path: Path) -> None:
 
 
 def test_records_of_columns_that_it_does_not_have_are_told(tmp_path: Path) -> None:
-    stray = [{"column": "y"}, {"column": "x"}, *TWO, {}]
+    stray: list[dict[str, Any]] = [{"column": "y"}, {"column": "x"}, *TWO, {}]
     assert fault(written(tmp_path, stray)) == "it has records of None, x, y and no such column"
 
 
