@@ -22,6 +22,8 @@ from torch.distributed.fsdp import FSDPModule
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+from muse_eval.engines.hf.replay import replaying
+
 BOUNDS = {"cpu": 2**24, "cuda": 2**26}
 """Logits that exist at a time: 67 and 268 MB in float32, a few times over while a loss is taken of them."""
 TRIED = 8
@@ -167,7 +169,8 @@ def _from_states(
     states, ids = output.last_hidden_state.flatten(0, 1), ids.flatten()
 
     def logits(some: Tensor, read: Tensor) -> Tensor:
-        with _replaying(model, type(output)(last_hidden_state=some[None])), _uncached(read.device):
+        replayed = replaying(model, type(output)(last_hidden_state=some[None]))
+        with _gathered_head(model), replayed, _uncached(read.device):
             found: Tensor = plain(input_ids=read[None], use_cache=False).logits[0]
             return found
 
@@ -185,32 +188,18 @@ def _uncached(device: torch.device) -> torch.autocast:
     return torch.autocast(kind, dtype, enabled, cache_enabled=False)
 
 
-class _Replay(nn.Module):
-    """Stands in for the decoder under the model's head and returns states computed before."""
-
-    def __init__(self, output: Any) -> None:
-        super().__init__()
-        self.output = output
-
-    def forward(self, *_args: object, **_kwargs: object) -> Any:
-        return self.output
-
-
 @contextmanager
-def _replaying(model: PreTrainedModel, output: Any) -> Iterator[None]:
-    """Let the model's forward take its decoder's output as given, and a sharded head as it is."""
-    name, body, head = model.base_model_prefix, model.base_model, model.get_output_embeddings()
-    hooks = {}
+def _gathered_head(model: PreTrainedModel) -> Iterator[None]:
+    """Take a sharded model's head as it is within the block."""
+    head, hooks = model.get_output_embeddings(), {}
     if isinstance(head, FSDPModule):
         # They would gather its shards, and sum its gradient over the processes, once a chunk.
         hooks = {kind: head.__dict__[kind] for kind in ("_forward_pre_hooks", "_forward_hooks")}
-    setattr(model, name, _Replay(output))
     head.__dict__.update({kind: {} for kind in hooks})
     try:
         yield
     finally:
         head.__dict__.update(hooks)
-        setattr(model, name, body)
 
 
 @torch.no_grad()

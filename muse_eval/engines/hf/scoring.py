@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from muse_eval.engines.composed import mixed, parts_of
+from muse_eval.engines.hf.replay import replaying
 from muse_eval.types import Logprobs, TokenLogprobs
 
 CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**26}
@@ -18,17 +18,6 @@ MIN_CHUNK = 256
 """Tokens whose logits are computed at once at least: the head's weights are read again for each chunk."""
 BLOCK_ELEMENTS = 2**17
 """Logits of a chunk that are turned into answers at once on a CPU: as many as its nearest caches hold."""
-
-
-class _Replay(nn.Module):
-    """Stands in for the decoder under the model's head and returns states computed before."""
-
-    def __init__(self, output: Any) -> None:
-        super().__init__()
-        self.output = output
-
-    def forward(self, *_args: object, **_kwargs: object) -> Any:
-        return self.output
 
 
 @contextmanager
@@ -42,9 +31,8 @@ def _read(model: PreTrainedModel, ids: Tensor, wanted: Tensor) -> Iterator[Calla
         ids: (texts, length) token ids.
         wanted: (texts, length − 1), true where the next token is scored.
     """
-    name, body = model.base_model_prefix, model.base_model
     ids = ids.to(model.device)
-    output = body(input_ids=ids, use_cache=False)
+    output = model.base_model(input_ids=ids, use_cache=False)
     # With a device map the states come from the last device, the ids are on the first.
     states = output.last_hidden_state[:, :-1]
     states = states[wanted.to(states.device)]
@@ -55,11 +43,8 @@ def _read(model: PreTrainedModel, ids: Tensor, wanted: Tensor) -> Iterator[Calla
         found: Tensor = model(input_ids=read[some][None], use_cache=False).logits[0]
         return found.float()
 
-    setattr(model, name, _Replay(output))
-    try:
+    with replaying(model, output):
         yield logits
-    finally:
-        setattr(model, name, body)
 
 
 @torch.inference_mode()
