@@ -135,7 +135,7 @@ def readable(model: nn.Module) -> Iterator[None]:
             return plain(*args, **kwargs)
         bound = BOUNDS.get(kwargs["input_ids"].device.type, BOUNDS["cuda"])
         room = max(1, bound // self.config.get_text_config().vocab_size)
-        if kwargs["input_ids"].numel() <= room:
+        if not _anywhere(self, kwargs["input_ids"].numel() > room, kwargs["input_ids"].device):
             return use(whole(plain(**kwargs).logits))
         if not apart:
             # The shards of the head stay gathered after a forward: it is read again in the backward pass.
@@ -154,6 +154,18 @@ def readable(model: nn.Module) -> Iterator[None]:
             bare.__dict__.pop(name, None)
         if before is not None:
             bare.__dict__["forward"] = before
+
+
+def _anywhere(model: PreTrainedModel, here: bool, device: torch.device) -> bool:
+    """Tell whether a thing is so here or, of a model that several processes share out, in one of them.
+
+    They gather its shards together, so all have to take the same way.
+    """
+    if not isinstance(model, FSDPModule):
+        return here
+    told = torch.tensor(int(here), device=device)
+    torch.distributed.all_reduce(told, torch.distributed.ReduceOp.MAX)
+    return bool(told)
 
 
 def _said(model: PreTrainedModel, plain: Callable[..., Any], inputs: Mapping[str, Any], room: int) -> Said:

@@ -62,6 +62,14 @@ def note_shards(path: Path) -> None:
     processes.full_state = noting
 
 
+def forget_texts(job: dict[str, Any]) -> list[str]:
+    """Return the texts that a job forgets: all as long, or each a word longer than the one before."""
+    texts = (FORGET + FORGET)[: job.get("rows", 6)]
+    if not job.get("uneven"):
+        return texts
+    return [" ".join(text.split()[: 5 + number]) for number, text in enumerate(texts)]
+
+
 def work(job: dict[str, Any]) -> None:
     """Carry out a job, or write down why not; the main process dies (-9) in the step ``kill``."""
     out = Path(job["out"])
@@ -75,7 +83,7 @@ def work(job: dict[str, Any]) -> None:
     # So many logits at a time; else the whole of such small batches.
     heads.BOUNDS["cpu"] = job.get("bound", BOUND)
     config = config_for(Path(job["target"]), job["method"], **job.get("changes", {}))
-    texts = (FORGET + FORGET)[: job.get("rows", 6)]
+    texts = forget_texts(job)
     try:
         train.unlearn(config, texts, RETAIN, out, keep_checkpoints=job.get("keep", False), progress=progress)
     except UserError as error:
