@@ -17,6 +17,11 @@ TORCH_FULL = ("PytorchStreamWriter", "inline_container", "basic_ios::clear")
 """What torch's archive writer says then."""
 
 
+def nearest(folder: Path) -> Path:
+    """Return a folder, or where that is still to be made the nearest one above it that is there."""
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
+
+
 def sync(path: Path) -> None:
     """Wait until a file's content, or a folder's list of names, is on the disk."""
     handle = os.open(path, os.O_RDONLY)

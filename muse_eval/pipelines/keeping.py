@@ -6,8 +6,8 @@ from typing import Any
 
 from muse_eval import plugins
 from muse_eval.config import TaskSpec
+from muse_eval.folders import nearest
 from muse_eval.pipelines.config import PipelineConfig, configured, run_names
-from muse_eval.scoring import nearest
 from muse_eval.unlearning import cards
 from muse_eval.unlearning.training import output
 

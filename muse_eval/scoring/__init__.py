@@ -3,6 +3,6 @@
 from muse_eval.scoring.cache import cache_clear, cache_info
 from muse_eval.scoring.identity import UNSCORED, computed_by
 from muse_eval.scoring.plan import Plan
-from muse_eval.scoring.writable import check_writable, nearest
+from muse_eval.scoring.writable import check_writable
 
-__all__ = ["UNSCORED", "Plan", "cache_clear", "cache_info", "check_writable", "computed_by", "nearest"]
+__all__ = ["UNSCORED", "Plan", "cache_clear", "cache_info", "check_writable", "computed_by"]

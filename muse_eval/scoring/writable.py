@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from muse_eval.errors import UserError
+from muse_eval.folders import nearest
 from muse_eval.reading import typed_path
 
 
@@ -27,8 +28,3 @@ def require_folder(folder: Path) -> None:
     """
     if not (there := nearest(folder)).is_dir():
         raise UserError(f"{there} is a file, and {folder} must be a folder; move it, or choose another place")
-
-
-def nearest(folder: Path) -> Path:
-    """Return a folder, or where that is still to be made the nearest one above it that is there."""
-    return next(path for path in (folder, *folder.absolute().parents) if path.exists())

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from muse_eval import plugins
 from muse_eval.errors import UserError
+from muse_eval.folders import nearest
 from muse_eval.types import LogitMixture
 from muse_eval.unlearning.recipe import UnlearnConfig
-from muse_eval.unlearning.training.memory import FULL, GIGA, Sizes
+from muse_eval.unlearning.training.memory import GIGA, Sizes
 
 TOLD = 1e9
 """Bytes from which on it is told."""
@@ -25,15 +26,11 @@ def most(config: UnlearnConfig, sizes: Sizes, saves: int, keep: bool) -> int:
         saves: checkpoints in all.
         keep: whether each leaves its model.
     """
-    item = sizes.item or (2 if config.dtype == "bfloat16" else FULL)
-    model = sizes.weights * item
+    model, trained = sizes.model_bytes(config.dtype), sizes.trained_bytes(config.dtype)
+    states = sizes.state_bytes(config.dtype, config.optim)
     _, method, _ = plugins.method(config.method)
     finished = 2 * model if isinstance(method, LogitMixture) else model
-    trained = sizes.trained * (FULL if sizes.adapters else item)
     saved = (trained if sizes.adapters else model) + (model if sizes.adapters and keep else 0)
-    states = 2 * trained
-    if config.optim == "adamw_8bit":
-        states = 2 * (sizes.trained - sizes.embedding) + 2 * FULL * sizes.embedding
     kept = model if keep else 0
 
     def at(save: int) -> int:
@@ -51,9 +48,7 @@ def check(needed: int, folder: Path) -> None:
     Raises:
         UserError: there is less.
     """
-    place = folder
-    while not place.exists():
-        place = place.parent
+    place = nearest(folder)
     free = shutil.disk_usage(place).free + _taken(folder)
     if needed > free:
         raise UserError(

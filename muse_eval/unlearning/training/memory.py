@@ -40,6 +40,23 @@ class Sizes:
     rows: int = 1
     """Rows whose activations a loss holds at once: a forget row, and where there is one its retain row."""
 
+    def model_bytes(self, dtype: str) -> int:
+        """Return the bytes of all weights, in a precision as ``UnlearnConfig.dtype`` comes to."""
+        return self.weights * self._item(dtype)
+
+    def trained_bytes(self, dtype: str) -> int:
+        """Return the bytes of the weights that are trained, and of their gradients; adapters are float32."""
+        return self.trained * (FULL if self.adapters else self._item(dtype))
+
+    def state_bytes(self, dtype: str, optim: str) -> int:
+        """Return the bytes of AdamW's two numbers a weight; none of its kinds makes a temporary copy."""
+        if optim == "adamw_8bit":
+            return 2 * (self.trained - self.embedding) + 2 * FULL * self.embedding
+        return 2 * self.trained_bytes(dtype)
+
+    def _item(self, dtype: str) -> int:
+        return self.item or (2 if dtype == "bfloat16" else FULL)
+
 
 @dataclass(frozen=True)
 class Means:
@@ -58,11 +75,6 @@ class Means:
     """Whether the processes share one model out (FSDP), or each holds it (DDP)."""
 
     @property
-    def weight(self) -> int:
-        """Bytes of a weight."""
-        return 2 if self.dtype == "bfloat16" else FULL
-
-    @property
     def number(self) -> int:
         """Bytes of a number that a layer computes."""
         return FULL if self.dtype == "float32" else 2
@@ -75,16 +87,15 @@ class Means:
 
 def reckon(sizes: Sizes, means: Means) -> dict[str, float]:
     """Reckon the bytes on each device that a training takes at its peak, by what takes them."""
-    weight = sizes.item or means.weight
-    state = FULL if sizes.adapters else weight
+    model, trained = sizes.model_bytes(means.dtype), sizes.trained_bytes(means.dtype)
     parts = {
-        "weights": sizes.weights * weight,
-        "frozen copy": sizes.weights * weight * sizes.frozen,
-        "gradients": sizes.trained * state,
-        "optimizer": _states(sizes, means),
+        "weights": model,
+        "frozen copy": model * sizes.frozen,
+        "gradients": trained,
+        "optimizer": sizes.state_bytes(means.dtype, means.optim),
         "casts": 0 if means.dtype != "mixed" or means.checkpointing else 2 * sizes.weights,
         # DDP gathers gradients in buckets of its own.
-        "buckets": sizes.trained * state if means.processes > 1 and not means.sharded else 0,
+        "buckets": trained if means.processes > 1 and not means.sharded else 0,
     }
     shared = {name: size / means.shards for name, size in parts.items()}
     if means.sharded:
@@ -100,17 +111,8 @@ def least(sizes: Sizes, means: Means, on_gpu: bool) -> float:
     """
     parts = reckon(sizes, means)
     if not on_gpu:
-        trained = 0 if sizes.adapters else sizes.trained
-        parts["weights"] = trained * (sizes.item or means.weight) / means.shards
+        parts["weights"] = 0 if sizes.adapters else sizes.trained_bytes(means.dtype) / means.shards
     return sum(parts[name] for name in ("weights", "frozen copy", "gradients", "optimizer"))
-
-
-def _states(sizes: Sizes, means: Means) -> int:
-    """AdamW's two numbers a weight; fused on a GPU and one by one on a CPU it makes no temporary copy."""
-    size = FULL if sizes.adapters else sizes.item or means.weight
-    if means.optim == "adamw_8bit":
-        return 2 * (sizes.trained - sizes.embedding) + 2 * FULL * sizes.embedding
-    return 2 * size * sizes.trained
 
 
 def _activations(sizes: Sizes, means: Means) -> int:
@@ -124,7 +126,7 @@ def _activations(sizes: Sizes, means: Means) -> int:
     layer = tokens * (20 * sizes.hidden + 6 * sizes.inner) * means.number
     layer += tokens * means.longest * sizes.scores * SCORE
     # Under autocast what is added up from layer to layer is float32.
-    stream = means.weight if means.dtype == "bfloat16" else FULL
+    stream = 2 if means.dtype == "bfloat16" else FULL
     kept = (
         sizes.layers * tokens * sizes.hidden * stream + layer if means.checkpointing else sizes.layers * layer
     )
