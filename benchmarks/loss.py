@@ -13,15 +13,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import torch
 from rich.console import Console
 from rich.table import Table
 from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.measure import Meter, resident
+from benchmarks.shapes import Shape
+from benchmarks.subject import make_llama
 from muse_eval import plugins
 from muse_eval.unlearning import heads, rows
 from muse_eval.unlearning.objectives import Step, forget_loss, retain_loss
@@ -40,13 +40,9 @@ class Subject:
         torch.set_num_threads(1)
         torch.manual_seed(0)
         self.vocabulary = vocabulary
-        sizes: dict[str, Any] = {
-            "hidden_size": hidden,
-            "intermediate_size": 3 * hidden,
-            "num_attention_heads": hidden // 32,
-        }
-        config: Any = LlamaConfig(vocab_size=vocabulary, num_hidden_layers=2, **sizes)
-        self.model, self.target = LlamaForCausalLM(config), LlamaForCausalLM(config).requires_grad_(False)
+        sizes = Shape(hidden, layers=2, heads=hidden // 32, inner=3 * hidden, vocabulary=vocabulary)
+        place = torch.device("cpu"), torch.float32
+        self.model, self.target = make_llama(sizes, *place), make_llama(sizes, *place).requires_grad_(False)
         self.batch = {name: self.drawn(tokens) for name in ("forget", "retain")}
 
     def drawn(self, tokens: int) -> rows.Batch:

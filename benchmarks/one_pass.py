@@ -17,10 +17,11 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
-from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM
+from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
 from benchmarks.measure import Meter, resident
-from benchmarks.subject import CONTEXT, Joiner
+from benchmarks.shapes import Shape
+from benchmarks.subject import CONTEXT, Joiner, make_llama
 from muse_eval.engines.hf.engine import TransformersEngine
 from muse_eval.mini import corpus
 from muse_eval.mini.tokenizer import train_tokenizer
@@ -37,17 +38,12 @@ WAYS: dict[str, tuple[bool, int | None]] = {
 
 def llama() -> Any:
     """Make a Llama of SmolLM2-135M's sizes."""
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=49_152,
-            hidden_size=576,
-            num_hidden_layers=30,
-            num_attention_heads=9,
-            num_key_value_heads=3,
-            intermediate_size=1_536,
-            max_position_embeddings=CONTEXT,
-            tie_word_embeddings=True,
-        )
+    return make_llama(
+        Shape(hidden=576, layers=30, heads=9, inner=1_536, vocabulary=49_152),
+        torch.device("cpu"),
+        torch.float32,
+        num_key_value_heads=3,
+        tie_word_embeddings=True,
     )
 
 
