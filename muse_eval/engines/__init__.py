@@ -249,17 +249,23 @@ def _against_vllm(
         return reason
     if options.torch_device.type != "cuda":
         return None
-    pays, told = reckon(asks, _device(found, options), choice.reckoning)
+    import torch
+
+    from muse_eval.engines.loading import cache_bytes, load_config
+
+    config = load_config(found, options.trust_remote_code)
+    try:
+        token = cache_bytes(config, options.torch_dtype.itemsize)
+    except AttributeError:  # a model without keys and values, whose steps nobody reckons
+        return None
+    free, _ = torch.cuda.mem_get_info(options.torch_device)
+    weights = sum(path.stat().st_size for path in found.weights)
+    pays, told = reckon(asks, _device(weights, token, free), choice.reckoning)
     return None if pays else told
 
 
-def _device(found: "Checkpoint", options: "LoadOptions") -> Device:
-    import torch
+def _device(weights: int, token: int, free: int) -> Device:
+    """Return what is reckoned with: bytes, the cache that transformers gives a batch."""
+    from muse_eval.engines.hf.engine import GPU_TOKENS, KV_SHARE
 
-    from muse_eval.engines.hf.engine import KV_SHARE
-    from muse_eval.engines.loading import cache_bytes, load_config
-
-    weights = sum(path.stat().st_size for path in found.weights)
-    token = cache_bytes(load_config(found, options.trust_remote_code), options.torch_dtype.itemsize)
-    free, _ = torch.cuda.mem_get_info(options.torch_device)
-    return Device(weights, token, KV_SHARE * max(1, free - weights))
+    return Device(weights, token, min(KV_SHARE * max(1, free - weights), GPU_TOKENS * token))

@@ -84,8 +84,9 @@ def run(
     folder = folder or runs.run_folder(config.results, planned.task.name, name)
     there = identity.stored(folder, warn)
     before = part(there.provenance, "engine").get("engine") if there and not config.overwrite else None
-    if before and before != engine.provenance["engine"]:
-        engine = opened(like(planned.engine, str(before)))
+    choice = like(planned.engine, str(before))
+    if before != engine.provenance["engine"] and choice is not planned.engine:
+        engine = opened(choice)
     retrain = _retrain(config, planned, engine, None if config.overwrite else there, progress, note, warn)
     asked = identity.asked(config, planned, engine, retrain)
     settings, notes = identity.settle(folder, there, asked, lineage, config.overwrite)

@@ -133,13 +133,14 @@ def readable(model: nn.Module) -> Iterator[None]:
         use = kwargs.pop(READ, None)
         if use is None:
             return plain(*args, **kwargs)
-        bound = BOUNDS.get(kwargs["input_ids"].device.type, BOUNDS["cuda"])
-        room = max(1, bound // self.config.get_text_config().vocab_size)
-        if not _anywhere(self, kwargs["input_ids"].numel() > room, kwargs["input_ids"].device):
+        ids, head = kwargs["input_ids"], self.get_output_embeddings()
+        bound = BOUNDS.get(ids.device.type, BOUNDS["cuda"])
+        room = ids.numel() if head is None else max(1, bound // head.weight.shape[0])
+        if not _anywhere(self, ids.numel() > room, ids.device):
             return use(whole(plain(**kwargs).logits))
         if not apart:
             # The shards of the head stay gathered after a forward: it is read again in the backward pass.
-            for module in (self, self.get_output_embeddings()):
+            for module in (self, head):
                 if isinstance(module, FSDPModule):
                     module.set_reshard_after_forward(False, recurse=False)
             apart.append(_reads_apart(self, plain, kwargs))

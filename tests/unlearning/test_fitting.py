@@ -2,12 +2,20 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
 from muse_eval.errors import UserError
 from muse_eval.unlearning import cards
@@ -313,6 +321,19 @@ def test_a_run_that_goes_on_keeps_what_was_chosen_for_it(llama: PreTrainedModel,
     config, _ = plan(llama, optim="adamw", micro_batch_size=1)
     kept = fitting.fill_in(config, fitting.former(out, 32))
     assert (kept.optim, kept.gradient_checkpointing, kept.micro_batch_size) == ("adamw", True, 1)
+
+
+def test_nothing_is_reckoned_of_shapes_that_are_not_told(target: Path) -> None:
+    config = config_for(target)
+    start = open_target(config, None, None, (), None)
+    model: Any = LlamaForCausalLM.from_pretrained(target)
+    known, given = model.config, replace(start, checkpoint=None, model=model)
+    assert skeleton(given, config) is not None
+    model.config = PreTrainedConfig()
+    assert skeleton(given, config) is None
+    model.config = known
+    known.quantization_config = {"quant_method": "bitsandbytes"}
+    assert skeleton(given, config) is None
 
 
 def test_a_plan_is_kept_to_whatever_memory_there_is_later(target: Path, tmp_path: Path) -> None:

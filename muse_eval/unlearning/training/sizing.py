@@ -15,21 +15,26 @@ from muse_eval.unlearning.recipe import LoraSpec, UnlearnConfig
 from muse_eval.unlearning.training.memory import Sizes
 from muse_eval.unlearning.training.start import Start, trained_weights
 
+NAMED = ("hidden_size", "num_hidden_layers", "vocab_size")
+"""What a configuration has to tell."""
+
 
 def skeleton(start: Start, config: UnlearnConfig) -> PreTrainedModel | None:
-    """Return a model with the target's shapes and no numbers; None where its shapes cannot be told.
+    """Return a model with the target's shapes, without numbers unless it is loaded already.
 
-    What is quantized takes less than its shapes say.
+    None where its shapes cannot be told: its configuration calls them otherwise, or it is quantized, so that
+    it takes less than they say.
     """
-    if start.model is not None:
-        return start.model
-    made: Any = None
-    # A model's own code, or a configuration that loading refuses, may raise anything: loading says what.
-    with suppress(Exception), torch.device("meta"):
-        whole = start.configuration(config.trust_remote_code)
-        if getattr(whole, "quantization_config", None) is None:
+    made: Any = start.model
+    if made is None:
+        # A model's own code, or a configuration that loading refuses, may raise anything: loading says what.
+        with suppress(Exception), torch.device("meta"):
+            whole = start.configuration(config.trust_remote_code)
             made = AutoModelForCausalLM.from_config(whole, trust_remote_code=config.trust_remote_code)
-    return cast(PreTrainedModel | None, made)
+    if made is None or getattr(made.config, "quantization_config", None) is not None:
+        return None
+    known = made.config.get_text_config()
+    return cast(PreTrainedModel, made) if all(hasattr(known, name) for name in NAMED) else None
 
 
 def sizes_of(model: PreTrainedModel, config: UnlearnConfig) -> Sizes:
