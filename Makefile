@@ -67,7 +67,7 @@ test: .venv/.dev ## Run the tests (TESTS=tests/results for some; WORKERS=2)
 	@$(PYTEST) $(TESTS) -m 'not gpu and not vllm and not ray and not browser' $(COVERAGE)
 
 coverage: COVERAGE := --cov --cov-report=term:skip-covered --cov-fail-under=90
-coverage: test ## Run the tests and measure what they cover; below 90 % fails (half as long again)
+coverage: test ## Run the tests and measure what they cover; below 90 % fails (twice as long)
 
 test-fast: .venv/.dev ## Run the tests that neither train nor start a process, without coverage (under a minute)
 	@$(PYTEST) $(TESTS) -m 'not slow'

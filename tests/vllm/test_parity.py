@@ -1,4 +1,7 @@
-"""vLLM against transformers, both in float32: log-probs, answers and columns."""
+"""vLLM against transformers, both in float32: log-probs, answers and columns.
+
+Of the oracle the first examples of each split; `python -m benchmarks.parity` compares all (docs/engines.md).
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from tests.vllm.conftest import SHARED
 TASKS: dict[str, dict[str, Any]] = {
     "target": {"task": "muse_mini"},
     "retrain": {"task": "muse_mini"},
-    "oracle": {"task": "muse_news", "data_dir": SHARED / "muse-data" / "news"},
+    "oracle": {"task": "muse_news", "data_dir": SHARED / "muse-data" / "news", "limit": 30},
 }
 
 
