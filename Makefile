@@ -148,6 +148,7 @@ bench: .venv/.dev ## Measure speed and memory of every engine that is installed 
 	@.venv/bin/python -m benchmarks.one_pass
 	@.venv/bin/python -m benchmarks.memory
 	@.venv/bin/python -m benchmarks.training
+	@.venv/bin/python -m benchmarks.loss
 
 gpu-check: .venv/.dev ## Check a GPU: is it exact, how far from its floor, how much memory (GPU='--shape 3b')
 	@.venv/bin/python -m benchmarks.gpu $(GPU)

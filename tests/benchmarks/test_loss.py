@@ -1,0 +1,24 @@
+"""The benchmark of losses measures two ways to the same gradients."""
+
+import pytest
+import torch
+
+from benchmarks import loss
+from muse_eval.unlearning import heads
+
+
+@pytest.mark.parametrize("method", loss.METHODS)
+def test_chunks_and_whole_logits_give_the_same_gradients(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(heads.BOUNDS, "cpu", 5 * 300)
+    gradients = []
+    for whole in (False, True):
+        subject = loss.Subject(300, 32, 32)
+        subject.step(method, whole)
+        gradients.append([weight.grad for weight in subject.model.parameters()])
+    for ours, plain in zip(*gradients, strict=True):
+        assert ours is not None
+        assert plain is not None
+        assert plain.abs().max() > 0
+        torch.testing.assert_close(ours, plain)
