@@ -1,6 +1,9 @@
 """Fetches a server's answers: whole, in time, of bounded size, and from none but the server asked."""
 
+import os
+import ssl
 from collections.abc import Iterable
+from functools import cache
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
 from typing import Any
@@ -38,7 +41,8 @@ class Connection(openai.DefaultHttpxClient):
             ValueError, ImportError, httpx2.InvalidURL: the environment names a proxy that will not do.
         """
         direct: dict[str, httpx2.BaseTransport | None] = {f"all://{host}": None for host in DIRECT}
-        super().__init__(mounts=direct, **options)
+        trusted = _trusted(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+        super().__init__(mounts=direct, verify=trusted, **options)
 
     def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
         """Send a request and return its whole answer.
@@ -125,3 +129,9 @@ def _followed(request: httpx2.Request, response: httpx2.Response) -> httpx2.Requ
 
 def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:
     return url.scheme, url.host, url.port or {"http": 80, "https": 443}.get(url.scheme)
+
+
+@cache
+def _trusted(*_where: str | None) -> ssl.SSLContext:
+    """Return which certificates are trusted, by where the environment says they are: reading them takes long."""
+    return httpx2.create_ssl_context()
