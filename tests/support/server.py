@@ -6,8 +6,10 @@ import json
 import platform
 import socket
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice
 from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import Any, Literal, Self
@@ -32,7 +34,7 @@ class ServerError(Exception):
 
 
 class Model:
-    """A checkpoint that answers one request at a time, in float32."""
+    """A checkpoint that answers one request at a time, in float32, and keeps what it said greedily."""
 
     def __init__(self, folder: Path) -> None:
         network: Any = AutoModelForCausalLM.from_pretrained(
@@ -41,52 +43,74 @@ class Model:
         self.network = network.eval()
         self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
         self.context: int = self.network.config.max_position_embeddings
+        ends = self.network.generation_config.eos_token_id
+        self.ends = set(ends if isinstance(ends, list) else [ends])
         self.lock = Lock()
+        self.said: dict[tuple[int, ...], tuple[list[int], Iterator[int]]] = {}
+        self.scores: dict[tuple[int, ...], list[tuple[float, int]]] = {}
 
     def decode(self, ids: Sequence[int]) -> str:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
 
     def generate(self, ids: list[int], max_tokens: int, stop: Sequence[str]) -> list[int]:
         """Continue greedily: to EOS, to the token that completes a stop string, or to the limit."""
-        prompt = torch.tensor([ids])
-        with self.lock, torch.inference_mode():
-            whole = self.network.generate(
-                prompt,
-                attention_mask=torch.ones_like(prompt),
-                max_new_tokens=max_tokens,
-                do_sample=False,
-                pad_token_id=0,
-            )
-        new: list[int] = whole[0, len(ids) :].tolist()
-        ends = (n for n in range(1, len(new) + 1) if any(one in self.decode(new[:n]) for one in stop))
-        return new[: next(ends, len(new))]
+        with self.lock:
+            greedy = self.steps(ids, lambda logits: int(logits.argmax()))
+            said, more = self.said.setdefault(tuple(ids), ([], greedy))
+            for n in range(1, max_tokens + 1):
+                if n > len(said):
+                    said.extend(islice(more, 1))
+                if any(one in self.decode(said[:n]) for one in stop):
+                    return said[:n]
+            return said[:max_tokens]
 
     def draw(self, ids: list[int], max_tokens: int, body: Mapping[str, Any]) -> list[int]:
         """Draw token by token, from the nucleus, by a generator of the request's seed."""
         generator = torch.Generator().manual_seed(body["seed"])
-        new: list[int] = []
-        read, cache = ids, None
-        while len(new) < max_tokens and self.tokenizer.eos_token_id not in new:
-            with self.lock, torch.inference_mode():
-                out = self.network(torch.tensor([read]), past_key_values=cache, use_cache=True)
-            shares = (out.logits[0, -1].double() / body["temperature"]).softmax(-1)
+
+        def drawn(logits: torch.Tensor) -> int:
+            shares = (logits.double() / body["temperature"]).softmax(-1)
             likely, order = shares.sort(descending=True)
             likely[likely.cumsum(0) - likely >= body["top_p"]] = 0
-            new.append(int(order[likely.multinomial(1, generator=generator)]))
-            if any(one in self.decode(new) for one in body.get("stop") or ()):
-                break
-            read, cache = new[-1:], out.past_key_values
+            return int(order[likely.multinomial(1, generator=generator)])
+
+        new: list[int] = []
+        with self.lock:
+            for token in islice(self.steps(ids, drawn), max_tokens):
+                new.append(token)
+                if any(one in self.decode(new) for one in body.get("stop") or ()):
+                    break
         return new
+
+    def steps(self, ids: list[int], choose: Callable[[torch.Tensor], int]) -> Iterator[int]:
+        """Yield token after token, to EOS."""
+        read, cache, token = ids, None, None
+        while token not in self.ends:
+            out = self.read(read, cache)
+            token = choose(out.logits[0, -1])
+            yield token
+            read, cache = [token], out.past_key_values
+
+    @torch.inference_mode()
+    def read(self, ids: list[int], cache: Any = None) -> Any:
+        return self.network(torch.tensor([ids]), past_key_values=cache, use_cache=True)
 
     def logprobs(self, ids: list[int]) -> list[float | None]:
         return [None, *(logp for logp, _ in self.scored(ids))]
 
     def scored(self, ids: list[int]) -> list[tuple[float, int]]:
         """Return log-probability and rank of each token but the first."""
-        with self.lock, torch.inference_mode():
-            logs = self.network(torch.tensor([ids])).logits[0, :-1].log_softmax(-1)
-        own = logs.gather(1, torch.tensor(ids[1:])[:, None])
-        return list(zip(own[:, 0].tolist(), (logs >= own).sum(1).tolist(), strict=True))
+        with self.lock:
+            if tuple(ids) not in self.scores:
+                logs = self.read(ids).logits[0, :-1].log_softmax(-1)
+                own = logs.gather(1, torch.tensor(ids[1:])[:, None])
+                pairs = zip(own[:, 0].tolist(), (logs >= own).sum(1).tolist(), strict=True)
+                self.scores[tuple(ids)] = list(pairs)
+            return self.scores[tuple(ids)]
+
+
+loaded = cache(Model)
+"""One for each folder, which may not change: what a model says is no server's own."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -198,7 +222,7 @@ class ModelServer:
         port: int = 0,
     ) -> None:
         self.seeds, self.ranks, self.draws = seeds, ranks, 0
-        self.model = Model(folder)
+        self.model = loaded(folder)
         self.kind, self.key, self.hangs = kind, key, hangs
         self.failures = {path: list(statuses) for path, statuses in (failures or {}).items()}
         self.html, self.usage, self._left = html, usage, dies_after
