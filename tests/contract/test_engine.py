@@ -187,7 +187,7 @@ class Plain:
     @torch.inference_mode()
     def continued(self, ids: torch.Tensor, max_tokens: int) -> torch.Tensor:
         """Return the ids that greedy search puts after (1, tokens) ids."""
-        new = self.model.generate(
+        new: torch.Tensor = self.model.generate(
             ids,
             attention_mask=torch.ones_like(ids),
             max_new_tokens=max_tokens,

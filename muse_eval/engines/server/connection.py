@@ -133,5 +133,5 @@ def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:
 
 @cache
 def _trusted(*_where: str | None) -> ssl.SSLContext:
-    """Return which certificates are trusted, by where the environment says they are: reading them takes long."""
+    """Return which certificates are trusted, by where the environment has them: reading them takes long."""
     return httpx2.create_ssl_context()
