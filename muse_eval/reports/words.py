@@ -26,20 +26,21 @@ def cut(text: str) -> Words:
     It puts the text in lower case and takes every run of a–z and 0–9. A letter whose lower case is several
     (İ) can end or begin a word within itself; such a letter stays whole with the word.
     """
-    ends, words, word = [0], [], ""
+    ends, words = [0], []
+    word: list[str] = []
     for at, letter in enumerate(text):
         for low in letter.lower():
             if low.isascii() and low.isalnum():
                 if not word:
                     # Two words within one letter share it: the second has no piece of its own.
                     ends.append(max(at, ends[-1]))
-                word += low
+                word.append(low)
             elif word:
-                words.append(word)
+                words.append("".join(word))
                 ends.append(at + 1 if letter.lower()[0] != low else at)
-                word = ""
+                word = []
     if word:
-        words.append(word)
+        words.append("".join(word))
         ends.append(len(text))
     ends.append(len(text))
     return Words([text[a:b] for a, b in pairwise(ends)], words)
