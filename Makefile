@@ -69,8 +69,8 @@ test: .venv/.dev ## Run the tests (TESTS=tests/results for some; WORKERS=2)
 coverage: COVERAGE := --cov --cov-report=term:skip-covered --cov-fail-under=90
 coverage: test ## Run the tests and measure what they cover; below 90 % fails (twice as long)
 
-test-fast: .venv/.dev ## Run the tests that neither train nor start a process, without coverage (under a minute)
-	@$(PYTEST) $(TESTS) -m 'not slow'
+test-fast: .venv/.dev ## Run the tests that neither train nor start a process nor take seconds, without coverage (under a minute)
+	@PYTHONDONTWRITEBYTECODE= $(PYTEST) $(TESTS) -m 'not slow'
 
 hostile: .venv/.dev ## Try what rough hands would: command lines, answers, folders, files, cheats of the gate (some minutes)
 	@HOSTILE=1 $(PYTEST) tests/hostile

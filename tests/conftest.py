@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-from tests.support.marks import longest_first, mark_slow, started_processes, watch_processes
+from tests.support.marks import is_left_out, longest_first, mark_slow, started_processes, watch_processes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -36,6 +36,11 @@ settings.load_profile("untimed")
 
 def pytest_configure() -> None:
     watch_processes()
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import no module of the slow rooms for the fast tests: whole rooms take seconds to be left out again."""
+    return is_left_out(os.path.relpath(collection_path, config.rootpath), config.option.markexpr) or None
 
 
 @pytest.hookimpl(tryfirst=True)

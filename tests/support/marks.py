@@ -34,6 +34,11 @@ def mark_slow(items: Sequence[pytest.Item]) -> None:
             item.add_marker(pytest.mark.no_cover)
 
 
+def is_left_out(path: str, selection: str) -> bool:
+    """Tell whether no test under a path within the project can be among those that ``-m`` selects."""
+    return selection == "not slow" and f"{path}/".startswith(SLOW_ROOMS)
+
+
 def longest_first(items: list[pytest.Item]) -> None:
     """Put the minute-long tests first, so that no process begins one when the others are done."""
     items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in LONG_MARKS))
