@@ -33,6 +33,7 @@ from tests.contract.test_engine import (
     engines,
     hf,
     let_go,
+    plain_of,
     scores_of,
     texts_of,
     with_eos,
@@ -44,7 +45,7 @@ ranking = engines("model", "ranks")
 
 @pytest.fixture(scope="module")
 def plain(tiny_model: Path) -> Plain:
-    return Plain(tiny_model)
+    return plain_of(tiny_model)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -74,7 +75,7 @@ ALONE: dict[str, list[Generation]] = {}
 
 # ── draws ────────────────────────────────────────────────────────────────────────────────────────
 @drawing
-@pytest.mark.parametrize("batch_tokens", [None, 1, 150])
+@pytest.mark.parametrize("batch_tokens", [None, pytest.param(1, marks=pytest.mark.slow), 150])
 def test_a_draw_is_the_same_alone_among_others_and_in_any_order(
     opened: Kind, tiny_model: Path, batch_tokens: int | None
 ) -> None:
@@ -137,7 +138,7 @@ def by_text(texts: Sequence[str], shares: np.ndarray) -> dict[str, float]:
 
 
 @drawing
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("temperature", [0.5, pytest.param(1.0, marks=pytest.mark.slow), 2.0])
 def test_first_tokens_are_distributed_as_the_softmax_says(
     opened: Kind, tiny_model: Path, plain: Plain, temperature: float
 ) -> None:

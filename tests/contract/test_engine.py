@@ -283,7 +283,10 @@ ALONE: dict[str, dict[str, TokenLogprobs]] = {}
 
 
 @every_engine
-@pytest.mark.parametrize("batch_tokens", [1, 60, 333, 4096])
+@pytest.mark.parametrize(
+    "batch_tokens",
+    [pytest.param(1, marks=pytest.mark.slow), 60, pytest.param(333, marks=pytest.mark.slow), 4096],
+)
 def test_neither_batch_nor_order_changes_an_answer(
     opened: Kind, tiny_model: Path, plain: Plain, batch_tokens: int
 ) -> None:
@@ -389,7 +392,7 @@ def with_eos(folder: Path, out: Path, eos: int | list[int]) -> Path:
 
 
 @every_engine
-@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("several", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_eos_ends_a_row_and_the_others_go_on(
     opened: Opener, tiny_model: Path, tmp_path: Path, plain: Plain, several: bool
 ) -> None:
@@ -592,7 +595,14 @@ ARCHITECTURES: dict[str, Callable[[], Any]] = {
 }
 
 
-@pytest.fixture(scope="module", params=ARCHITECTURES)
+FEW = ("llama, one key-value head for all", "gemma2, soft caps and windows")
+"""Those that the fast tests ask."""
+
+
+@pytest.fixture(
+    scope="module",
+    params=[name if name in FEW else pytest.param(name, marks=pytest.mark.slow) for name in ARCHITECTURES],
+)
 def architecture(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,

@@ -71,6 +71,7 @@ def test_what_one_probe_shows_no_other_undoes(results: Path) -> None:
     assert deciding([known["gone"], known["retrain"]]).verdict == "cannot tell"
 
 
+@pytest.mark.slow
 def test_curve_table_and_examples_stand_in_the_page(results: Path, tmp_path: Path) -> None:
     made = report(results=results, figures=tmp_path / "figures")
     html = page(made.path)

@@ -51,9 +51,21 @@ def results(tmp_path: Path) -> Path:
     return write_runs(tmp_path / "results")
 
 
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return runs, and their page with the pictures beside it, to be read and not changed."""
+    results = write_runs(tmp_path_factory.mktemp("stored") / "results")
+    report(results=results, figures=results / "paper")
+    return results
+
+
+@pytest.fixture
+def html(stored: Path) -> str:
+    return page(stored / "reports" / "town.html")
+
+
 # ── the file ─────────────────────────────────────────────────────────────────────────────────────
-def test_the_policy_allows_our_script_and_style_and_nothing_else(results: Path) -> None:
-    html = page(report(results=results).path)
+def test_the_policy_allows_our_script_and_style_and_nothing_else(html: str) -> None:
     (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]+)"', html)
     (style,) = re.findall(r"<style>(.*?)</style>", html, re.S)
     (script,) = re.findall(r"<script>(.*?)</script>", html, re.S)
@@ -69,6 +81,7 @@ def test_the_policy_allows_our_script_and_style_and_nothing_else(results: Path) 
     assert not re.search(r'\sstyle="|\son\w+="|(src|href)="(https?:)?//|@import|url\(', html)
 
 
+@pytest.mark.slow
 def test_the_same_runs_give_the_same_page(results: Path, tmp_path: Path) -> None:
     one = report(results=results)
     two = report("town", results=results, out=tmp_path / "two.html")
@@ -77,8 +90,7 @@ def test_the_same_runs_give_the_same_page(results: Path, tmp_path: Path) -> None
     assert (one.runs, one.num_bytes) == (3, one.path.stat().st_size)
 
 
-def test_verdicts_and_table_are_plain_html(results: Path) -> None:
-    html = page(report(results=results).path)
+def test_verdicts_and_table_are_plain_html(html: str) -> None:
     text = re.sub(r"[ \n]+", " ", re.sub(r"<[^>]+>", " ", html))
     assert "It continues the forget text with 100\u00a0% of the true words in their order" in text
     assert "retrain, which never saw it, 32\u00a0%" in text
@@ -119,9 +131,8 @@ def test_two_megabytes_of_one_word_stay_out_of_the_page(tmp_path: Path) -> None:
     assert second["runs"]["npo"]["words"] == [8, 5_000]
 
 
-def test_pictures_are_files_of_their_own_where_asked_for(results: Path, tmp_path: Path) -> None:
-    made = report(results=results, figures=tmp_path / "paper")
-    names = {path.name for path in made.pictures}
+def test_pictures_are_files_of_their_own_where_asked_for(stored: Path, html: str) -> None:
+    names = {path.name for path in (stored / "paper").iterdir()}
     assert {
         "trade-off.svg",
         "trade-off.png",
@@ -129,8 +140,7 @@ def test_pictures_are_files_of_their_own_where_asked_for(results: Path, tmp_path
         "roc-privleak.pdf",
         "scores-verbmem_f.svg",
     } <= names
-    assert (tmp_path / "paper" / "trade-off.pdf").read_bytes().startswith(b"%PDF")
-    html = page(made.path)
+    assert (stored / "paper" / "trade-off.pdf").read_bytes().startswith(b"%PDF")
     assert 'href="#verbmem_f/0@npo"' in html
     assert 'href="#privleak/privleak/holdout/1@npo"' in html
 
@@ -170,6 +180,7 @@ def test_several_tasks_need_a_choice(results: Path) -> None:
     assert report("city", results=results).path.name == "city.html"
 
 
+@pytest.mark.slow
 def test_the_command_line_says_where_the_page_lies(results: Path, tmp_path: Path) -> None:
     done = muse("report", "--results", results, "--models", "target,npo", "--figures", tmp_path / "paper")
     assert done.exit_code == 0
@@ -336,16 +347,15 @@ def test_badges_follow_their_rules(tmp_path: Path) -> None:
     assert ("past retrain", "VerbMem Df") in found["silent"]
 
 
-def test_distances_from_retrain_are_paired_by_example(results: Path) -> None:
+def test_distances_from_retrain_are_paired_by_example(stored: Path, html: str) -> None:
     """npo's F1 are 4/10, 2/9 and 0, retrain's 0, 4/10 and 4/7: differences 40, −17.8 and −57.1 points."""
-    chosen = choose(results, None, (), print)
+    chosen = choose(stored, None, (), print)
     npo = next(row for row in chosen.rows if row["name"] == "npo")
     found = Distances(chosen).of(npo, "verbmem_f")
     assert found is not None
     assert found.value == pytest.approx((40 - 100 * 8 / 45 - 400 / 7) / 3)
     assert found.low == pytest.approx(-400 / 7)
     assert found.high == pytest.approx(40)
-    html = page(report(results=results).path)
     assert f"{found.value:+.2f} (-57.14 to +40.00) from retrain" in html
     facts = Distances(chosen).attack_facts("privleak")
     assert facts[0] == [

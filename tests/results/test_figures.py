@@ -124,12 +124,14 @@ def test_every_name_has_a_colour_of_its_own() -> None:
     assert colours(["target", "a"])["a"] == found["a"]
 
 
+@pytest.mark.slow
 def test_the_same_scores_give_the_same_bytes() -> None:
     runs = collect(TASK, [*REFERENCES, run("npo", 1, 5.0)])
     for form in ("png", "svg"):
         assert draw(draw_forget_sets(runs), form) == draw(draw_forget_sets(runs), form)
 
 
+@pytest.mark.slow
 def test_a_figure_is_written_for_page_and_paper() -> None:
     made = files("trajectory", draw_trajectory(WENT))
     assert {name: content[:4] for name, content in made.items()} == {
