@@ -39,7 +39,7 @@ def pytest_configure() -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Import no module of the slow rooms for the fast tests: whole rooms take seconds to be left out again."""
+    """Import no module of the slow rooms for the fast tests: they would be left out again."""
     return is_left_out(os.path.relpath(collection_path, config.rootpath), config.option.markexpr) or None
 
 
