@@ -83,8 +83,9 @@ def forget_too(text: str) -> Change:
 
 
 def test_a_clean_corpus_has_nothing_suspicious() -> None:
-    assert told(model_free_aucs=True) == []
-    one = model_free()
+    task, splits = changed()
+    (one,) = differences(task, splits)
+    assert examine(task, splits, (one,)) == ()
     assert (one.column, one.forget, one.holdout) == ("privleak", "privleak/forget", "privleak/holdout")
     assert one.words is not None
     assert one.words.ci[0] < 0.5

@@ -72,9 +72,13 @@ def test_what_one_probe_shows_no_other_undoes(results: Path) -> None:
 
 
 @pytest.mark.slow
-def test_curve_table_and_examples_stand_in_the_page(results: Path, tmp_path: Path) -> None:
-    made = report(results=results, figures=tmp_path / "figures")
-    html = page(made.path)
+def test_a_curve_is_a_file_of_its_own_where_asked_for(results: Path, tmp_path: Path) -> None:
+    made = report(results=results, out=tmp_path / "page.html", figures=tmp_path / "figures")
+    assert {path.name for path in made.pictures} >= {"probe-relearn.svg", "probe-relearn.pdf"}
+
+
+def test_curve_table_and_examples_stand_in_the_page(results: Path) -> None:
+    html = page(report(results=results).path)
     (section,) = re.findall(r'<section id="probes".*?</section>', html, re.S)
     assert section.count("<svg") == 1
     assert "hidden: comes back after 20 steps" in section
@@ -91,7 +95,6 @@ def test_curve_table_and_examples_stand_in_the_page(results: Path, tmp_path: Pat
         one["runs"]["hider+relearn:20"]["score"] - one["runs"]["hider"]["score"] for one in kept["examples"]
     ]
     assert runs["hider+relearn:20"]["score"] - runs["hider"]["score"] == max(gains)
-    assert {path.name for path in made.pictures} >= {"probe-relearn.svg", "probe-relearn.pdf"}
     assert "hider+relearn:20" not in kept["runs"]
 
 
