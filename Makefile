@@ -14,6 +14,8 @@ PYTEST = .venv/bin/python -m pytest -q -n $(WORKERS) --dist worksteal
 # Models and batches here are small: a second thread costs more than it brings, above all on shared cores.
 export OMP_NUM_THREADS ?= 1
 export GOMP_SPINCOUNT ?= 0
+# Bytecode is kept: each process that a test starts would compile the package anew.
+export PYTHONDONTWRITEBYTECODE =
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -70,7 +72,7 @@ coverage: COVERAGE := --cov --cov-report=term:skip-covered --cov-fail-under=90
 coverage: test ## Run the tests and measure what they cover; below 90 % fails (twice as long)
 
 test-fast: .venv/.dev ## Run the tests that neither train nor start a process nor take seconds, without coverage (under a minute)
-	@PYTHONDONTWRITEBYTECODE= $(PYTEST) $(TESTS) -m 'not slow'
+	@$(PYTEST) $(TESTS) -m 'not slow'
 
 hostile: .venv/.dev ## Try what rough hands would: command lines, answers, folders, files, cheats of the gate (some minutes)
 	@HOSTILE=1 $(PYTEST) tests/hostile

@@ -197,6 +197,23 @@ def test_a_proxy_that_will_not_do(monkeypatch: pytest.MonkeyPatch, proxy: str) -
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("content", "why"), [(None, "No such file or directory"), ("no PEM", "no certificate in it")]
+)
+def test_certificates_that_cannot_be_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str | None, why: str
+) -> None:
+    path = tmp_path / "certificates.pem"
+    if content is not None:
+        path.write_text(content, encoding="utf-8")
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    with pytest.raises(UserError) as caught:
+        engine_at("http://a-host.example")
+    assert str(caught.value) == (
+        f"SSL_CERT_FILE or SSL_CERT_DIR names what cannot be read ({why}); mend or unset it"
+    )
+
+
 # ── the key ──────────────────────────────────────────────────────────────────────────────────────
 def test_the_key_comes_from_the_named_variable_alone(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch

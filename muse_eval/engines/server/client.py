@@ -2,6 +2,7 @@
 
 import os
 import re
+import ssl
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -66,6 +67,11 @@ class Client:
             raise UserError(
                 "the environment names a proxy that cannot be used; mend or unset HTTP_PROXY, HTTPS_PROXY "
                 "and ALL_PROXY, or name the server's host in NO_PROXY"
+            ) from None
+        except OSError as error:
+            why = "no certificate in it" if isinstance(error, ssl.SSLError) else error.strerror
+            raise UserError(
+                f"SSL_CERT_FILE or SSL_CERT_DIR names what cannot be read ({why}); mend or unset it"
             ) from None
         self._http = openai.OpenAI(
             api_key=sent,

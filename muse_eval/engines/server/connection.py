@@ -39,6 +39,7 @@ class Connection(openai.DefaultHttpxClient):
 
         Raises:
             ValueError, ImportError, httpx2.InvalidURL: the environment names a proxy that will not do.
+            OSError: the environment names certificates that cannot be read.
         """
         direct: dict[str, httpx2.BaseTransport | None] = {f"all://{host}": None for host in DIRECT}
         trusted = _trusted(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
