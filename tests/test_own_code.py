@@ -201,6 +201,7 @@ def test_what_no_entry_names_has_its_own_digest() -> None:
     assert code_digest("unlearning/methods/ga.py") == own_code.definitions_digest("unlearning/methods/ga.py")
 
 
+@pytest.mark.slow
 def test_entries_are_renewed_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -155,6 +155,7 @@ def test_models_are_read_as_they_were_written() -> None:
 
 
 # ── the plan ─────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.slow
 def test_the_plan_has_as_many_models_as_asked_for_and_each_after_what_it_needs() -> None:
     plan = Plan(Path("meta"))
     jobs = plan.jobs()

@@ -77,6 +77,7 @@ def test_a_curve_is_a_file_of_its_own_where_asked_for(results: Path, tmp_path: P
     assert {path.name for path in made.pictures} >= {"probe-relearn.svg", "probe-relearn.pdf"}
 
 
+@pytest.mark.slow
 def test_curve_table_and_examples_stand_in_the_page(results: Path) -> None:
     html = page(report(results=results).path)
     (section,) = re.findall(r'<section id="probes".*?</section>', html, re.S)

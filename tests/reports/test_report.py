@@ -118,6 +118,7 @@ def test_a_title_of_others_is_text(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "&lt;b onclick=x&gt;\\u202eTown &amp; {{ 1 }}" in html
 
 
+@pytest.mark.slow
 def test_two_megabytes_of_one_word_stay_out_of_the_page(tmp_path: Path) -> None:
     long = "word" * 500_000
     results = write_runs(tmp_path, {**TRUE, "npo": [long, "word " * 5_000, "x"]})

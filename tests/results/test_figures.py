@@ -85,6 +85,7 @@ def test_a_rule_that_selected_none_is_told() -> None:
     assert len(panels(picture)) == 1
 
 
+@pytest.mark.slow
 def test_methods_lie_over_each_other_and_what_is_ruined_is_crossed_out() -> None:
     ruined = replace(WENT, name="ga", epochs=[*WENT.epochs[:1], flagged(WENT.epochs[1], "collapsed")])
     picture = draw_trajectories([WENT, ruined], "Village")
