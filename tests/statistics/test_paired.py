@@ -37,7 +37,7 @@ def test_holm_by_hand() -> None:
 
 
 def test_pairs_and_best_set_by_hand() -> None:
-    assert [pairs_of(n) for n in (1, 2, 3, 10)] == [0, 1, 3, 45]
+    assert [str(pairs_of(n)) for n in (1, 2, 3, 10)] == ["0", "1", "3", "45"]
     assert best_set([1.0, 0.05, 0.051, 0.2]) == [True, False, True, True]
 
 
@@ -47,10 +47,17 @@ def test_sign_flips_by_hand() -> None:
     # 1, 1, -1: every pattern reaches 1.
     assert flip_p([1.0, 1.0, -1.0]) == 1.0
     assert flip_p([0.0] * 50) == 1.0
+    # Sums that differ by less than a tie are equal: every pattern reaches the first.
+    assert flip_p([1.0, 2e-10, 2e-10]) == 1.0
+
+
+def test_few_flips_show_no_more_than_their_number() -> None:
+    # None of nine reaches 5, which one of 16 patterns does; the bound is 2 exp(-5/2), 0.164.
+    assert flip_p([1.0] * 5, resamples=9) == pytest.approx(1 / 10, abs=1e-12)
 
 
 def test_flips_that_no_draw_reaches_are_bounded() -> None:
-    assert flip_p([1.0] * 100) == pytest.approx(2 * math.exp(-50))
+    assert flip_p([1.0] * 100) == pytest.approx(2 * math.exp(-50), abs=0)
 
 
 def test_a_bootstrap_p_by_hand() -> None:
@@ -61,6 +68,8 @@ def test_a_bootstrap_p_by_hand() -> None:
     near = np.array([1.0, 3.0] * 50)
     assert bootstrap_p(2.0, near) == pytest.approx(min(2 / 101, math.erfc(2 / math.sqrt(2))))
     assert bootstrap_p(20.0, near + 18) < 1e-12
+    # A spread of 2, and 0 four of them away.
+    assert bootstrap_p(8.0, np.array([6.0, 10.0] * 50)) == pytest.approx(6.334e-5, rel=1e-3, abs=0)
 
 
 def test_what_examples_could_show() -> None:
