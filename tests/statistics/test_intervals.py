@@ -53,7 +53,7 @@ def test_auc_is_the_share_of_pairs_and_what_sklearn_says(a: list[float], b: list
 
 @pytest.mark.parametrize("odd", [float("nan"), float("inf"), -float("inf")])
 def test_auc_refuses_what_is_no_finite_number(odd: float) -> None:
-    with pytest.raises(ValueError, match="^a score is no finite number$"):
+    with pytest.raises(ValueError, match=r"^a score is no finite number$"):
         auc([0.0, odd], [1.0])
 
 

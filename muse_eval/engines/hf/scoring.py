@@ -1,5 +1,6 @@
 """Log-probabilities of texts in batches, without ever holding (batch, length, vocabulary) logits."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
@@ -14,8 +15,8 @@ from muse_eval.types import Logprobs, TokenLogprobs
 
 CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**26}
 """Logits computed at once, on average: as many as a cache (CPU) or a sliver of memory (GPU) holds."""
-MIN_CHUNK = 256
-"""Tokens whose logits are computed at once at least: the head's weights are read again for each chunk."""
+MIN_CHUNK = 512
+"""Tokens whose logits may always be computed at once: each chunk reads the head's weights again."""
 BLOCK_ELEMENTS = 2**17
 """Logits of a chunk that are turned into answers at once on a CPU: as many as its nearest caches hold."""
 
@@ -93,12 +94,13 @@ def _score_positions(
     targets = ids[:, 1:][wanted]
     vocabulary = sum(part.get_output_embeddings().weight.shape[0] for part in models)
     elements = CHUNK_ELEMENTS.get(ids.device.type, CHUNK_ELEMENTS["cuda"])
-    chunk = max(MIN_CHUNK, elements // vocabulary)
+    chunks = math.ceil(len(targets) / max(MIN_CHUNK, elements // vocabulary))
+    size = math.ceil(len(targets) / chunks)
     scored = []
     with ExitStack() as stack:
         heads = [stack.enter_context(_read(part, ids, wanted)) for part in models]
-        for start in range(0, len(targets), chunk):
-            some = slice(start, start + chunk)
+        for start in range(0, len(targets), size):
+            some = slice(start, start + size)
             logits = mixed(model, [head(some) for head in heads])
             goals = targets[some].to(logits.device)
             block = len(goals) if logits.is_cuda else max(1, BLOCK_ELEMENTS // logits.shape[-1])
