@@ -1,10 +1,12 @@
 """Unlearns again and again, killed (-9) at chosen moments; a script, since only a fresh process may fork.
 
-It imports torch once and forks a child for each attempt. Prints a JSON list of what each attempt found and
-did. Moments are the steps and whatever touches a file: each file opened for writing, moved or removed, each
-folder made or removed, and the inside of each file that torch or safetensors writes (half of it is left).
+It imports torch once and forks a child for each attempt. Prints, for each job of the JSON list it is given, a
+line: a JSON list of what each attempt found and did. Moments are the steps and whatever touches a file: each
+file opened for writing, moved or removed, each folder made or removed, and the inside of each file that torch
+or safetensors writes (half of it is left).
 """
 
+import gc
 import json
 import os
 import random
@@ -130,13 +132,15 @@ def fork(job: Mapping[str, Any], chosen: int | None) -> dict[str, Any]:
 
 def main() -> None:
     """Unlearn to ``whole`` in one go; then to ``out``, killed as often as asked before it may end."""
-    job = json.loads(sys.argv[1])
     torch.set_num_threads(1)
-    whole = fork({**job, "out": job["whole"]}, None)
-    assert whole["code"] == 0
-    draw = random.Random(job["seed"])
-    chosen = [draw.randint(1, job["window"]) for _ in range(job["kills"])]
-    print(json.dumps([fork(job, moment) for moment in [*chosen, None]]))
+    # Else each child goes through all that was imported when the trainer collects garbage.
+    gc.freeze()
+    for job in json.loads(sys.argv[1]):
+        whole = fork({**job, "out": job["whole"]}, None)
+        assert whole["code"] == 0
+        draw = random.Random(job["seed"])
+        chosen = [draw.randint(1, job["window"]) for _ in range(job["kills"])]
+        print(json.dumps([fork(job, moment) for moment in [*chosen, None]]))
 
 
 if __name__ == "__main__":

@@ -22,33 +22,47 @@ def kept(out: Path) -> list[Path]:
     return [*output.checkpoints(out), out]
 
 
-@pytest.mark.parametrize(
-    ("changes", "keep", "seed"),
-    [
-        pytest.param({}, False, 3, id="all weights"),
-        pytest.param({"lora": "r=2,dropout=0.2"}, True, 1, id="adapters, each epoch's model kept"),
-    ],
-)
-def test_ten_kills_change_no_bit(
-    target: Path, tmp_path: Path, changes: dict[str, Any], keep: bool, seed: int
-) -> None:
-    """The seeds are such that kills fall between steps and in the middle of files; nothing else is chosen."""
-    whole, out = tmp_path / "whole", tmp_path / "out"
-    job = {
-        "target": str(target),
-        "whole": str(whole),
-        "out": str(out),
-        "method": "npo_klr",
-        "changes": {"epochs": 12, **changes},
-        "keep": keep,
-        "seed": seed,
-        "window": 80 if keep else 45,
-        "kills": KILLS,
+@pytest.fixture(scope="module")
+def jobs(target: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[dict[str, Any], Any]]:
+    """Each run, and what its attempts found and did; one process, which imports torch once, forks them all.
+
+    The seeds are such that kills fall between steps and in the middle of files; nothing else is chosen.
+    """
+    folder = tmp_path_factory.mktemp("kills")
+    kinds: dict[str, dict[str, Any]] = {
+        "all weights": {"changes": {}, "keep": False, "seed": 3, "window": 45},
+        "adapters, each epoch's model kept": {
+            "changes": {"lora": "r=2,dropout=0.2"},
+            "keep": True,
+            "seed": 1,
+            "window": 80,
+        },
     }
-    command = [sys.executable, "-m", "tests.support.kills", json.dumps(job)]
+    jobs = [
+        {
+            **kind,
+            "target": str(target),
+            "whole": str(folder / str(number) / "whole"),
+            "out": str(folder / str(number) / "out"),
+            "method": "npo_klr",
+            "changes": {"epochs": 12, **kind["changes"]},
+            "kills": KILLS,
+        }
+        for number, kind in enumerate(kinds.values())
+    ]
+    for number in range(len(jobs)):
+        (folder / str(number)).mkdir()
+    command = [sys.executable, "-m", "tests.support.kills", json.dumps(jobs)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
-    attempts = json.loads(done.stdout)
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    return dict(zip(kinds, zip(jobs, told, strict=True), strict=True))
+
+
+@pytest.mark.parametrize("kind", ["all weights", "adapters, each epoch's model kept"])
+def test_ten_kills_change_no_bit(jobs: dict[str, tuple[dict[str, Any], Any]], kind: str) -> None:
+    job, attempts = jobs[kind]
+    whole, out, keep = Path(job["whole"]), Path(job["out"]), job["keep"]
     assert [attempt["code"] for attempt in attempts] == [-9] * KILLS + [0]
     killed = [attempt["killed"] for attempt in attempts[:-1]]
     assert any(what.startswith("inside ") for what in killed), killed
