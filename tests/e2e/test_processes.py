@@ -111,7 +111,10 @@ def test_ddp_makes_what_one_process_makes(target: Path, tied: Path, tmp_path: Pa
 
 @pytest.fixture(scope="module")
 def sharded(target: Path, tied: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """Jobs that two processes, each with a shard, have done."""
+    """Jobs that two processes, each with a shard, have done; the last they began again, and were killed.
+
+    The main process is killed (-9) in that job's third step; the other ends too.
+    """
     folder = tmp_path_factory.mktemp("sharded")
     jobs = [
         job(target, folder / "npo", "npo_gdr", rows=7, changes={"gradient_checkpointing": True}, bound=CHUNK),
@@ -127,8 +130,10 @@ def sharded(target: Path, tied: Path, tmp_path_factory: pytest.TempPathFactory) 
         ),
         job(tied, folder / "kl", "npo_klr", keep=True, changes={"micro_batch_size": 1, "epochs": 3}),
     ]
-    done = launch("fsdp", "--jobs", json.dumps(jobs))
-    assert done.returncode == 0, done.stderr
+    killed = {**jobs[-1], "out": str(folder / "killed"), "kill": 3}
+    done = launch("fsdp", "--jobs", json.dumps([*jobs, killed]))
+    assert done.returncode != 0
+    assert all(Path(each["out"]).exists() for each in jobs), done.stderr
     return jobs
 
 
@@ -141,23 +146,6 @@ def test_fsdp_makes_what_one_process_makes(sharded: list[dict[str, Any]], tmp_pa
             assert shards["all"]
             assert shards["frozen"]
             assert shards["own"] == pytest.approx(0.5, abs=0.05)
-
-
-def test_killed_fsdp_run_resumes_to_the_same_weights(sharded: list[dict[str, Any]], tmp_path: Path) -> None:
-    """The main process is killed (-9) in its third step; the other ends too, and both go on from step 2."""
-    whole, out = Path(sharded[-1]["out"]), tmp_path / "killed"
-    again = {**sharded[-1], "out": str(out)}
-    done = launch("fsdp", "--jobs", json.dumps([{**again, "kill": 3}]))
-    assert done.returncode != 0
-    partial = output.partial(out)
-    assert [path.name for path in output.checkpoints(partial)] == ["checkpoint-2"]
-    assert len(json.loads((partial / "reference.json").read_bytes())["forget"]) == 6
-    done = launch("fsdp", "--jobs", json.dumps([again]))
-    assert done.returncode == 0, done.stderr
-    assert same(weights(whole), weights(out))
-    for ours, theirs in zip(output.checkpoints(out), output.checkpoints(whole), strict=True):
-        assert same(weights(ours), weights(theirs))
-    assert [line["step"] for line in output.read_log(out / "log.jsonl")] == [1, 2, 3, 4, 5, 6]
 
 
 ERROR = "muse-eval: error: "
@@ -210,16 +198,31 @@ def test_what_does_not_go_together_is_refused_in_one_line(
     assert not (tmp_path / "out.partial").exists()
 
 
-def test_a_full_disk_in_the_main_process_ends_both(command: list[str], tmp_path: Path) -> None:
-    """A limit on file sizes stands in for the disk; the process that writes tells of it, none waits on."""
-    done = launch("fsdp", *command, FILE_LIMIT="20000")
-    assert done.returncode != 0
-    (error,) = errors(done)
+def test_a_full_disk_and_a_kill_end_both_and_both_go_on(
+    command: list[str], sharded: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    """A limit on file sizes stands in for the disk; the process that writes tells of it, none waits on.
+
+    What was killed (``sharded``) goes on from step 2 and comes to the same weights.
+    """
+    full = launch("fsdp", *command, FILE_LIMIT="20000")
+    assert full.returncode != 0
+    (error,) = errors(full)
     assert error.startswith(f"cannot write to {tmp_path / 'out.partial'}")
     assert not (tmp_path / "out").exists()
-    done = launch("fsdp", *command)
+    whole = Path(sharded[-1]["out"])
+    out = whole.with_name("killed")
+    partial = output.partial(out)
+    assert [path.name for path in output.checkpoints(partial)] == ["checkpoint-2"]
+    assert len(json.loads((partial / "reference.json").read_bytes())["forget"]) == 6
+
+    done = launch("fsdp", "--jobs", json.dumps([{**sharded[-1], "out": str(out)}]), *command)
     assert done.returncode == 0, done.stderr
     assert (
         done.stdout == f"unlearned model: {tmp_path / 'out'} (its recipe: {tmp_path / 'out'}/unlearn.json)\n"
     )
     assert not errors(done)
+    assert same(weights(whole), weights(out))
+    for ours, theirs in zip(output.checkpoints(out), output.checkpoints(whole), strict=True):
+        assert same(weights(ours), weights(theirs))
+    assert [line["step"] for line in output.read_log(out / "log.jsonl")] == [1, 2, 3, 4, 5, 6]

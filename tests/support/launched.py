@@ -1,4 +1,4 @@
-"""What ``accelerate launch`` starts in each process: the command line, or a list of unlearning jobs (JSON).
+"""What ``accelerate launch`` starts in each process: jobs (``--jobs JSON``), the command line, or both.
 
 Without a GPU accelerate takes an FSDP launch for plain DDP, although torch shards on CPUs (gloo) as well.
 ``shard_on_cpu`` opens that door; all behind it is accelerate's and torch's own.
@@ -99,11 +99,13 @@ def main() -> None:
     if sys.argv[1] == "--jobs":
         for job in json.loads(sys.argv[2]):
             work(job)
-        processes.leave()
-    else:
+        del sys.argv[1:3]
+    if sys.argv[1:]:
         from muse_eval.cli.app import main as command_line
 
         command_line()
+    else:
+        processes.leave()
 
 
 if __name__ == "__main__":
