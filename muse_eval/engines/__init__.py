@@ -254,9 +254,9 @@ def _against_vllm(
     from muse_eval.engines.loading import cache_bytes, load_config
 
     config = load_config(found, options.trust_remote_code)
-    try:
-        token = cache_bytes(config, options.torch_dtype.itemsize)
-    except AttributeError:  # a model without keys and values, whose steps nobody reckons
+    token = cache_bytes(config, options.torch_dtype.itemsize)
+    if not token:
+        # Steps of a model that keeps no keys and values are not reckoned.
         return None
     free, _ = torch.cuda.mem_get_info(options.torch_device)
     weights = sum(path.stat().st_size for path in found.weights)

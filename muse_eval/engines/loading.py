@@ -128,9 +128,15 @@ def has_soft_caps(config: Any) -> bool:
 
 
 def cache_bytes(config: Any, itemsize: int) -> int:
-    """Return the bytes that a token's keys and values take in the cache, over all layers."""
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    """Return the bytes that a token's keys and values take in the cache, over all layers.
+
+    0 for a model that keeps none but a state (Mamba).
+    """
+    attending = getattr(config, "num_attention_heads", None)
+    if not attending:
+        return 0
+    heads = getattr(config, "num_key_value_heads", None) or attending
+    size = getattr(config, "head_dim", None) or config.hidden_size // attending
     return int(2 * config.num_hidden_layers * heads * size * itemsize)
 
 

@@ -143,7 +143,7 @@ def readable(model: nn.Module) -> Iterator[None]:
             for module in (self, head):
                 if isinstance(module, FSDPModule):
                     module.set_reshard_after_forward(False, recurse=False)
-            apart.append(_reads_apart(self, plain, kwargs))
+            apart.append(not _anywhere(self, not _reads_apart(self, plain, kwargs), ids.device))
         return use(_said(self, plain, kwargs, room) if apart[0] else whole(plain(**kwargs).logits))
 
     bare.__dict__ |= {READ: True, "forward": MethodType(forward, bare)}

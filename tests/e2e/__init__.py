@@ -107,7 +107,7 @@ def process(*arguments: object, env: Mapping[str, str] | None = None) -> subproc
     """Run the command line in a process of its own."""
     command = [str(SCRIPT), *map(str, arguments)]
     return subprocess.run(
-        command, env={**os.environ, **(env or {})}, capture_output=True, text=True, timeout=120
+        command, env={**os.environ, **(env or {})}, capture_output=True, text=True, timeout=300
     )
 
 

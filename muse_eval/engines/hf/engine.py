@@ -266,7 +266,7 @@ class TransformersEngine:
             return self._batch_tokens
         model = self._model
         configs = [part.config.get_text_config() for part in parts_of(model)]
-        per_token = sum(cache_bytes(config, model.dtype.itemsize) for config in configs)
+        per_token = max(1, sum(cache_bytes(config, model.dtype.itemsize) for config in configs))
         if model.device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(model.device)
             return min(GPU_TOKENS, int(free * KV_SHARE) // per_token)

@@ -1,6 +1,7 @@
 """The disk that a training takes at its fullest: told before it starts, refused where it is not there."""
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from muse_eval import plugins
@@ -64,4 +65,9 @@ def told(needed: int) -> str:
 
 def _taken(folder: Path) -> int:
     """Return the bytes of what lies in a folder, which a run goes on from or clears away."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    taken = 0
+    for path in folder.rglob("*"):
+        # Another command may be clearing it.
+        with suppress(FileNotFoundError):
+            taken += path.stat().st_size if path.is_file() and not path.is_symlink() else 0
+    return taken
