@@ -108,6 +108,8 @@ def _score_positions(
                 _score_logits(rows, goal, moments, ranks)
                 for rows, goal in zip(logits.split(block), goals.split(block), strict=True)
             ]
+            # Else two chunks are there while the next one is made.
+            del logits
     return torch.cat(scored, dim=1)
 
 
