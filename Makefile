@@ -71,7 +71,7 @@ test: .venv/.dev ## Run the tests (TESTS=tests/results for some; WORKERS=2)
 coverage: COVERAGE := --cov --cov-report=term:skip-covered --cov-fail-under=90
 coverage: test ## Run the tests and measure what they cover; below 90 % fails (twice as long)
 
-test-fast: .venv/.dev ## Run the tests that neither train nor start a process nor take seconds, without coverage (under a minute)
+test-fast: .venv/.dev ## Run the tests that neither train nor start a process nor take seconds, without coverage (about a minute)
 	@$(PYTEST) $(TESTS) -m 'not slow'
 
 hostile: .venv/.dev ## Try what rough hands would: command lines, answers, folders, files, cheats of the gate (some minutes)
