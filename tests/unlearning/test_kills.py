@@ -15,6 +15,16 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 KILLS = 10
+KINDS: dict[str, dict[str, Any]] = {
+    "all weights": {"changes": {}, "keep": False, "seed": 3, "window": 45},
+    "adapters, each epoch's model kept": {
+        "changes": {"lora": "r=2,dropout=0.2"},
+        "keep": True,
+        "seed": 1,
+        "window": 80,
+    },
+}
+"""The seeds are such that kills fall between steps and in the middle of files; nothing else is chosen."""
 
 
 def kept(out: Path) -> list[Path]:
@@ -24,20 +34,8 @@ def kept(out: Path) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def jobs(target: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[dict[str, Any], Any]]:
-    """Each run, and what its attempts found and did; one process, which imports torch once, forks them all.
-
-    The seeds are such that kills fall between steps and in the middle of files; nothing else is chosen.
-    """
+    """Each run, and what its attempts found and did; one process that imports torch once forks them all."""
     folder = tmp_path_factory.mktemp("kills")
-    kinds: dict[str, dict[str, Any]] = {
-        "all weights": {"changes": {}, "keep": False, "seed": 3, "window": 45},
-        "adapters, each epoch's model kept": {
-            "changes": {"lora": "r=2,dropout=0.2"},
-            "keep": True,
-            "seed": 1,
-            "window": 80,
-        },
-    }
     jobs = [
         {
             **kind,
@@ -48,7 +46,7 @@ def jobs(target: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tu
             "changes": {"epochs": 12, **kind["changes"]},
             "kills": KILLS,
         }
-        for number, kind in enumerate(kinds.values())
+        for number, kind in enumerate(KINDS.values())
     ]
     for number in range(len(jobs)):
         (folder / str(number)).mkdir()
@@ -56,10 +54,10 @@ def jobs(target: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tu
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     told = [json.loads(line) for line in done.stdout.splitlines()]
-    return dict(zip(kinds, zip(jobs, told, strict=True), strict=True))
+    return dict(zip(KINDS, zip(jobs, told, strict=True), strict=True))
 
 
-@pytest.mark.parametrize("kind", ["all weights", "adapters, each epoch's model kept"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_ten_kills_change_no_bit(jobs: dict[str, tuple[dict[str, Any], Any]], kind: str) -> None:
     job, attempts = jobs[kind]
     whole, out, keep = Path(job["whole"]), Path(job["out"]), job["keep"]
