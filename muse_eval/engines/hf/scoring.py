@@ -14,9 +14,9 @@ from muse_eval.engines.hf.replay import replaying
 from muse_eval.types import Logprobs, TokenLogprobs
 
 CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**26}
-"""Logits computed at once, on average: as many as a cache (CPU) or a sliver of memory (GPU) holds."""
+"""Logits computed at once at most: as many as a cache (CPU) or a sliver of memory (GPU) holds …"""
 MIN_CHUNK = 512
-"""Tokens whose logits may always be computed at once: each chunk reads the head's weights again."""
+"""… or those of so many tokens, where that is more: each chunk reads the head's weights again."""
 BLOCK_ELEMENTS = 2**17
 """Logits of a chunk that are turned into answers at once on a CPU: as many as its nearest caches hold."""
 
