@@ -25,6 +25,9 @@ from benchmarks.subject import make_llama
 from muse_eval import plugins
 from muse_eval.unlearning import heads, rows
 from muse_eval.unlearning.objectives import Step, forget_loss, retain_loss
+from muse_eval.unlearning.recipe import configure
+from muse_eval.unlearning.training.memory import Means, reckon
+from muse_eval.unlearning.training.sizing import sizes_of
 
 VOCABULARIES = (4_096, 32_768, 131_072)
 METHODS = ("simnpo_gdr", "simnpo_klr")
@@ -76,6 +79,14 @@ def peak(method: str, whole: bool, vocabulary: int, tokens: int) -> float:
     return (meter.peak - before) / MIB
 
 
+def reckoned(method: str, vocabulary: int, tokens: int) -> float:
+    """Return the MiB that a training is reckoned to take for such a step's activations and logits."""
+    subject = Subject(vocabulary, tokens, hidden=32)
+    sizes = sizes_of(subject.model, configure(method=method, model="made here"))
+    means = Means("float32", "adamw", False, tokens, min(tokens, LENGTH), on_gpu=False)
+    return reckon(sizes, means)["activations"] / MIB
+
+
 def elsewhere(*given: object) -> float:
     """Take a peak in a fresh process."""
     command = [sys.executable, "-m", "benchmarks.loss", "--peak", json.dumps(given)]
@@ -109,7 +120,7 @@ def main() -> None:
         return
     tokens = f"{given.tokens:,} + {given.tokens:,} tokens (time: {given.timed:,} + {given.timed:,})"
     table = Table(title=f"a step of {tokens}, float32")
-    for heading in ("method", "vocabulary", "MiB, chunks", "MiB, whole logits", "CPU s", "CPU s, whole", "×"):
+    for heading in ("method", "vocabulary", "MiB, chunks", "reckoned", "whole logits", "CPU s", "CPU s, whole", "×"):
         table.add_column(heading, justify="right")
     for method in METHODS:
         for vocabulary in VOCABULARIES:
@@ -117,6 +128,7 @@ def main() -> None:
             ours, plain = seconds(method, vocabulary, given.timed, given.hidden, given.turns)
             figures = (
                 f"{peaks[0]:,.0f}",
+                f"{reckoned(method, vocabulary, given.tokens):,.0f}",
                 f"{peaks[1]:,.0f}",
                 f"{ours:.1f}",
                 f"{plain:.1f}",

@@ -258,14 +258,15 @@ def _against_vllm(
     if not token:
         # Steps of a model that keeps no keys and values are not reckoned.
         return None
-    free, _ = torch.cuda.mem_get_info(options.torch_device)
+    # Not what is free: a run that was killed goes on beside other work, and has to meet the same engine.
+    _, memory = torch.cuda.mem_get_info(options.torch_device)
     weights = sum(path.stat().st_size for path in found.weights)
-    pays, told = reckon(asks, _device(weights, token, free), choice.reckoning)
+    pays, told = reckon(asks, _device(weights, token, memory), choice.reckoning)
     return None if pays else told
 
 
-def _device(weights: int, token: int, free: int) -> Device:
+def _device(weights: int, token: int, memory: int) -> Device:
     """Return what is reckoned with: bytes, the cache that transformers gives a batch."""
     from muse_eval.engines.hf.engine import GPU_TOKENS, KV_SHARE
 
-    return Device(weights, token, min(KV_SHARE * max(1, free - weights), GPU_TOKENS * token))
+    return Device(weights, token, min(KV_SHARE * max(1, memory - weights), GPU_TOKENS * token))

@@ -77,16 +77,20 @@ def run(
         asks=planned.requests(),
         loaded=loaded,
         progress=progress,
-        note=note,
     )
-    engine = opened(planned.engine)
+    # Told once it is settled which engine it is: a stored run goes on with its own.
+    decided: list[str] = []
+    engine = opened(planned.engine, note=decided.append)
     name = config.name or str(engine.provenance["model"]).rsplit("/", 1)[-1]
     folder = folder or runs.run_folder(config.results, planned.task.name, name)
     there = identity.stored(folder, warn)
     before = part(there.provenance, "engine").get("engine") if there and not config.overwrite else None
     choice = like(planned.engine, str(before))
     if before != engine.provenance["engine"] and choice is not planned.engine:
-        engine = opened(choice)
+        decided.clear()
+        engine = opened(choice, note=decided.append)
+    for line in decided:
+        note(line)
     retrain = _retrain(config, planned, engine, None if config.overwrite else there, progress, note, warn)
     asked = identity.asked(config, planned, engine, retrain)
     settings, notes = identity.settle(folder, there, asked, lineage, config.overwrite)

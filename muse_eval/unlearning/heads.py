@@ -183,7 +183,7 @@ def _from_states(
 
     def logits(some: Tensor, read: Tensor) -> Tensor:
         replayed = replaying(model, type(output)(last_hidden_state=some[None]))
-        with _gathered_head(model), replayed, _uncached(read.device):
+        with _without_hooks(model), replayed, _uncached(read.device):
             found: Tensor = plain(input_ids=read[None], use_cache=False).logits[0]
             return found
 
@@ -202,8 +202,8 @@ def _uncached(device: torch.device) -> torch.autocast:
 
 
 @contextmanager
-def _gathered_head(model: PreTrainedModel) -> Iterator[None]:
-    """Take a sharded model's head as it is within the block."""
+def _without_hooks(model: PreTrainedModel) -> Iterator[None]:
+    """Keep a sharded head's hooks from running within the block."""
     head, hooks = model.get_output_embeddings(), {}
     if isinstance(head, FSDPModule):
         # They would gather its shards, and sum its gradient over the processes, once a chunk.

@@ -22,3 +22,11 @@ def test_chunks_and_whole_logits_give_the_same_gradients(
         assert plain is not None
         assert plain.abs().max() > 0
         torch.testing.assert_close(ours, plain)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", loss.METHODS)
+def test_a_step_takes_what_is_reckoned_at_the_most(method: str) -> None:
+    """1,024 forget tokens have twice the logits that may exist at a time."""
+    peak = loss.elsewhere(method, False, 32_768, 1_024)
+    assert 0.5 * loss.reckoned(method, 32_768, 1_024) < peak < loss.reckoned(method, 32_768, 1_024)

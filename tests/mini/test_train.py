@@ -36,11 +36,16 @@ SMALL = replace(
 """Enough to run every line, in a second or two."""
 HURRIED = replace(
     RECIPE,
-    shared=replace(RECIPE.shared, steps=40),
-    retrain=replace(RECIPE.retrain, steps=20),
-    target=replace(RECIPE.target, steps=80),
+    hidden_size=128,
+    intermediate_size=344,
+    shared=replace(RECIPE.shared, steps=10, mix=Mix(base=1, retain=1)),
+    retrain=replace(RECIPE.retrain, steps=10, mix=Mix(base=1, retain=1)),
+    target=replace(RECIPE.target, steps=60, mix=Mix(retain=1, forget=5)),
 )
-"""The built-in recipe in a third of its steps; what all of them make is held by the gate's baseline."""
+"""The built-in recipe without cards, narrower and in an eighth of its steps: enough to know a chapter again.
+
+What all of it makes is held by the gate's baseline.
+"""
 
 
 def weights(folder: Path) -> bytes:

@@ -109,10 +109,26 @@ def test_activations_grow_with_rows_and_not_with_the_whole_vocabulary(llama: Pre
     kept = 2 * LONG * 4_096 * 32 * 4  # a forget and a retain row, a float32 number a layer, token and width
     assert kept < two - one < 2 * kept
     config, sizes = plan(llama)
-    wide = Sizes(**{**vars(sizes), "vocabulary": 256_000})
+    wide = replace(sizes, vocabulary=256_000)
     means = fitting.means_of(config, H100, LONG)
     more = reckon(wide, means)["activations"] - reckon(sizes, means)["activations"]
-    assert more < (256_000 - 32_000) * 4 * LONG * 4
+    # A row and its retain row are two times 2,048 × 32,000 logits, more than the 2²⁶ that exist at a time.
+    assert more == 0
+
+
+def test_logits_are_reckoned_as_many_as_exist_at_a_time(llama: PreTrainedModel) -> None:
+    config, sizes = plan(llama)
+
+    def logits(sizes: Sizes, room: Room, longest: int) -> float:
+        without = replace(sizes, vocabulary=0)
+        means = fitting.means_of(config.model_copy(update={"micro_batch_size": 1}), room, longest)
+        return reckon(sizes, means)["activations"] - reckon(without, means)["activations"]
+
+    assert logits(sizes, H100, LONG) == 16 * 2**26
+    assert logits(sizes, Room(84 * GB, on_gpu=False), LONG) == 16 * 2**24
+    assert logits(sizes, H100, 100) == 16 * 2 * 100 * 32_000
+    compared = plan(llama, method="npo_klr", lora="r=16")[1]
+    assert logits(compared, H100, LONG) == 2 * 16 * 2**26
 
 
 def test_a_tied_head_counts_once_and_layers_of_gpt_2_are_linear() -> None:
@@ -214,7 +230,7 @@ def test_what_is_named_is_not_refused_when_it_is_done(llama: PreTrainedModel) ->
 def test_nothing_is_refused_at_the_very_least_that_it_takes(llama: PreTrainedModel) -> None:
     """Between the least and the reckoning it is tried, with a warning on a GPU that says what would fit."""
     config, sizes = plan(llama, gradient_checkpointing=False, micro_batch_size=4, optim="adamw_8bit")
-    needed = int(least(sizes, fitting.means_of(config, H100, LONG), on_gpu=True))
+    needed = int(least(sizes, fitting.means_of(config, H100, LONG)))
     warning = fitting.check(config, sizes, Room(needed + 1, True), LONG)
     assert warning is not None
     assert "should it run out" in warning
@@ -398,6 +414,6 @@ def test_the_choice_is_told_in_the_line_before_the_start(llama: PreTrainedModel)
     config, sizes = plan(llama)
     found = fitting.choose(config, sizes, Room(140 * GB, True), LONG)
     assert fitting.said(found, sizes, Room(140 * GB, True), LONG) == (
-        "mixed, adamw, gradient checkpointing, micro-batch 4; reckoned at 122 GB of 140 GB free"
+        "mixed, adamw, gradient checkpointing, micro-batch 4; reckoned at 123 GB of 140 GB free"
     )
     assert fitting.said(found, sizes, Room(140 * GB, False), LONG) == ""

@@ -72,6 +72,7 @@ def means_of(config: UnlearnConfig, room: Room, longest: int) -> Means:
         longest=longest,
         processes=room.processes,
         sharded=room.sharded,
+        on_gpu=room.on_gpu,
     )
 
 
@@ -156,7 +157,7 @@ def check(config: UnlearnConfig, sizes: Sizes, room: Room, longest: int) -> str 
         UserError: weights, gradients and states alone take more than the room.
     """
     means = means_of(config, room, longest)
-    needed, reckoned = least(sizes, means, room.on_gpu), sum(reckon(sizes, means).values())
+    needed, reckoned = least(sizes, means), sum(reckon(sizes, means).values())
     kind = "GPU memory" if room.on_gpu else "memory"
     if needed > room.free:
         each = " on each GPU" if room.on_gpu and room.processes > 1 else ""

@@ -6,11 +6,13 @@ is reckoned, meant as a bound. ``least`` counts only what no run can do without.
 
 from dataclasses import dataclass
 
-from muse_eval.unlearning.logps import CHUNK
+from muse_eval.unlearning.heads import BOUNDS
 
 GIGA = 1e9
 FULL = 4
 """Bytes of a float32 number."""
+COPIES = 4
+"""Of the logits that exist at a time: as the model says them, in float32, and the gradients of both."""
 SCORE = 10
 """Bytes kept of an attention score: before and after its softmax, and between."""
 
@@ -37,6 +39,8 @@ class Sizes:
     """Whether a frozen copy of the model stands beside it."""
     item: int | None = None
     """Bytes of a weight where the model is loaded already; None: as its precision says."""
+    compared: bool = False
+    """Whether a loss holds what the target says beside what the model says, place by place: KL."""
     rows: int = 1
     """Rows whose activations a loss holds at once: a forget row, and where there is one its retain row."""
 
@@ -73,6 +77,7 @@ class Means:
     processes: int = 1
     sharded: bool = False
     """Whether the processes share one model out (FSDP), or each holds it (DDP)."""
+    on_gpu: bool = True
 
     @property
     def number(self) -> int:
@@ -99,18 +104,20 @@ def reckon(sizes: Sizes, means: Means) -> dict[str, float]:
     }
     shared = {name: size / means.shards for name, size in parts.items()}
     if means.sharded:
-        # The layers at work are whole; more of them where the next one is fetched ahead.
-        shared["gathered"] = 2 * sizes.weights / max(sizes.layers, 1) * means.number
+        # The layers at work are whole, more of them where the next one is fetched ahead; so are embeddings
+        # and head, a frozen copy's too, for as long as logits are read.
+        ends = 2 * sizes.hidden * sizes.vocabulary * (1 + sizes.frozen)
+        shared["gathered"] = (2 * sizes.weights / max(sizes.layers, 1) + ends) * means.number
     return shared | {"activations": float(_activations(sizes, means))}
 
 
-def least(sizes: Sizes, means: Means, on_gpu: bool) -> float:
+def least(sizes: Sizes, means: Means) -> float:
     """Return the bytes on each device without which no step can be made.
 
     On a CPU frozen weights are not counted: they can stay in their file, which is mapped into memory.
     """
     parts = reckon(sizes, means)
-    if not on_gpu:
+    if not means.on_gpu:
         parts["weights"] = 0 if sizes.adapters else sizes.trained_bytes(means.dtype) / means.shards
     return sum(parts[name] for name in ("weights", "frozen copy", "gradients", "optimizer"))
 
@@ -120,7 +127,7 @@ def _activations(sizes: Sizes, means: Means) -> int:
 
     A layer is reckoned to keep 20 numbers of the hidden width a token and 6 of the inner, more than a Llama
     or a Qwen-3's does (tests/unlearning/test_memory.py), less than a GPT-2's with its dropout. Logits
-    exist in chunks.
+    exist in chunks (``heads``), those of a model that can be read so.
     """
     tokens = means.tokens * sizes.rows
     layer = tokens * (20 * sizes.hidden + 6 * sizes.inner) * means.number
@@ -130,5 +137,6 @@ def _activations(sizes: Sizes, means: Means) -> int:
     kept = (
         sizes.layers * tokens * sizes.hidden * stream + layer if means.checkpointing else sizes.layers * layer
     )
-    logits = 4 * min(tokens, CHUNK) * sizes.vocabulary * FULL
-    return kept + logits
+    logits = min(tokens * sizes.vocabulary, BOUNDS["cuda" if means.on_gpu else "cpu"])
+    # A chunk's gradient of the head is whole before it is added to that of the chunks before.
+    return kept + COPIES * FULL * logits * (1 + sizes.compared) + FULL * sizes.embedding

@@ -64,6 +64,7 @@ def sizes_of(model: PreTrainedModel, config: UnlearnConfig) -> Sizes:
         scores=known.num_attention_heads if has_soft_caps(known) else 0,
         adapters=config.lora is not None,
         frozen=not config.lora and uses_target(method, term),
+        compared=uses_target(method, term),
         item=None if table.device.type == "meta" else cast(torch.Tensor, table).itemsize,
         rows=1 + uses_retain(method, term) + isinstance(method, PreferenceMethod),
     )
