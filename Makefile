@@ -1,7 +1,7 @@
 # Every target sets up what it needs, in .venv: a fresh clone and Python 3.11 are enough.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo fresh test coverage test-fast hostile kill-test mutation vllm-cpu test-vllm test-browser test-quantize lint audit wheel-check docs demo-settings demo-probes meta reproduce reproduce-small bench gpu-check clean
+.PHONY: help demo fresh test test-reference coverage test-fast hostile kill-test mutation vllm-cpu test-vllm test-browser test-quantize lint audit wheel-check docs demo-settings demo-probes meta reproduce reproduce-small bench gpu-check clean
 
 # The first Python that is new enough; `make demo PYTHON=/path/to/python3.11` names another.
 PYTHON ?= $(shell for python in python3.11 python3 python; do $$python -c $(IS_RECENT) 2>/dev/null && { echo $$python; break; }; done)
@@ -66,10 +66,13 @@ fresh:
 	@find results/cache -type d -empty -delete 2>/dev/null || true
 
 test: .venv/.dev ## Run the tests (TESTS=tests/results for some; WORKERS=2)
-	@$(PYTEST) $(TESTS) -m 'not gpu and not vllm and not ray and not browser' $(COVERAGE)
+	@$(PYTEST) $(TESTS) -m 'not gpu and not vllm and not ray and not browser and not shared' $(COVERAGE)
 
 coverage: COVERAGE := --cov --cov-report=term:skip-covered --cov-fail-under=90
 coverage: test ## Run the tests and measure what they cover; below 90 % fails (twice as long)
+
+test-reference: .venv/.dev ## Compare with the published code's own scores and MUSE's real data, where ../shared has them
+	@$(PYTEST) $(TESTS) -m 'shared and not vllm'
 
 test-fast: .venv/.dev ## Run the tests that neither train nor start a process nor take seconds, without coverage (about a minute)
 	@$(PYTEST) $(TESTS) -m 'not slow'

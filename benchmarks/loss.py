@@ -120,7 +120,16 @@ def main() -> None:
         return
     tokens = f"{given.tokens:,} + {given.tokens:,} tokens (time: {given.timed:,} + {given.timed:,})"
     table = Table(title=f"a step of {tokens}, float32")
-    for heading in ("method", "vocabulary", "MiB, chunks", "reckoned", "whole logits", "CPU s", "CPU s, whole", "×"):
+    for heading in (
+        "method",
+        "vocabulary",
+        "MiB, chunks",
+        "reckoned",
+        "whole logits",
+        "CPU s",
+        "CPU s, whole",
+        "×",
+    ):
         table.add_column(heading, justify="right")
     for method in METHODS:
         for vocabulary in VOCABULARIES:

@@ -36,8 +36,14 @@ def _modules(package: str, attribute: str) -> list[str]:
     return sorted(
         file.stem
         for file in files
-        if file.suffix == ".py" and f"\n{attribute} = " in file.read_text(encoding="utf-8")
+        if file.suffix == ".py" and f"\n{attribute} = " in _source(file, file.stat().st_mtime_ns)
     )
+
+
+@cache
+def _source(file: Path, changed: int) -> str:  # noqa: ARG001
+    """Return a module's text as it is since ``changed``, in nanoseconds."""
+    return file.read_text(encoding="utf-8")
 
 
 def _load(package: str, name: str) -> ModuleType:
@@ -96,17 +102,10 @@ def column(name: str, spec: ColumnSpec, values: Mapping[str, Any]) -> tuple[Metr
 
 def _forms() -> dict[str, str]:
     """Return each method file's name and the form of its ``METHOD``, read without importing torch."""
-    found = {}
-    for entry in resources.files("muse_eval.unlearning.methods").iterdir():
-        file = Path(str(entry))
-        form = (
-            re.search(r"^METHOD = (\w+)\(", file.read_text(encoding="utf-8"), re.M)
-            if file.suffix == ".py"
-            else None
-        )
-        if form:
-            found[file.stem] = form[1]
-    return dict(sorted(found.items()))
+    files = [Path(str(entry)) for entry in resources.files("muse_eval.unlearning.methods").iterdir()]
+    texts = {file.stem: _source(file, file.stat().st_mtime_ns) for file in files if file.suffix == ".py"}
+    forms = {stem: re.search(r"^METHOD = (\w+)\(", text, re.M) for stem, text in sorted(texts.items())}
+    return {stem: form[1] for stem, form in forms.items() if form}
 
 
 def _spellings(stem: str, form: str) -> dict[str, str | None]:

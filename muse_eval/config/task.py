@@ -1,6 +1,8 @@
 """What a task is: its data, its columns, how it is unlearned; read from YAML."""
 
 from collections.abc import Callable
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -211,7 +213,7 @@ def parse_task(text: str, where: str, find: Callable[[str], TaskSpec] | None = N
         UserError: the YAML is broken (with its line), or a key is unknown, missing, given twice or of a
             wrong kind.
     """
-    raw = parse_yaml(text, where)
+    raw = deepcopy(_values(text, where))
     if not isinstance(raw, dict):
         raise UserError(f"{where}: a task must be a mapping of keys to values")
     if raw.get("base") is not None:
@@ -222,6 +224,12 @@ def parse_task(text: str, where: str, find: Callable[[str], TaskSpec] | None = N
         return TaskSpec.model_validate(raw)
     except ValidationError as error:
         raise explain(error, where, TaskSpec.model_fields) from None
+
+
+@lru_cache(maxsize=32)
+def _values(text: str, where: str) -> Any:
+    """Return a task's values as they stand there; a command looks up the same few tasks again and again."""
+    return parse_yaml(text, where)
 
 
 def _inherit(base: TaskSpec, raw: dict[str, Any]) -> dict[str, Any]:

@@ -68,9 +68,12 @@ def _spelled(part: Any) -> Any:
 
 def draw(picture: alt.TopLevelMixin, form: Form) -> bytes:
     """Return a chart as SVG, PNG or PDF; the same chart gives the same bytes."""
+    return _drawn(dressed(picture), form)
+
+
+def _drawn(description: dict[str, Any], form: Form) -> bytes:
     import vl_convert
 
-    description = dressed(picture)
     if form == "svg":
         return vl_convert.vegalite_to_svg(description).encode()
     if form == "png":
@@ -80,7 +83,8 @@ def draw(picture: alt.TopLevelMixin, form: Form) -> bytes:
 
 def files(stem: str, picture: alt.TopLevelMixin) -> dict[str, bytes]:
     """Return a chart in every form, by the name of its file."""
-    return {f"{stem}.{form}": draw(picture, form) for form in FORMS}
+    description = dressed(picture)
+    return {f"{stem}.{form}": _drawn(description, form) for form in FORMS}
 
 
 def inline(picture: alt.TopLevelMixin) -> str:

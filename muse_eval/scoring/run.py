@@ -78,19 +78,21 @@ def run(
         loaded=loaded,
         progress=progress,
     )
-    # Told once it is settled which engine it is: a stored run goes on with its own.
-    decided: list[str] = []
-    engine = opened(planned.engine, note=decided.append)
+    # What the first engine says waits until it is settled that it stays: a stored run goes on with its own.
+    early: list[str] = []
+    settled = False
+    engine = opened(planned.engine, note=lambda line: note(line) if settled else early.append(line))
     name = config.name or str(engine.provenance["model"]).rsplit("/", 1)[-1]
     folder = folder or runs.run_folder(config.results, planned.task.name, name)
     there = identity.stored(folder, warn)
     before = part(there.provenance, "engine").get("engine") if there and not config.overwrite else None
     choice = like(planned.engine, str(before))
     if before != engine.provenance["engine"] and choice is not planned.engine:
-        decided.clear()
-        engine = opened(choice, note=decided.append)
-    for line in decided:
-        note(line)
+        engine = opened(choice, note=note)
+    else:
+        for line in early:
+            note(line)
+    settled = True
     retrain = _retrain(config, planned, engine, None if config.overwrite else there, progress, note, warn)
     asked = identity.asked(config, planned, engine, retrain)
     settings, notes = identity.settle(folder, there, asked, lineage, config.overwrite)

@@ -25,8 +25,10 @@ def test_chunks_and_whole_logits_give_the_same_gradients(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", loss.METHODS)
-def test_a_step_takes_what_is_reckoned_at_the_most(method: str) -> None:
-    """1,024 forget tokens have twice the logits that may exist at a time."""
-    peak = loss.elsewhere(method, False, 32_768, 1_024)
-    assert 0.5 * loss.reckoned(method, 32_768, 1_024) < peak < loss.reckoned(method, 32_768, 1_024)
+def test_a_step_takes_what_is_reckoned_at_the_most() -> None:
+    """1,024 forget tokens have twice the logits that may exist at a time; the target's stand beside them."""
+    peak, reckoned = (
+        loss.elsewhere("simnpo_klr", False, 32_768, 1_024),
+        loss.reckoned("simnpo_klr", 32_768, 1_024),
+    )
+    assert 0.5 * reckoned < peak < reckoned

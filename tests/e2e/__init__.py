@@ -6,18 +6,23 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 from safetensors.numpy import load_file, save_file
+from typer import testing
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from muse_eval import plugins
 from muse_eval.cli.app import app
 from muse_eval.data.splits import open_data
 
+# Else the runner builds all verbs anew each time.
+vars(testing)["_get_command"] = cache(get_command)
 SCRIPT = Path(sys.executable).with_name("muse-eval")
 NAMES = ("Ada", "Bo", "Cy", "Dee", "Eli", "Fay")
 QA = [{"question": f"Who is {name}?", "answer": f"{name} keeps the mill."} for name in NAMES]

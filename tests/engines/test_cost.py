@@ -76,7 +76,7 @@ def test_a_second_model_is_asked_by_the_engine_of_the_first() -> None:
 
 def test_a_batch_has_no_more_tokens_than_the_engine_gives_it() -> None:
     """Of 1B and 8 key-value heads of 64 a token's cache is 32 KB: memory would hold far longer batches."""
-    small = _device(weights=2_500_000_000, token=32_768, free=84_000_000_000)
+    small = _device(weights=2_500_000_000, token=32_768, memory=84_000_000_000)
     assert small.room == GPU_TOKENS * 32_768
     # 110,300 tokens of VerbMem's draws and 76,400 of the questions' a draw, in batches of 131,072.
     assert saved(muse(draws=16), small, AutoSettings()) == pytest.approx((128 * 14 + 32) * (0.03 - 0.00125))

@@ -14,6 +14,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from tests.support.hub import HubServer, write_dataset
 
@@ -35,19 +37,6 @@ SPLITS = {
     **{f"raw/{split}": TEXTS for split in ("forget", "retain1", "retain2", "holdout")},
     **{f"train/{split}": TEXTS for split in ("forget", "retain1", "retain2")},
 }
-BUILD = """
-import sys
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-words = ["<unk>", "<s>", "</s>", "the", "owl", "said"]
-tokenizer = Tokenizer(models.WordLevel({word: place for place, word in enumerate(words)}, unk_token="<unk>"))
-tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>").save_pretrained(sys.argv[1])
-config = LlamaConfig(
-    vocab_size=6, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2
-)
-LlamaForCausalLM(config).save_pretrained(sys.argv[1])
-"""
 LOAD = """
 import json, sys, torch
 from datasets import load_dataset
@@ -97,11 +86,24 @@ print(json.dumps(told))
 """
 
 
+def build(folder: Path) -> None:
+    """Write a model of six words."""
+    words = ["<unk>", "<s>", "</s>", "the", "owl", "said"]
+    known = {word: place for place, word in enumerate(words)}
+    tokenizer = Tokenizer(models.WordLevel(known, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>").save_pretrained(folder)
+    config = LlamaConfig(
+        vocab_size=6, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("repos")
     model = folder / "model"
-    subprocess.run([sys.executable, "-c", BUILD, model], check=True, capture_output=True)
+    build(model)
     (model / "README.md").write_text(f"---\nlicense: mit\ndatasets:\n- {DATA}\n---\n\n# A made-up model\n")
     write_dataset(folder / "data", SPLITS)
     (folder / "gated").mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -10,7 +11,7 @@ import signal
 import subprocess
 import sys
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -23,11 +24,24 @@ from hypothesis import strategies as st
 
 from muse_eval.config import canonical_json, fingerprint
 from muse_eval.errors import UserError
+from muse_eval.metrics import privleak, verbmem
 from muse_eval.results import runs
 from muse_eval.scoring.answers import Answers, EngineAnswers, Store, request_key
 from muse_eval.scoring.cache import cache_clear, cache_info
-from muse_eval.types import Answer, Generate, Generation, Logprobs, Request, TokenLogprobs, Truncate
-from tests.support.scripted import CrashError, ScriptedEngine
+from muse_eval.types import (
+    Answer,
+    Context,
+    Generate,
+    Generation,
+    Logprobs,
+    Reference,
+    Request,
+    Result,
+    TokenLogprobs,
+    Truncate,
+)
+from tests.support.forked import forked
+from tests.support.scripted import CrashError, ScriptedEngine, rate, write
 
 ASKS: list[Request] = [
     *(Generate(f"who wrote letter {i}", 40) for i in range(5)),
@@ -232,57 +246,46 @@ def test_a_crash_keeps_every_finished_batch(store: Store, batches: int) -> None:
     assert same(answers.values, expected.values)
 
 
-CHILD = """
-import hashlib, sys
-from pathlib import Path
-from muse_eval.results import runs as results
-from muse_eval.metrics import privleak, verbmem
-from muse_eval.scoring.answers import Store
-from muse_eval.types import Context, Reference, Result
-from tests.support.scripted import ScriptedEngine, rate, write
+def slowly(answer: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Work worth some milliseconds, as an engine's is, so that kills find it between and within batches."""
 
-def slowly(answer):
-    # Work worth some milliseconds, as an engine's is, so that kills find it between and within batches.
-    def work(ask):
+    def work(ask: Any) -> Any:
         hashlib.pbkdf2_hmac("sha256", b"work", b"", 4_000)
         return answer(ask)
+
     return work
 
-root = Path(sys.argv[1])
-store = Store(root / "cache", lambda line: print("warning:", line, flush=True))
-words = "the keeper of the lighthouse wrote a letter every evening".split()
-texts = [" ".join(words[i % 7:] + words[:i % 5] + [str(i)]) for i in range(24)]
-splits = {
-    "forget": [{"text": t, "prompt": t, "gt": t[::-1]} for t in texts[:12]],
-    "holdout": [{"text": t} for t in texts[12:]],
-}
-columns, seconds = {}, 0.0
-for name, metric, params in (
-    ("verbmem_f", verbmem.METRIC, verbmem.Params()), ("privleak", privleak.METRIC, privleak.Params())
-):
-    engine = ScriptedEngine(write=slowly(write), rate=slowly(rate))
-    tick = lambda done, total: print(f"{name} {done}/{total}", flush=True)
-    answers = store.ask(engine, metric.requests(splits, params), tick)
-    seconds += answers.seconds
-    reference = Reference("published", "paper", {"Min-40%": 0.4})
-    columns[name] = metric.score(splits, answers.values, params, Context(0, 200, reference))
-model = {"id": "scripted", "revision": None, "digest": ""}
-results.save(Result("t", "scripted", model, columns, {}, {}, {}, seconds), root / "runs/t/scripted")
-print("saved", flush=True)
-"""
 
+def score(root: Path) -> None:
+    """Score two columns with a scripted engine, and tell how far it is."""
+    store = Store(root / "cache", lambda line: print("warning:", line, flush=True))
+    words = ["the", "keeper", "of", "the", "lighthouse", "wrote", "a", "letter", "every", "evening"]
+    texts = [" ".join(words[i % 7 :] + words[: i % 5] + [str(i)]) for i in range(24)]
+    splits = {
+        "forget": [{"text": t, "prompt": t, "gt": t[::-1]} for t in texts[:12]],
+        "holdout": [{"text": t} for t in texts[12:]],
+    }
+    columns, seconds = {}, 0.0
+    for name, module in (("verbmem_f", verbmem), ("privleak", privleak)):
+        metric, params = module.METRIC, module.Params()
+        engine = ScriptedEngine(write=slowly(write), rate=slowly(rate))
 
-def child(root: Path) -> subprocess.Popen[str]:
-    home = Path(__file__).parents[2]
-    return subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(root)], stdout=subprocess.PIPE, text=True, cwd=home
-    )
+        def tick(done: int, total: int, name: str = name) -> None:
+            print(f"{name} {done}/{total}", flush=True)
+
+        answers = store.ask(engine, metric.requests(splits, params), tick)
+        seconds += answers.seconds
+        reference = Reference("published", "paper", {"Min-40%": 0.4})
+        columns[name] = metric.score(splits, answers.values, params, Context(0, 200, reference))
+    model = {"id": "scripted", "revision": None, "digest": ""}
+    runs.save(Result("t", "scripted", model, columns, {}, {}, {}, seconds), root / "runs/t/scripted")
+    print("saved", flush=True)
 
 
 def finish(root: Path) -> list[str]:
-    with child(root) as process:
-        out, _ = process.communicate()
-    assert process.returncode == 0
+    with forked(score, root) as (process, printed):
+        out = printed.read()
+    assert process.exitcode == 0
     return out.splitlines()
 
 
@@ -299,12 +302,11 @@ def without_seconds(result: bytes) -> dict[str, Any]:
 
 def killed(root: Path, lines: int) -> list[str]:
     """Start the command and kill it with -9 soon after it has printed some lines."""
-    with child(root) as process:
-        assert process.stdout is not None
-        seen = [line for line, _ in zip(process.stdout, range(lines), strict=False)]
-        process.send_signal(signal.SIGKILL)
-        seen += list(process.stdout)
-    assert process.returncode == -signal.SIGKILL
+    with forked(score, root) as (process, printed):
+        seen = [line for line, _ in zip(printed, range(lines), strict=False)]
+        process.kill()
+        seen += list(printed)
+    assert process.exitcode == -signal.SIGKILL
     return seen
 
 
@@ -343,9 +345,9 @@ def test_killed_at_random_moments_it_finishes_with_the_same_bytes(
 def test_two_processes_at_once_do_not_harm_each_other(
     tmp_path: Path, uninterrupted: tuple[bytes, bytes]
 ) -> None:
-    with child(tmp_path) as one, child(tmp_path) as other:
-        printed = [process.communicate()[0].splitlines() for process in (one, other)]
-    assert [process.returncode for process in (one, other)] == [0, 0]
+    with forked(score, tmp_path) as (one, first), forked(score, tmp_path) as (other, second):
+        printed = [told.read().splitlines() for told in (first, second)]
+    assert [process.exitcode for process in (one, other)] == [0, 0]
     assert all(lines[-1] == "saved" for lines in printed)
     assert not any("warning" in line for lines in printed for line in lines)
     found = outputs(tmp_path)

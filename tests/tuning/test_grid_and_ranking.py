@@ -2,7 +2,6 @@
 
 import csv
 import io
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,6 +15,7 @@ from muse_eval.results.runs import StoredColumn, StoredResult
 from muse_eval.tuning.grid import Axis, Point, label, options, points, read_axes, resolve
 from muse_eval.tuning.ranking import Trial, Tuned, rank, table, to_csv
 from muse_eval.tuning.study import Study, open_study
+from tests.e2e import muse
 
 BOOKS = plugins.task("muse_books")
 
@@ -279,14 +279,8 @@ def test_a_database_that_is_none_is_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.slow
-def test_without_optuna_one_line_says_what_to_install() -> None:
-    code = (
-        "import sys; sys.modules['optuna'] = None\n"
-        "from muse_eval.cli.app import main\n"
-        "sys.argv = ['muse-eval', 'tune', '--method', 'simnpo', '--task', 'muse_mini', '--grid', 'beta=1']\n"
-        "main()"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout) == (2, "")
+def test_without_optuna_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    done = muse("tune", "--method", "simnpo", "--task", "muse_mini", "--grid", "beta=1")
+    assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr == "muse-eval: error: tune needs optuna: pip install '.[tune]'\n"

@@ -16,7 +16,7 @@ from tests.vllm.conftest import SHARED
 TASKS: dict[str, dict[str, Any]] = {
     "target": {"task": "muse_mini"},
     "retrain": {"task": "muse_mini"},
-    "oracle": {"task": "muse_news", "data_dir": SHARED / "muse-data" / "news", "limit": 30},
+    "oracle": {"task": "muse_news", "data_dir": SHARED / "muse-data" / "news", "limit": 12},
 }
 
 
