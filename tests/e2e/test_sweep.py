@@ -64,7 +64,7 @@ def state(folder: Path) -> dict[Path, tuple[int, bytes]]:
 
 # ── some fail ────────────────────────────────────────────────────────────────────────────────────
 def test_a_failed_model_leaves_the_others_alone_and_is_all_that_is_done_again(here: Path) -> None:
-    bad = shutil.move(here / "out" / "one", here / "out" / "bad")
+    bad = (here / "out" / "one").rename(here / "out" / "bad")
     (bad / "model.safetensors").write_bytes(b"")
     first = muse("sweep", "out/*", *SHORT)
 
