@@ -133,7 +133,7 @@ class _Loader(yaml.SafeLoader):
         return value
 
     def construct_whole(self, node: yaml.ScalarNode) -> Any:
-        if len(node.value.lstrip("+-")) > MOST_DIGITS:
+        if len(str(self.construct_scalar(node)).lstrip("+-")) > MOST_DIGITS:
             raise _Refused(f"a whole number of more than {MOST_DIGITS} digits", node)
         return self.construct_yaml_int(node)
 

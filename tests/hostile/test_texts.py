@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from muse_eval.reading import Unreadable, parse_json, parse_jsonl, parse_yaml
@@ -64,6 +64,7 @@ def test_any_text_is_json_as_python_reads_it_or_one_line(text: str | bytes) -> N
 
 @many
 @given(PIECES | st.text(max_size=40))
+@example("!!int\n-")
 def test_any_text_is_yaml_as_the_library_reads_it_or_one_line(text: str) -> None:
     found = or_one_line(parse_yaml, text)
     # Dates stay text here, and so does an equals sign.
