@@ -12,7 +12,7 @@ from typing import Any
 
 from muse_eval.config import ColumnSpec, PresetSpec, TaskSpec, columns_of, parse_params, parse_task
 from muse_eval.errors import UserError, first_line, unknown_name
-from muse_eval.reading import expect, parse_yaml, read_text, typed_path
+from muse_eval.reading import expect, parse_yaml, read_kept, read_text, typed_path
 from muse_eval.types import AnyMethod, AnyProbe, LogitMixture, Metric
 
 RETAIN_TERMS = {"gdr": "nll", "klr": "kl"}
@@ -34,16 +34,8 @@ def _modules(package: str, attribute: str) -> list[str]:
     """List the modules of a package that define ``attribute`` at their top level."""
     files = [Path(str(entry)) for entry in resources.files(package).iterdir()]
     return sorted(
-        file.stem
-        for file in files
-        if file.suffix == ".py" and f"\n{attribute} = " in _source(file, file.stat().st_mtime_ns)
+        file.stem for file in files if file.suffix == ".py" and f"\n{attribute} = " in read_kept(file)
     )
-
-
-@cache
-def _source(file: Path, changed: int) -> str:  # noqa: ARG001
-    """Return a module's text as it is since ``changed``, in nanoseconds."""
-    return file.read_text(encoding="utf-8")
 
 
 def _load(package: str, name: str) -> ModuleType:
@@ -103,7 +95,7 @@ def column(name: str, spec: ColumnSpec, values: Mapping[str, Any]) -> tuple[Metr
 def _forms() -> dict[str, str]:
     """Return each method file's name and the form of its ``METHOD``, read without importing torch."""
     files = [Path(str(entry)) for entry in resources.files("muse_eval.unlearning.methods").iterdir()]
-    texts = {file.stem: _source(file, file.stat().st_mtime_ns) for file in files if file.suffix == ".py"}
+    texts = {file.stem: read_kept(file) for file in files if file.suffix == ".py"}
     forms = {stem: re.search(r"^METHOD = (\w+)\(", text, re.M) for stem, text in sorted(texts.items())}
     return {stem: form[1] for stem, form in forms.items() if form}
 

@@ -2,6 +2,7 @@
 
 import errno
 import stat
+from functools import cache
 from pathlib import Path
 
 from muse_eval.errors import UserError, first_line
@@ -107,6 +108,17 @@ def read_text(path: Path, what: str = "", most: int = MOST_BYTES) -> str:
     place = f"{what} {shown(str(path))}".strip()
     text = decoded(read_bytes(path, what, most), place)
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+def read_kept(path: Path) -> str:
+    """Return the text of a file of the package, read once for as long as it stays as it is."""
+    found = path.stat()
+    return _kept(path, found.st_mtime_ns, found.st_size)
+
+
+@cache
+def _kept(path: Path, changed: int, size: int) -> str:  # noqa: ARG001
+    return path.read_text(encoding="utf-8")
 
 
 def decoded(content: bytes, where: str) -> str:

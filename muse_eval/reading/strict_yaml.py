@@ -119,6 +119,8 @@ class _Loader(yaml.SafeLoader):
             if key_node.tag == f"{_TAG}merge":
                 continue
             key = self.construct_object(key_node)
+            if isinstance(key, list | dict):
+                raise _Refused("a key must be one word or number", key_node)
             if key in keys:
                 raise _Refused(f"the key {shown(repr(key))} is given twice", key_node)
             keys.add(key)

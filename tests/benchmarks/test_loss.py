@@ -26,9 +26,11 @@ def test_chunks_and_whole_logits_give_the_same_gradients(
 
 @pytest.mark.slow
 def test_a_step_takes_what_is_reckoned_at_the_most() -> None:
-    """1,024 forget tokens have twice the logits that may exist at a time; the target's stand beside them."""
+    """As many tokens as have their logits whole: those of forget and of retain rows are kept."""
+    method, vocabulary, tokens = "simnpo_klr", 32_768, 512
+    assert vocabulary * tokens == heads.BOUNDS["cpu"]
     peak, reckoned = (
-        loss.elsewhere("simnpo_klr", False, 32_768, 1_024),
-        loss.reckoned("simnpo_klr", 32_768, 1_024),
+        loss.elsewhere(method, False, vocabulary, tokens),
+        loss.reckoned(method, vocabulary, tokens),
     )
     assert 0.5 * reckoned < peak < reckoned

@@ -65,6 +65,7 @@ def test_any_text_is_json_as_python_reads_it_or_one_line(text: str | bytes) -> N
 @many
 @given(PIECES | st.text(max_size=40))
 @example("!!int\n-")
+@example("? !!seq ~")
 def test_any_text_is_yaml_as_the_library_reads_it_or_one_line(text: str) -> None:
     found = or_one_line(parse_yaml, text)
     # Dates stay text here, and so does an equals sign.

@@ -112,23 +112,29 @@ def test_activations_grow_with_rows_and_not_with_the_whole_vocabulary(llama: Pre
     wide = replace(sizes, vocabulary=256_000)
     means = fitting.means_of(config, H100, LONG)
     more = reckon(wide, means)["activations"] - reckon(sizes, means)["activations"]
-    # A row and its retain row are two times 2,048 × 32,000 logits, more than the 2²⁶ that exist at a time.
+    # The rows of a micro-batch have more than the 2²⁶ logits that exist at a time, at either size.
     assert more == 0
 
 
 def test_logits_are_reckoned_as_many_as_exist_at_a_time(llama: PreTrainedModel) -> None:
-    config, sizes = plan(llama)
+    """Each batch's, which are kept, and as many times one batch's as a loss makes of them."""
+    wide = 256_000
 
-    def logits(sizes: Sizes, room: Room, longest: int) -> float:
+    def logits(longest: int, room: Room = H100, **given: Any) -> float:
+        config, sizes = plan(llama, micro_batch_size=1, **given)
+        sizes = replace(sizes, vocabulary=wide * (sizes.vocabulary > 0))
+        means = fitting.means_of(config, room, longest)
         without = replace(sizes, vocabulary=0)
-        means = fitting.means_of(config.model_copy(update={"micro_batch_size": 1}), room, longest)
         return reckon(sizes, means)["activations"] - reckon(without, means)["activations"]
 
-    assert logits(sizes, H100, LONG) == 16 * 2**26
-    assert logits(sizes, Room(84 * GB, on_gpu=False), LONG) == 16 * 2**24
-    assert logits(sizes, H100, 100) == 16 * 2 * 100 * 32_000
-    compared = plan(llama, method="npo_klr", lora="r=16")[1]
-    assert logits(compared, H100, LONG) == 2 * 16 * 2**26
+    assert logits(LONG) == 6 * 4 * 2**26
+    assert logits(LONG, Room(84 * GB, on_gpu=False)) == 6 * 4 * 2**24
+    assert logits(100) == 6 * 4 * 100 * wide
+    assert logits(LONG, method="simnpo") == 5 * 4 * 2**26
+    assert logits(LONG, method="idkdpo_gdr") == 7 * 4 * 2**26
+    assert logits(LONG, method="npo_klr", lora="r=16") == 10 * 4 * 2**26
+    assert logits(LONG, method="ceu") == 9 * 4 * 2**26
+    assert logits(LONG, method="rmu") == 0
 
 
 def test_a_tied_head_counts_once_and_layers_of_gpt_2_are_linear() -> None:

@@ -74,7 +74,7 @@ def test_a_server_that_dies_costs_nothing_that_was_answered(
     port, results = urlsplit(server.base_url).port, tmp_path / "results"
     command = [str(SCRIPT), "run", "--engine", "server", "--base-url", f"http://127.0.0.1:{port}"]
     command += ["--model", "target", "--tokenizer", str(models["target"]), "--model-revision", "r1"]
-    command += ["--task", "muse_mini", "--metrics", "privleak", "--limit", "30", "--results", str(results)]
+    command += ["--task", "muse_mini", "--metrics", "privleak", "--limit", "60", "--results", str(results)]
     command += [
         "--set",
         "engine.concurrency=1",
@@ -85,7 +85,7 @@ def test_a_server_that_dies_costs_nothing_that_was_answered(
     ]
     running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ})
     while len(answers(results / "cache")) < 20 and running.poll() is None:
-        time.sleep(0.1)
+        time.sleep(0.02)
     server.kill()
     _, said = running.communicate(timeout=120)
     assert running.returncode == 2, said

@@ -11,8 +11,11 @@ from muse_eval.unlearning.heads import BOUNDS
 GIGA = 1e9
 FULL = 4
 """Bytes of a float32 number."""
-COPIES = 4
-"""Of the logits that exist at a time: as the model says them, in float32, and the gradients of both."""
+COPIES = {"chosen": 4, "all": 8}
+"""How many times a batch's logits a loss makes of them, of which it reads the chosen token's, or all tokens'.
+
+In float32, gradients, what is between; the frozen copy's of the same positions.
+"""
 SCORE = 10
 """Bytes kept of an attention score: before and after its softmax, and between."""
 
@@ -32,6 +35,7 @@ class Sizes:
     """Width of the widest layer but the head."""
     layers: int
     vocabulary: int
+    """Of the logits that a method reads; 0: it reads none."""
     scores: int = 0
     """Heads whose attention scores are kept, where attention is not computed in one piece."""
     adapters: bool = False
@@ -39,8 +43,8 @@ class Sizes:
     """Whether a frozen copy of the model stands beside it."""
     item: int | None = None
     """Bytes of a weight where the model is loaded already; None: as its precision says."""
-    compared: bool = False
-    """Whether a loss holds what the target says beside what the model says, place by place: KL."""
+    reads: str = "chosen"
+    """Whose logits a loss reads at a position: a key of ``COPIES``."""
     rows: int = 1
     """Rows whose activations a loss holds at once: a forget row, and where there is one its retain row."""
 
@@ -104,10 +108,10 @@ def reckon(sizes: Sizes, means: Means) -> dict[str, float]:
     }
     shared = {name: size / means.shards for name, size in parts.items()}
     if means.sharded:
-        # The layers at work are whole, more of them where the next one is fetched ahead; so are embeddings
-        # and head, a frozen copy's too, for as long as logits are read.
-        ends = 2 * sizes.hidden * sizes.vocabulary * (1 + sizes.frozen)
-        shared["gathered"] = (2 * sizes.weights / max(sizes.layers, 1) + ends) * means.number
+        # The layers at work are whole, more of them where the next one is fetched ahead; so are the head and
+        # its gradient, and a frozen copy's head, for as long as logits are read.
+        heads = sizes.hidden * sizes.vocabulary * (2 + sizes.frozen)
+        shared["gathered"] = (2 * sizes.weights / max(sizes.layers, 1) + heads) * means.number
     return shared | {"activations": float(_activations(sizes, means))}
 
 
@@ -127,7 +131,7 @@ def _activations(sizes: Sizes, means: Means) -> int:
 
     A layer is reckoned to keep 20 numbers of the hidden width a token and 6 of the inner, more than a Llama
     or a Qwen-3's does (tests/unlearning/test_memory.py), less than a GPT-2's with its dropout. Logits
-    exist in chunks (``heads``), those of a model that can be read so.
+    exist up to a bound (``heads``), those of a model that can be read so.
     """
     tokens = means.tokens * sizes.rows
     layer = tokens * (20 * sizes.hidden + 6 * sizes.inner) * means.number
@@ -137,6 +141,8 @@ def _activations(sizes: Sizes, means: Means) -> int:
     kept = (
         sizes.layers * tokens * sizes.hidden * stream + layer if means.checkpointing else sizes.layers * layer
     )
-    logits = min(tokens * sizes.vocabulary, BOUNDS["cuda" if means.on_gpu else "cpu"])
+    logits = min(means.tokens * sizes.vocabulary, BOUNDS["cuda" if means.on_gpu else "cpu"])
+    # Those of the forget and of the retain rows stay until the backward pass; the loss takes one at a time.
+    logits *= (sizes.rows + COPIES[sizes.reads]) * FULL
     # A chunk's gradient of the head is whole before it is added to that of the chunks before.
-    return kept + COPIES * FULL * logits * (1 + sizes.compared) + FULL * sizes.embedding
+    return kept + logits + FULL * sizes.embedding

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from muse_eval import plugins
 from muse_eval.engines.loading import has_soft_caps
-from muse_eval.types import ActivationMethod, PreferenceMethod
+from muse_eval.types import ActivationMethod, LogitMethod, PreferenceMethod
 from muse_eval.unlearning.objectives import uses_retain, uses_target
 from muse_eval.unlearning.recipe import LoraSpec, UnlearnConfig
 from muse_eval.unlearning.training.memory import Sizes
@@ -52,7 +52,7 @@ def sizes_of(model: PreTrainedModel, config: UnlearnConfig) -> Sizes:
         trained, embedding = _adapters(model, config.lora), 0
     elif isinstance(method, ActivationMethod):
         trained, embedding = sum(counts[name] for name in trained_weights(config, model, method)), 0
-    known = model.config.get_text_config()
+    known, reads_logits = model.config.get_text_config(), not isinstance(method, ActivationMethod)
     return Sizes(
         weights=sum(counts.values()),
         trained=trained,
@@ -60,11 +60,11 @@ def sizes_of(model: PreTrainedModel, config: UnlearnConfig) -> Sizes:
         hidden=known.hidden_size,
         inner=max((max(shape) for shape in _linear(model).values()), default=known.hidden_size),
         layers=known.num_hidden_layers,
-        vocabulary=known.vocab_size,
+        vocabulary=known.vocab_size * reads_logits,
         scores=known.num_attention_heads if has_soft_caps(known) else 0,
         adapters=config.lora is not None,
         frozen=not config.lora and uses_target(method, term),
-        compared=uses_target(method, term),
+        reads="all" if term == "kl" or isinstance(method, LogitMethod) else "chosen",
         item=None if table.device.type == "meta" else cast(torch.Tensor, table).itemsize,
         rows=1 + uses_retain(method, term) + isinstance(method, PreferenceMethod),
     )
