@@ -11,7 +11,7 @@ SLOW_ROOMS = ("tests/e2e/", "tests/hostile/", "tests/vllm/")
 SLOW_FIXTURES = {"tests/unlearning/": "target", "tests/mini/": "made"}
 """In which room the use of which fixture means that a test trains."""
 SLOW_MARKS = ("mini", "launch", "vllm", "ray", "gpu", "browser")
-LONG_MARKS = ("mini", "shared")
+LONG_MARKS = ("mini", "shared", "launch")
 STARTS = ("subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec")
 
 _started: list[str] = []
