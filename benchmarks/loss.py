@@ -33,6 +33,7 @@ VOCABULARIES = (4_096, 32_768, 131_072)
 METHODS = ("simnpo_gdr", "simnpo_klr")
 TOKENS, TIMED, LENGTH = 4_096, 1_024, 512
 """Of the forget rows, and as many to retain, where the peak is taken and where the time is; of a row."""
+HEADINGS = "method", "vocabulary", "MiB, chunks", "reckoned", "whole logits", "CPU s", "CPU s, whole", "×"
 MIB = 2**20
 
 
@@ -120,16 +121,7 @@ def main() -> None:
         return
     tokens = f"{given.tokens:,} + {given.tokens:,} tokens (time: {given.timed:,} + {given.timed:,})"
     table = Table(title=f"a step of {tokens}, float32")
-    for heading in (
-        "method",
-        "vocabulary",
-        "MiB, chunks",
-        "reckoned",
-        "whole logits",
-        "CPU s",
-        "CPU s, whole",
-        "×",
-    ):
+    for heading in HEADINGS:
         table.add_column(heading, justify="right")
     for method in METHODS:
         for vocabulary in VOCABULARIES:

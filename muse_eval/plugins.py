@@ -167,8 +167,8 @@ def method_summary(name: str) -> str:
 
 def summary(package: str, stem: str) -> str:
     """Return the first line of a module's docstring, read without importing it."""
-    file = resources.files(package) / f"{stem}.py"
-    return (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").split("\n")[0]
+    file = Path(str(resources.files(package) / f"{stem}.py"))
+    return (ast.get_docstring(ast.parse(read_kept(file))) or "").split("\n")[0]
 
 
 def probe_names() -> list[str]:

@@ -52,7 +52,7 @@ def sizes_of(model: PreTrainedModel, config: UnlearnConfig) -> Sizes:
         trained, embedding = _adapters(model, config.lora), 0
     elif isinstance(method, ActivationMethod):
         trained, embedding = sum(counts[name] for name in trained_weights(config, model, method)), 0
-    known, reads_logits = model.config.get_text_config(), not isinstance(method, ActivationMethod)
+    known = model.config.get_text_config()
     return Sizes(
         weights=sum(counts.values()),
         trained=trained,
@@ -60,7 +60,7 @@ def sizes_of(model: PreTrainedModel, config: UnlearnConfig) -> Sizes:
         hidden=known.hidden_size,
         inner=max((max(shape) for shape in _linear(model).values()), default=known.hidden_size),
         layers=known.num_hidden_layers,
-        vocabulary=known.vocab_size * reads_logits,
+        vocabulary=0 if isinstance(method, ActivationMethod) else known.vocab_size,
         scores=known.num_attention_heads if has_soft_caps(known) else 0,
         adapters=config.lora is not None,
         frozen=not config.lora and uses_target(method, term),
