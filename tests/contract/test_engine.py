@@ -72,7 +72,6 @@ def vllm(folder: Path, **settings: Any) -> AbstractContextManager[Engine]:
     key = (folder, repr(settings))
     if key not in HELD:
         let_go()
-        gc.freeze()  # vLLM collects when it starts and when it ends, and thaws what was frozen before.
         source = ModelSource(str(folder), dtype="float32")
         longest = (Logprobs("a b " * 2_000, truncate=True),)
         HELD[key] = open_chosen(choose_engine("vllm", settings), source, asks=longest)

