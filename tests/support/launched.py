@@ -91,9 +91,7 @@ def work(job: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Do what the arguments say, with files no larger than the environment allows."""
-    if limit := os.environ.get("FILE_LIMIT"):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
+    """Do what the arguments say; the command line's files become no larger than the environment allows."""
     if processes.is_sharded():
         shard_on_cpu()
     if sys.argv[1] == "--jobs":
@@ -103,6 +101,8 @@ def main() -> None:
     if sys.argv[1:]:
         from muse_eval.cli.app import main as command_line
 
+        if limit := os.environ.get("FILE_LIMIT"):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
         command_line()
     else:
         processes.leave()
