@@ -105,13 +105,14 @@ def command(target: Path, tmp_path: Path) -> list[str]:
     return ["unlearn", *(str(part) for name, value in given.items() for part in (f"--{name}", value))]
 
 
-def test_ddp_makes_what_one_process_makes(
+def test_ddp_makes_what_one_process_makes_and_a_full_disk_ends_both(
     command: list[str], target: Path, tied: Path, tmp_path: Path
 ) -> None:
     """Reference, KL, adapters; 6 and 7 rows in batches of 4 leave the second process 0 and 1 of the last.
 
     Before them a folder begun with another recipe, which only the main process looks at: both are refused.
-    After them the command line, whose result is told once.
+    After them the command line, on a full disk, for which a limit on file sizes stands in: the process that
+    writes tells of it, none waits on.
     """
     taken = tmp_path / "taken.partial"
     taken.mkdir()
@@ -121,12 +122,13 @@ def test_ddp_makes_what_one_process_makes(
         job(tied, tmp_path / "kl", "npo_klr", rows=7, changes={"micro_batch_size": 1}, bound=CHUNK),
         job(tied, tmp_path / "lora", "npo_klr", keep=True, changes={"lora": "r=2"}, bound=CHUNK),
     ]
-    done = launch("ddp", "--jobs", json.dumps([job(target, tmp_path / "taken", "ga"), *jobs]), *command)
-    assert done.returncode == 0, done.stderr
-    assert (
-        done.stdout == f"unlearned model: {tmp_path / 'out'} (its recipe: {tmp_path / 'out'}/unlearn.json)\n"
-    )
-    assert not errors(done)
+    first = job(target, tmp_path / "taken", "ga")
+    full = launch("ddp", "--jobs", json.dumps([first, *jobs]), *command, FILE_LIMIT="20000")
+    assert all(Path(each["out"]).exists() for each in jobs), full.stderr
+    assert full.returncode != 0
+    (error,) = errors(full)
+    assert error.startswith(f"cannot write to {tmp_path / 'out.partial'}")
+    assert not (tmp_path / "out").exists()
     for process in (0, 1):
         refused = (tmp_path / f"taken.refused.{process}").read_text(encoding="utf-8")
         assert refused == f"{taken} was begun with another recipe; choose another --out or --overwrite"
@@ -205,28 +207,23 @@ def test_what_does_not_go_together_is_refused_in_one_line(
     assert not (tmp_path / "out.partial").exists()
 
 
-def test_a_full_disk_and_a_kill_end_both_and_what_was_killed_goes_on(
+def test_a_kill_ends_both_and_both_go_on(
     command: list[str], sharded: list[dict[str, Any]], tmp_path: Path
 ) -> None:
-    """What was killed (``sharded``) goes on from step 2 and comes to the same weights.
-
-    Then the disk is full, for which a limit on file sizes stands in; the process that writes tells of it,
-    none waits on.
-    """
+    """What was killed goes on from step 2 and comes to the same weights; a command line follows."""
     whole = Path(sharded[-1]["out"])
     out = whole.with_name("killed")
     partial = output.partial(out)
     assert [path.name for path in output.checkpoints(partial)] == ["checkpoint-2"]
     assert len(json.loads((partial / "reference.json").read_bytes())["forget"]) == 6
 
-    jobs = json.dumps([{**sharded[-1], "out": str(out)}])
-    full = launch("fsdp", "--jobs", jobs, *command, FILE_LIMIT="20000")
+    done = launch("fsdp", "--jobs", json.dumps([{**sharded[-1], "out": str(out)}]), *command)
+    assert done.returncode == 0, done.stderr
+    assert (
+        done.stdout == f"unlearned model: {tmp_path / 'out'} (its recipe: {tmp_path / 'out'}/unlearn.json)\n"
+    )
+    assert not errors(done)
     assert same(weights(whole), weights(out))
     for ours, theirs in zip(output.checkpoints(out), output.checkpoints(whole), strict=True):
         assert same(weights(ours), weights(theirs))
     assert [line["step"] for line in output.read_log(out / "log.jsonl")] == [1, 2, 3, 4, 5, 6]
-
-    assert full.returncode != 0
-    (error,) = errors(full)
-    assert error.startswith(f"cannot write to {tmp_path / 'out.partial'}")
-    assert not (tmp_path / "out").exists()

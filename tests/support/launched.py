@@ -1,4 +1,4 @@
-"""What ``accelerate launch`` starts in each process: jobs (``--jobs JSON``), the command line, or both.
+"""What ``accelerate launch`` starts in each process: jobs (``--jobs JSON``), and behind them a command line.
 
 Without a GPU accelerate takes an FSDP launch for plain DDP, although torch shards on CPUs (gloo) as well.
 ``shard_on_cpu`` opens that door; all behind it is accelerate's and torch's own.
@@ -91,21 +91,21 @@ def work(job: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Do what the arguments say; the command line's files become no larger than the environment allows."""
+    """Do the jobs, then the command line if there is one, its files no larger than the environment allows."""
     if processes.is_sharded():
         shard_on_cpu()
-    if sys.argv[1] == "--jobs":
-        for job in json.loads(sys.argv[2]):
-            work(job)
-        del sys.argv[1:3]
-    if sys.argv[1:]:
-        from muse_eval.cli.app import main as command_line
+    _, _, jobs, *command = sys.argv
+    for job in json.loads(jobs):
+        work(job)
+    if not command:
+        return processes.leave()
+    from muse_eval.cli.app import main as command_line
 
-        if limit := os.environ.get("FILE_LIMIT"):
-            resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
-        command_line()
-    else:
-        processes.leave()
+    sys.argv[1:] = command
+    heads.BOUNDS["cpu"] = BOUND
+    if limit := os.environ.get("FILE_LIMIT"):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
+    return command_line()
 
 
 if __name__ == "__main__":
