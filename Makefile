@@ -34,7 +34,7 @@ help: ## List the targets
 # torch alone and first, at its pinned version: it is by far the largest download.
 .venv/.torch: constraints.txt .venv/.made
 	@echo "set-up: installing torch (the largest package: one minute, more on a slow line)"
-	@$(PIP) pip || true # The one that Python brings along takes twice as long to find what fits, and does.
+	@$(PIP) pip || true # The one that Python brings along takes longer to find what fits, and does.
 	@$(PIP) --no-compile torch setuptools
 	@touch $@
 
@@ -76,7 +76,7 @@ test: .venv/.dev ## Run the tests (TESTS=tests/results for some; WORKERS=2)
 	@$(PYTEST) $(TESTS) -m 'not gpu and not vllm and not ray and not browser and not shared' $(COVERAGE)
 
 coverage: COVERAGE := --cov --cov-report=term:skip-covered --cov-fail-under=90
-coverage: test ## Run the tests and measure what they cover; below 90 % fails (twice as long)
+coverage: test ## Run the tests and measure what they cover; below 90 % fails (a fifth longer)
 
 test-reference: .venv/.dev ## Compare with the published code's own scores and MUSE's real data, where ../shared has them
 	@$(PYTEST) $(TESTS) -m 'shared and not vllm'
