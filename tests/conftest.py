@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-from tests.support.marks import is_left_out, longest_first, mark_slow, started_processes, watch_processes
+from tests.support.marks import (
+    is_elsewhere,
+    is_left_out,
+    longest_first,
+    mark_slow,
+    started_processes,
+    watch_processes,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -39,13 +46,15 @@ def pytest_configure() -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Import no module of the slow rooms for the fast tests: they would be left out again."""
+    """Import no module all of whose tests would be left out again."""
     return is_left_out(os.path.relpath(collection_path, config.rootpath), config.option.markexpr) or None
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     mark_slow(items)
+    if elsewhere := [item.nodeid for item in items if is_elsewhere(item)]:
+        raise pytest.UsageError(f"a mark where MARKED_IN of tests/support/marks.py has none: {elsewhere[0]}")
     longest_first(items)
 
 

@@ -1,9 +1,10 @@
 """Which imports of which modules wait, and the hook in ``import`` that lets them.
 
-Loading a language model loads scikit-learn, SciPy, pandas, NLTK and torch's compiler along with it: for
-assisted decoding, losses of object detection, sharded weights and compiled graphs. They are half of what a
-command needs to begin. Here a known module's import of a known name gives a stand-in that loads it once it
-is used. Every other import goes its usual way: what a new version imports elsewhere costs time alone.
+Loading a language model or a trainer loads scikit-learn, SciPy, pandas, NLTK and torch's compiler along: for
+assisted decoding, scores of classifiers, losses of object detection, sharded weights and compiled graphs.
+They are half of what a command needs to begin. Here a known module's import of a known name gives a stand-in
+that loads it once it is used. Every other import goes its usual way: what a new version imports elsewhere
+costs time alone.
 """
 
 import builtins
@@ -23,6 +24,7 @@ LATE: Mapping[str, Sequence[str]] = {
     "torch.compiler": ("torch._dynamo",),
     "torch.optim.optimizer": ("torch._dynamo",),
     "transformers.core_model_loading": ("transformers.distributed.sharding_utils",),
+    "transformers.data.metrics": ("scipy.stats", "sklearn.metrics"),
     "transformers.distributed.fsdp": (
         "torch.distributed._composable.fsdp",
         "torch.distributed.fsdp",

@@ -26,6 +26,8 @@ vars(testing)["_get_command"] = cache(get_command)
 SCRIPT = Path(sys.executable).with_name("muse-eval")
 SEVERAL = """
 import json, sys
+from muse_eval import late
+late.start()
 from typer.testing import CliRunner
 from muse_eval.cli.app import app
 for command in json.loads(sys.argv[1]):

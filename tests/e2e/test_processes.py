@@ -33,7 +33,8 @@ def launch(kind: str, *arguments: object, **environment: str) -> subprocess.Comp
     """Run ``launched.py`` in two CPU processes, with the settings that ``muse-eval list launch`` names."""
     settings = muse("list", "launch", kind).stdout.strip()
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", settings]
-    command = [*launcher, "--num_processes", "2", "-m", "tests.support.launched", *map(str, arguments)]
+    module = ["-m", "tests.support.begin", "tests.support.launched"]
+    command = [*launcher, "--num_processes", "2", *module, *map(str, arguments)]
     given = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **environment}
     return subprocess.run(
         command, env=os.environ | given, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False

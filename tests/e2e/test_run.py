@@ -556,6 +556,8 @@ def test_evaluate_refuses_half_a_pair(
 # ── killed ───────────────────────────────────────────────────────────────────────────────────────
 CHILD = """
 import sys
+from muse_eval import late
+late.start()
 from muse_eval.config.run import RunConfig
 from muse_eval.scoring.run import run
 run(RunConfig.model_validate_json(sys.argv[1]), progress=lambda *report: print(*report, flush=True))

@@ -38,6 +38,8 @@ SPLITS = {
     **{f"train/{split}": TEXTS for split in ("forget", "retain1", "retain2")},
 }
 LOAD = """
+from muse_eval import late
+late.start()
 import json, sys, torch
 from datasets import load_dataset
 from huggingface_hub import HfApi, ModelCard, constants, snapshot_download

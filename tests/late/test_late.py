@@ -24,6 +24,7 @@ from muse_eval import late
 late.start()
 import torch
 from transformers import AutoModelForCausalLM
+from transformers.data import metrics
 from transformers.distributed.utils import is_dtensor
 from transformers.generation import candidate_generator
 from transformers.generation.continuous_batching import cache
@@ -44,6 +45,8 @@ assert read_folder.cache_info().hits > 100
 assert not set({HEAVY}) & sys.modules.keys()
 
 assert candidate_generator.roc_curve([0, 1], [0.1, 0.9])[1].tolist() == [0, 1, 1]
+assert metrics.f1_score([0, 1], [0, 1]) == 1
+assert metrics.pearsonr([0.0, 1.0, 2.0], [0.0, 1.0, 2.0])[0] > 0.999
 assert loss_for_object_detection.linear_sum_assignment([[1, 0], [0, 1]])[1].tolist() == [1, 0]
 assert RougeScorer(["rouge1"], use_stemmer=True).score("he walked", "he walks")["rouge1"].fmeasure == 1
 with TransformGetItemToIndex():

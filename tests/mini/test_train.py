@@ -165,6 +165,7 @@ def test_resumes_after_a_kill_with_the_same_weights(made: dict[str, Path], tmp_p
 
 def test_same_weights_in_another_process(made: dict[str, Path], tmp_path: Path) -> None:
     code = (
+        "from muse_eval import late; late.start();"
         "import sys; from pathlib import Path; from tests.mini.test_train import SMALL;"
         "from muse_eval.mini.train import make_models; make_models(Path(sys.argv[1]), 3, recipe=SMALL)"
     )

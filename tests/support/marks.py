@@ -10,6 +10,14 @@ SLOW_ROOMS = ("tests/e2e/", "tests/hostile/", "tests/vllm/")
 SLOW_FIXTURES = {"tests/unlearning/": "target", "tests/mini/": "made"}
 """In which room the use of which fixture means that a test trains."""
 SLOW_MARKS = ("mini", "launch", "vllm", "ray", "gpu", "browser")
+MARKED_IN = {
+    "ray": ("tests/e2e/test_sweep.py",),
+    "shared": ("tests/benchmarks/", "tests/e2e/", "tests/vllm/"),
+    "vllm": ("tests/contract/", "tests/vllm/"),
+}
+"""Where alone tests have which mark: a run of these tests imports nothing else."""
+ASKED_FOR = {"vllm or ray": ("vllm", "ray"), "shared and not vllm": ("shared",)}
+"""By selection (``-m``), one of which marks a test needs to be in it."""
 LONG_MARKS = ("mini", "shared", "launch")
 STARTS = ("subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec")
 
@@ -30,7 +38,20 @@ def mark_slow(items: Sequence[pytest.Item]) -> None:
 
 def is_left_out(path: str, selection: str) -> bool:
     """Tell whether no test under a path within the project can be among those that ``-m`` selects."""
-    return selection == "not slow" and f"{path}/".startswith(SLOW_ROOMS)
+    if selection == "not slow":
+        return f"{path}/".startswith(SLOW_ROOMS)
+    places = [place for mark in ASKED_FOR.get(selection, ()) for place in MARKED_IN[mark]]
+    return bool(places) and not any(
+        f"{path}/".startswith(place) or place.startswith(path) for place in places
+    )
+
+
+def is_elsewhere(item: pytest.Item) -> bool:
+    """Tell whether a test has a mark that ``MARKED_IN`` does not expect where it is."""
+    return any(
+        item.get_closest_marker(mark) and not item.nodeid.startswith(places)
+        for mark, places in MARKED_IN.items()
+    )
 
 
 def longest_first(items: list[pytest.Item]) -> None:

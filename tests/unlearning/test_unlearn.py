@@ -268,6 +268,8 @@ def test_accumulation_equals_the_whole_batch(
 RUN = """
 import os, signal, sys
 from pathlib import Path
+from muse_eval import late
+late.start()
 import torch
 torch.set_num_threads(1)
 from muse_eval.unlearning.training import output, seals
