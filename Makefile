@@ -7,9 +7,11 @@ SHELL := /bin/sh
 PYTHON ?= $(shell for python in python3.11 python3 python; do $$python -c $(IS_RECENT) 2>/dev/null && { echo $$python; break; }; done)
 IS_RECENT := 'import sys; sys.exit(sys.version_info < (3, 11))'
 PIP := .venv/bin/python -m pip --disable-pip-version-check --no-input install -qq -c constraints.txt
-# After `$(PIP) --no-compile`, on every core at once; pip compiles one file after another. Packages' own tests are
-# never imported, and of transformers' models few.
-COMPILE := .venv/bin/python -W ignore -m compileall -qq -j 0 -x '/tests/|/transformers/models/' .venv/lib || true
+# After `$(PIP) --no-compile`, on every core at once; pip compiles one file after another. What is large and seldom
+# or never imported here is left out: Python compiles a file when it is first imported.
+SELDOM := anthropic|chardet|mypyc?|networkx|openai|playwright|ray/(dashboard|data|llm|serve|train|tune)
+COMPILE := .venv/bin/python -W ignore -m compileall -qq -j 0 \
+  -x '/tests/|/_internal/|/_inductor/|/models/|/rllib/|/site-packages/($(SELDOM))/' .venv/lib || true
 TESTS ?= tests
 WORKERS ?= 2
 PYTEST = .venv/bin/python -m pytest -q -n $(WORKERS) --dist worksteal
