@@ -9,9 +9,9 @@ IS_RECENT := 'import sys; sys.exit(sys.version_info < (3, 11))'
 PIP := .venv/bin/python -m pip --disable-pip-version-check --no-input install -qq -c constraints.txt
 # After `$(PIP) --no-compile`, on every core at once; pip compiles one file after another. What is large and seldom
 # or never imported here is left out: Python compiles a file when it is first imported.
-SELDOM := anthropic|chardet|mypyc?|networkx|openai|playwright|ray/(dashboard|data|llm|serve|train|tune)
+SELDOM := anthropic|mypyc?|networkx|playwright|ray/(dashboard|data|llm|serve|train|tune)
 COMPILE := .venv/bin/python -W ignore -m compileall -qq -j 0 \
-  -x '/tests/|/_internal/|/_inductor/|/models/|/rllib/|/site-packages/($(SELDOM))/' .venv/lib || true
+  -x '/tests/|/testing/_internal/|/_inductor/|/models/|/rllib/|/site-packages/($(SELDOM))/' .venv/lib || true
 TESTS ?= tests
 WORKERS ?= 2
 PYTEST = .venv/bin/python -m pytest -q -n $(WORKERS) --dist worksteal

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
@@ -50,11 +50,21 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return is_left_out(os.path.relpath(collection_path, config.rootpath), config.option.markexpr) or None
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_pycollect_makeitem() -> Generator[None, Any, Any]:
+    """Refuse a mark where a run of the tests with that mark would not look for it."""
+    made: Any = yield
+    for item in made if isinstance(made, list) else [made]:
+        if isinstance(item, pytest.Item) and is_elsewhere(item):
+            raise pytest.Collector.CollectError(
+                f"{item.nodeid} has a mark where MARKED_IN of tests/support/marks.py has none"
+            )
+    return made
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     mark_slow(items)
-    if elsewhere := [item.nodeid for item in items if is_elsewhere(item)]:
-        raise pytest.UsageError(f"a mark where MARKED_IN of tests/support/marks.py has none: {elsewhere[0]}")
     longest_first(items)
 
 

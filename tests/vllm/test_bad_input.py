@@ -56,12 +56,11 @@ BROKEN: dict[str, tuple[Callable[[Path], None], list[str]]] = {
     "shapes that do not fit": (another_size, ["lack or misshape", "mlp.down_proj.weight"]),
     "heads it has no kernel for": (heads_of_eight, ["vLLM cannot run model", "--engine hf"]),
 }
+REFUSED_BY_VLLM = {"heads it has no kernel for"}
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_checkpoint_is_one_line(
-    name: str, tiny_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_broken_checkpoint_is_one_line(name: str, tiny_model: Path, tmp_path: Path) -> None:
     spoil, expected = BROKEN[name]
     model, results = tmp_path / "model", tmp_path / "results"
     shutil.copytree(tiny_model, model)
@@ -70,13 +69,18 @@ def test_a_broken_checkpoint_is_one_line(
         *("run", "--engine", "vllm", "--model", model, "--task", write_task(tmp_path / "village.yaml")),
         *("--data-dir", write_data(tmp_path / "data"), "--results", results),
     ]
-    done = muse(*command)
-    assert done.exit_code == 2
-    told = done.stderr.splitlines()[-1]
+    # Where vLLM itself is started, what it writes past Python is part of what a user sees.
+    if name in REFUSED_BY_VLLM:
+        done = process(*command)
+        code, stderr = done.returncode, done.stderr
+    else:
+        here = muse(*command)
+        code, stderr = here.exit_code, here.stderr
+    assert code == 2
+    told = stderr.splitlines()[-1]
     assert told.startswith("muse-eval: error: ")
     assert all(words in told for words in expected), told
-    # Where vLLM itself is started, what it writes past Python is part of what a user sees.
-    assert "Traceback" not in done.stderr + capfd.readouterr().err
+    assert "Traceback" not in stderr
     assert not (results / "runs").exists()
 
 
