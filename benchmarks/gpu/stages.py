@@ -39,6 +39,7 @@ def perform(name: str, told: Mapping[str, Any], file: Path) -> Stage:
     job = Job(**told)
     rows, began, facts, why = Rows(file, job.seconds), time.monotonic(), dict[str, Any](), None
     # The many collections of a stage need not look again and again at what imports have made.
+    ours = not gc.get_freeze_count()
     gc.freeze()
     try:
         if name != "machine":
@@ -48,8 +49,9 @@ def perform(name: str, told: Mapping[str, Any], file: Path) -> Stage:
     except Exception as error:  # noqa: BLE001 - the other stages go on, whatever it was
         why = reason(error)
     finally:
-        gc.unfreeze()
-    release()
+        release()
+        if ours:
+            gc.unfreeze()
     return ended(rows.all, time.monotonic() - began, facts, why or nothing_measured(rows.all))
 
 

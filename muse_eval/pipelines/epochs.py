@@ -184,10 +184,10 @@ def write(folder: Path, trajectory: Trajectory) -> None:
     sweep(folder)
     if table.is_file() and figure.is_file() and table.read_text(encoding="utf-8") == text:
         return
-    from muse_eval.results.drawing import draw
+    from muse_eval.results.drawing import converted, draw
     from muse_eval.results.figures import draw_trajectory
 
-    write_files(folder, {FIGURE: draw(draw_trajectory(trajectory), "png"), CSV: text})
+    write_files(folder, {FIGURE: converted(draw(draw_trajectory(trajectory)), "png"), CSV: text})
 
 
 def _drop_weights(out: Path, selectable_models: set[Path]) -> None:

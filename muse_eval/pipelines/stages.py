@@ -238,10 +238,10 @@ def write_forget_sets(runs: ForgetSetRuns, folder: Path) -> None:
     text, table, figure = to_csv(runs), folder / f"{runs.file}.csv", folder / f"{runs.file}.png"
     if table.is_file() and figure.is_file() and table.read_text(encoding="utf-8") == text:
         return
-    from muse_eval.results.drawing import draw
+    from muse_eval.results.drawing import converted, draw
     from muse_eval.results.figures import draw_forget_sets
 
-    write_files(folder, {figure.name: draw(draw_forget_sets(runs), "png"), table.name: text})
+    write_files(folder, {figure.name: converted(draw(draw_forget_sets(runs)), "png"), table.name: text})
 
 
 def _load(folder: Path) -> StoredResult:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from muse_eval.reports.chosen import Chosen
 from muse_eval.reports.distances import Distances
 from muse_eval.reports.dots import dots_in_rows, heaped
 from muse_eval.reports.examples import Column, link
-from muse_eval.results.drawing import COLOURS, CROSS, INK, MUTED, chart, colour_scale
+from muse_eval.results.drawing import COLOURS, CROSS, INK, MUTED, chart, colour_scale, draw
 from muse_eval.results.figures import CROSSED, ruined
 from muse_eval.results.rows import ARROWS
 
@@ -38,6 +39,11 @@ class Picture:
     chart: alt.TopLevelMixin
     facts: list[list[str]] = field(default_factory=list)
     """A table to be read with it, its header first; empty where there is none."""
+
+    @cached_property
+    def svg(self) -> str:
+        """The chart as drawn, once for the page and for every file."""
+        return draw(self.chart)
 
 
 def pictures(chosen: Chosen, columns: Sequence[Column], distances: Distances) -> list[Picture]:

@@ -82,7 +82,7 @@ def report(
     for one in [*drawn, *curves]:
         if folder is None:
             break
-        made = files(one.name, one.chart)
+        made = files(one.name, one.svg)
         write_files(folder, made)
         written += [folder / name for name in made]
     write_files(page.parent, {page.name: html})

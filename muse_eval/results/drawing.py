@@ -35,7 +35,13 @@ def chart(rows: Sequence[Mapping[str, Any]]) -> alt.Chart:
     """Return an empty chart of rows of plain values."""
     import altair as alt
 
-    return alt.Chart(alt.InlineData(values=list(rows)))
+    class Rows(alt.InlineData):
+        """Shared by all charts that are made of a chart: copies of thousands of rows take seconds."""
+
+        def __deepcopy__(self, memo: object) -> Rows:
+            return self
+
+    return alt.Chart(Rows(values=list(rows)))
 
 
 def dressed(picture: alt.TopLevelMixin) -> dict[str, Any]:
@@ -49,7 +55,8 @@ def dressed(picture: alt.TopLevelMixin) -> dict[str, Any]:
              "offset": 10, "fontWeight": 600}  # fmt: skip
     legend = {"labelColor": INK, "titleColor": INK, "labelFontSize": 11, "titleFontWeight": "normal",
               "labelLimit": 400, "symbolSize": 70}  # fmt: skip
-    description: dict[str, Any] = _spelled(picture.to_dict())
+    # Each part was held against the schema when it was made; the whole once more takes as long as the rest.
+    description: dict[str, Any] = _spelled(picture.to_dict(validate=False))
     description["config"] = {
         "font": FONT, "background": "#FFFFFF", "axis": axis, "title": title, "legend": legend,
         "view": {"stroke": None}, "aria": False,
@@ -66,34 +73,33 @@ def _spelled(part: Any) -> Any:
     return printable(part) if isinstance(part, str) else part
 
 
-def draw(picture: alt.TopLevelMixin, form: Form) -> bytes:
-    """Return a chart as SVG, PNG or PDF; the same chart gives the same bytes."""
-    return _drawn(dressed(picture), form)
+def draw(picture: alt.TopLevelMixin) -> str:
+    """Return a chart as SVG; the same chart gives the same text."""
+    import vl_convert
+
+    return vl_convert.vegalite_to_svg(dressed(picture))
 
 
-def _drawn(description: dict[str, Any], form: Form) -> bytes:
+def converted(svg: str, form: Form) -> bytes:
+    """Return a drawn chart as a file's bytes; those of a PDF differ from time to time in their order."""
     import vl_convert
 
     if form == "svg":
-        return vl_convert.vegalite_to_svg(description).encode()
-    if form == "png":
-        return vl_convert.vegalite_to_png(description, scale=SCALE)
-    return vl_convert.vegalite_to_pdf(description)
+        return svg.encode()
+    return vl_convert.svg_to_png(svg, scale=SCALE) if form == "png" else vl_convert.svg_to_pdf(svg)
 
 
-def files(stem: str, picture: alt.TopLevelMixin) -> dict[str, bytes]:
-    """Return a chart in every form, by the name of its file."""
-    description = dressed(picture)
-    return {f"{stem}.{form}": _drawn(description, form) for form in FORMS}
+def files(stem: str, svg: str) -> dict[str, bytes]:
+    """Return a drawn chart in every form, by the name of its file."""
+    return {f"{stem}.{form}": converted(svg, form) for form in FORMS}
 
 
-def inline(picture: alt.TopLevelMixin) -> str:
-    """Return a chart as SVG for a page: without background, coordinates short, its links within the page.
+def inline(svg: str) -> str:
+    """Return a drawn chart for a page: without background, coordinates short, its links within the page.
 
     Its links take no stop of the Tab key and are silent to a screen reader: there may be thousands, and the
     list of examples leads to the same. What is to be seen has to stand beside it in words.
     """
-    svg = draw(picture, "svg").decode()
     svg = re.sub(r'<rect width="[\d.]+" height="[\d.]+" fill="(?i:#FFFFFF)"/>', "", svg, count=1)
     svg = svg.replace(f'xlink:href="{BASE}#', 'tabindex="-1" href="#')
     svg = re.sub(r"<[^>]+>", lambda tag: _shortened(tag[0]), svg)

@@ -7,6 +7,8 @@ import re
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -132,12 +134,23 @@ def test_another_model_under_the_same_name_is_asked_anew(world: World) -> None:
     assert [one["response"] for one in world.records("tiny")] != [one["response"] for one in first]
 
 
+@pytest.fixture
+def log() -> Iterator[StringIO]:
+    """Return what libraries log meanwhile, however fine."""
+    text, root = StringIO(), logging.getLogger()
+    handler, level = logging.StreamHandler(text), root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    yield text
+    root.setLevel(level)
+    root.removeHandler(handler)
+
+
 @pytest.mark.parametrize("key", [KEY, "wrong"])
 def test_the_key_is_stored_and_shown_nowhere(
-    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, key: str
+    world: World, monkeypatch: pytest.MonkeyPatch, log: StringIO, key: str
 ) -> None:
     monkeypatch.setenv("MUSE_KEY", key)
-    caplog.set_level(logging.DEBUG)
     with ModelServer(world.model, key=KEY) as server:
         done = muse(*world.served(server, "--api-key-env", "MUSE_KEY", *QUICK))
         assert done.exit_code == (0 if key == KEY else 2), done.stderr
@@ -147,8 +160,8 @@ def test_the_key_is_stored_and_shown_nowhere(
         )
         assert failed.exit_code == 2
     assert "***" in failed.stderr
-    assert "Sending HTTP Request" in caplog.text
-    assert key not in done.output + failed.output + caplog.text
+    assert "Sending HTTP Request" in log.getvalue()
+    assert key not in done.output + failed.output + log.getvalue()
     stored = [world.results / name for name in files(world.results)]
     assert bool(stored) == (key == KEY)
     assert not [path for path in stored if key.encode() in path.read_bytes()]

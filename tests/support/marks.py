@@ -19,6 +19,13 @@ MARKED_IN = {
 ASKED_FOR = {"vllm or ray": ("vllm", "ray"), "shared and not vllm": ("shared",)}
 """By selection (``-m``), one of which marks a test needs to be in it."""
 LONG_MARKS = ("mini", "shared", "launch")
+LONG_FILES = (
+    "tests/vllm/test_served.py",
+    "tests/e2e/test_sweep.py",
+    "tests/vllm/test_bad_input.py",
+    "tests/vllm/test_parity.py",
+)
+"""Of the tests of vLLM and Ray, of which one process takes all of a file."""
 STARTS = ("subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec")
 
 _started: list[str] = []
@@ -32,7 +39,7 @@ def mark_slow(items: Sequence[pytest.Item]) -> None:
             item.nodeid.startswith(room) and name in getattr(item, "fixturenames", ())
             for room, name in SLOW_FIXTURES.items()
         )
-        if whole_run or trains or any(item.get_closest_marker(name) for name in SLOW_MARKS):
+        if whole_run or trains or _has(item, SLOW_MARKS):
             item.add_marker(pytest.mark.slow)
 
 
@@ -55,8 +62,17 @@ def is_elsewhere(item: pytest.Item) -> bool:
 
 
 def longest_first(items: list[pytest.Item]) -> None:
-    """Put the minute-long tests first, so that no process begins one when the others are done."""
-    items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in LONG_MARKS))
+    """Put the minute-long tests and files first, so that no process begins one when the others are done."""
+    items.sort(key=lambda item: (_file_rank(item), not _has(item, LONG_MARKS)))
+
+
+def _file_rank(item: pytest.Item) -> int:
+    file = item.nodeid.partition("::")[0]
+    return LONG_FILES.index(file) if file in LONG_FILES and _has(item, ("vllm", "ray")) else len(LONG_FILES)
+
+
+def _has(item: pytest.Item, marks: Sequence[str]) -> bool:
+    return any(item.get_closest_marker(mark) for mark in marks)
 
 
 @cache
