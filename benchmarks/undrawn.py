@@ -1,8 +1,7 @@
 """A pytest plugin for mutation: leaves out tests that draw, for what draws has threads that no fork keeps."""
 
 import pytest
-
-from muse_eval.results import drawing
+import vl_convert
 
 
 @pytest.fixture(autouse=True)
@@ -12,4 +11,4 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     def skip(*_: object, **__: object) -> None:
         pytest.skip("draws")
 
-    monkeypatch.setattr(drawing, "draw", skip)
+    monkeypatch.setattr(vl_convert, "vegalite_to_svg", skip)

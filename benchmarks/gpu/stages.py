@@ -38,7 +38,8 @@ def perform(name: str, told: Mapping[str, Any], file: Path) -> Stage:
 
     job = Job(**told)
     rows, began, facts, why = Rows(file, job.seconds), time.monotonic(), dict[str, Any](), None
-    # The many collections of a stage need not look again and again at what imports have made.
+    # The many collections of a stage need not look again and again at what imports have made. What someone
+    # else froze before stays so.
     ours = not gc.get_freeze_count()
     gc.freeze()
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from muse_eval.printable import printable
@@ -35,13 +36,20 @@ def chart(rows: Sequence[Mapping[str, Any]]) -> alt.Chart:
     """Return an empty chart of rows of plain values."""
     import altair as alt
 
+    return alt.Chart(_shared_rows()(values=list(rows)))
+
+
+@cache
+def _shared_rows() -> type[alt.InlineData]:
+    import altair as alt
+
     class Rows(alt.InlineData):
         """Shared by all charts that are made of a chart: copies of thousands of rows take seconds."""
 
         def __deepcopy__(self, memo: object) -> Rows:
             return self
 
-    return alt.Chart(Rows(values=list(rows)))
+    return Rows
 
 
 def dressed(picture: alt.TopLevelMixin) -> dict[str, Any]:
@@ -55,8 +63,7 @@ def dressed(picture: alt.TopLevelMixin) -> dict[str, Any]:
              "offset": 10, "fontWeight": 600}  # fmt: skip
     legend = {"labelColor": INK, "titleColor": INK, "labelFontSize": 11, "titleFontWeight": "normal",
               "labelLimit": 400, "symbolSize": 70}  # fmt: skip
-    # Each part was held against the schema when it was made; the whole once more takes as long as the rest.
-    description: dict[str, Any] = _spelled(picture.to_dict(validate=False))
+    description: dict[str, Any] = _spelled(picture.to_dict())
     description["config"] = {
         "font": FONT, "background": "#FFFFFF", "axis": axis, "title": title, "legend": legend,
         "view": {"stroke": None}, "aria": False,
@@ -81,7 +88,7 @@ def draw(picture: alt.TopLevelMixin) -> str:
 
 
 def converted(svg: str, form: Form) -> bytes:
-    """Return a drawn chart as a file's bytes; those of a PDF differ from time to time in their order."""
+    """Return a drawn chart as a file's bytes, the same for the same SVG; a PDF's inner order may differ."""
     import vl_convert
 
     if form == "svg":

@@ -20,12 +20,12 @@ ASKED_FOR = {"vllm or ray": ("vllm", "ray"), "shared and not vllm": ("shared",)}
 """By selection (``-m``), one of which marks a test needs to be in it."""
 LONG_MARKS = ("mini", "shared", "launch")
 LONG_FILES = (
-    "tests/vllm/test_served.py",
-    "tests/e2e/test_sweep.py",
     "tests/vllm/test_bad_input.py",
+    "tests/vllm/test_served.py",
     "tests/vllm/test_parity.py",
+    "tests/e2e/test_sweep.py",
 )
-"""Of the tests of vLLM and Ray, of which one process takes all of a file."""
+"""Of the tests of vLLM and Ray, of which one process takes all of a file, the longest first."""
 STARTS = ("subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec")
 
 _started: list[str] = []
@@ -68,7 +68,9 @@ def longest_first(items: list[pytest.Item]) -> None:
 
 def _file_rank(item: pytest.Item) -> int:
     file = item.nodeid.partition("::")[0]
-    return LONG_FILES.index(file) if file in LONG_FILES and _has(item, ("vllm", "ray")) else len(LONG_FILES)
+    # By room: a mark that the room's own conftest.py sets comes later.
+    served = file.startswith("tests/vllm/") or item.get_closest_marker("ray")
+    return LONG_FILES.index(file) if served and file in LONG_FILES else len(LONG_FILES)
 
 
 def _has(item: pytest.Item, marks: Sequence[str]) -> bool:
