@@ -44,6 +44,7 @@ settings.load_profile("untimed")
 
 def pytest_configure() -> None:
     watch_processes()
+    gc.disable()  # What is imported to collect the tests stays: there is no garbage to look for.
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -71,6 +72,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """Spare each load of a model the texts of its configurations, made for a log that nobody reads."""
+    gc.enable()
     if transformers := sys.modules.get("transformers"):
         transformers.PreTrainedConfig.__repr__ = object.__repr__
 

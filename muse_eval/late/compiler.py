@@ -9,7 +9,33 @@ from importlib.util import find_spec
 from types import FunctionType, ModuleType
 from typing import Any
 
+from muse_eval.late.stand_in import StandIn
+
 NAME = "torch._dynamo"
+ASKED = {"config": "error_on_nested_fx_trace", "eval_frame": "OptimizedModule"}
+"""By part, what is taken from the compiler while nothing is compiled: a setting that a checkpoint keeps for a
+trace, and the class of compiled modules, to ask whether a module is one."""
+
+
+class Part:
+    """A part of ``torch._dynamo`` before that is loaded; whatever is not ``ASKED`` for loads it."""
+
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str) -> None:
+        """Stand for one part."""
+        object.__setattr__(self, "_name", name)
+
+    def __getattr__(self, name: str) -> Any:
+        if ASKED[self._name] == name and NAME not in sys.modules:
+            return StandIn(f"{NAME}.{self._name}", name)
+        return getattr(self._real(), name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        setattr(self._real(), name, value)
+
+    def _real(self) -> ModuleType:
+        return importlib.import_module(f"{NAME}.{self._name}")
 
 
 class Compiler:
@@ -23,6 +49,8 @@ class Compiler:
         self._marks: list[Callable[[ModuleType], object]] = []
 
     def __getattr__(self, name: str) -> Any:
+        if name in ASKED and NAME not in sys.modules:
+            return Part(name)
         return getattr(importlib.import_module(NAME), name)
 
     def allow_in_graph(self, fn: Any) -> Any:

@@ -5,9 +5,14 @@ assisted decoding, scores of classifiers, losses of object detection, sharded we
 They are half of what a command needs to begin. Here a known module's import of a known name gives a stand-in
 that loads it once it is used. Every other import goes its usual way: what a new version imports elsewhere
 costs time alone.
+
+What a module makes while it is loaded stays. Python's collector goes through it hundreds of times on the way,
+a seventh of what a command needs to begin, and finds nothing. It rests until an import is done, and never
+looks at what came with one of our own: they bring along what a verb needs before it loads a model.
 """
 
 import builtins
+import gc
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -18,6 +23,14 @@ from muse_eval.late.distributions import looked_up
 from muse_eval.late.stand_in import StandIn
 
 LATE: Mapping[str, Sequence[str]] = {
+    "accelerate.accelerator": ("torch.distributed.tensor",),
+    "accelerate.utils.other": (
+        "torch.distributed.fsdp.fully_sharded_data_parallel",
+        "torch.distributed.tensor",
+    ),
+    "huggingface_hub.serialization._torch": ("torch.distributed.tensor",),
+    "muse_eval.unlearning.heads": ("torch.distributed.fsdp",),
+    "muse_eval.unlearning.training.processes": ("torch.distributed.fsdp",),
     "rouge_score.rouge_scorer": ("nltk",),
     "rouge_score.tokenizers": ("nltk.stem",),
     "torch._compile": ("torch._dynamo",),
@@ -48,11 +61,15 @@ LATE: Mapping[str, Sequence[str]] = {
         "torchao.prototype.safetensors.safetensors_support",
         "torchao.prototype.safetensors.safetensors_utils",
     ),
-    "transformers.trainer": ("datasets",),
+    "transformers.trainer": ("datasets", "peft"),
+    "transformers.trainer_optimizer": ("torch.distributed.tensor",),
+    "transformers.trainer_utils": ("peft",),
 }
 """By module, what it imports only to call it, to take a name from it or to ask for instances, some day."""
 COMPILING = "vllm"
 """It compiles, and a compiler looks into what it compiles: from its import on nothing waits any more."""
+LARGE = 10_000
+"""How many things an import makes at the least where the garbage collector shall never look at them."""
 
 _import = builtins.__import__
 
@@ -87,12 +104,25 @@ def _late_import(
     elif name == COMPILING:
         stop()
     with looked_up() if name == "transformers" and name not in sys.modules else nullcontext():
-        found = _import(name, globals, locals, fromlist or (), level)
+        found = _uncollected(name, globals, locals, fromlist or (), level)
     if name == "torch" and not level:
         compiler.stand_in()
     elif name == "utils.import_utils" and (globals or {}).get("__name__") == "transformers":
         once.remember_folders()
     return found
+
+
+def _uncollected(name: str, *how: Any) -> Any:
+    """Import without looking for garbage."""
+    collecting = gc.isenabled()  # Not within another import, nor where nobody wants it.
+    gc.disable()
+    try:
+        return _import(name, *how)
+    finally:
+        if collecting:
+            if gc.get_count()[0] > LARGE and name.partition(".")[0] == "muse_eval":
+                gc.freeze()
+            gc.enable()
 
 
 def _absolute(name: str, importer: Mapping[str, Any], level: int) -> str:

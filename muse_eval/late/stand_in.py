@@ -21,6 +21,9 @@ class StandIn:
     def __repr__(self) -> str:
         return f"<{'.'.join(part for part in (self._module, self._name) if part)}, not loaded yet>"
 
+    def __bool__(self) -> bool:
+        return bool(_real(self))
+
     def __call__(self, *given: Any, **named: Any) -> Any:  # noqa: D102 - as others' are
         return _real(self)(*given, **named)
 

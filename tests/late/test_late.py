@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import json
 import subprocess
 import sys
 import types
@@ -39,6 +40,9 @@ def alone(x):
 
 assert alone(torch.ones(1)) == 2
 assert not is_dtensor(torch.ones(1))
+assert not isinstance(torch.nn.Identity(), torch._dynamo.eval_frame.OptimizedModule)
+kept = torch._dynamo.config.error_on_nested_fx_trace
+settings = torch._dynamo.config
 import transformers.models
 from transformers.utils.import_utils import create_import_structure_from_path as read_folder
 assert read_folder.cache_info().hits > 100
@@ -50,6 +54,12 @@ assert candidate_generator.roc_curve([0, 1], [0.1, 0.9])[1].tolist() == [0, 1, 1
 assert metrics.f1_score([0, 1], [0, 1]) == 1
 assert metrics.pearsonr([0.0, 1.0, 2.0], [0.0, 1.0, 2.0])[0] > 0.999
 assert loss_for_object_detection.linear_sum_assignment([[1, 0], [0, 1]])[1].tolist() == [1, 0]
+settings.suppress_errors = True
+assert sys.modules["torch._dynamo.config"].suppress_errors is True
+settings.suppress_errors = False
+assert torch._dynamo.config is sys.modules["torch._dynamo.config"]
+assert kept and bool(kept) is torch._dynamo.config.error_on_nested_fx_trace
+assert isinstance(torch.compile(torch.nn.Identity()), torch._dynamo.eval_frame.OptimizedModule)
 assert RougeScorer(["rouge1"], use_stemmer=True).score("he walked", "he walks")["rouge1"].fmeasure == 1
 with TransformGetItemToIndex():
     pass
@@ -64,6 +74,24 @@ from torch.distributed.tensor import DTensor
 assert not is_dtensor(torch.ones(1))
 print("whole")
 """
+
+VERBS = f"""
+import gc, json, sys
+from muse_eval import late
+late.start()
+from typer.testing import CliRunner
+from muse_eval.cli.app import app
+for command in json.loads(sys.argv[1]):
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+assert gc.isenabled() and gc.get_freeze_count() > 100_000
+import torch
+gc.collect()
+gc.unfreeze()
+alive = sum(issubclass(type(one), torch.nn.Parameter) for one in gc.get_objects())
+print("loaded:", *set({HEAVY}) & sys.modules.keys(), "alive:", alive)
+"""
+"""What the collector no longer looks at is seen again at the end: no model may be among it."""
 
 
 def in_a_process(code: str, *arguments: object) -> str:
@@ -94,6 +122,19 @@ def test_a_run_loads_nothing_that_it_does_not_use(tmp_path: Path, tiny_model: Pa
         "--quiet",
     ]
     assert in_a_process(code, *run, "--task", task, "--data-dir", data) == "loaded:"
+
+
+@pytest.mark.slow
+def test_a_training_and_a_run_load_nothing_that_they_do_not_use_and_keep_no_model(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    given = ["--task", write_task(tmp_path / "village.yaml"), "--data-dir", write_data(tmp_path / "data")]
+    commands = [
+        ["unlearn", "--target", tiny_model, "--method", "npo_gdr", "--out", tmp_path / "out", *given],
+        ["run", "--model", tmp_path / "out", "--engine", "hf", "--results", tmp_path / "results", *given],
+    ]
+    told = json.dumps([[str(word) for word in command] for command in commands])
+    assert in_a_process(VERBS, told) == "loaded: alive: 0"
 
 
 @pytest.mark.slow
