@@ -44,7 +44,16 @@ settings.load_profile("untimed")
 
 def pytest_configure() -> None:
     watch_processes()
-    gc.disable()  # What is imported to collect the tests stays: there is no garbage to look for.
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, Any, Any]:
+    """Look for no garbage while the tests are imported: what is loaded stays."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -72,7 +81,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """Spare each load of a model the texts of its configurations, made for a log that nobody reads."""
-    gc.enable()
     if transformers := sys.modules.get("transformers"):
         transformers.PreTrainedConfig.__repr__ = object.__repr__
 

@@ -1,14 +1,14 @@
 """Which imports of which modules wait, and the hook in ``import`` that lets them.
 
-Loading a language model or a trainer loads scikit-learn, SciPy, pandas, NLTK and torch's compiler along: for
-assisted decoding, scores of classifiers, losses of object detection, sharded weights and compiled graphs.
-They are half of what a command needs to begin. Here a known module's import of a known name gives a stand-in
-that loads it once it is used. Every other import goes its usual way: what a new version imports elsewhere
-costs time alone.
+Loading a language model or a trainer loads scikit-learn, SciPy, pandas, NLTK, peft and torch's compiler
+along: for assisted decoding, scores of classifiers, losses of object detection, adapters, sharded weights
+and compiled graphs. They are half of what a command needs to begin. Here a known module's import of a known
+name gives a stand-in that loads it once it is used. Every other import goes its usual way: what a new
+version imports elsewhere costs time alone.
 
-What a module makes while it is loaded stays. Python's collector goes through it hundreds of times on the way,
-a seventh of what a command needs to begin, and finds nothing. It rests until an import is done, and never
-looks at what came with one of our own: they bring along what a verb needs before it loads a model.
+Most of what a package makes while it is loaded stays. Python's collector goes through it hundreds of times
+on the way, a seventh of what a command needs to begin. It rests until an import is done, and never looks at
+what there is when torch has come along with one: no model can be among it.
 """
 
 import builtins
@@ -68,8 +68,6 @@ LATE: Mapping[str, Sequence[str]] = {
 """By module, what it imports only to call it, to take a name from it or to ask for instances, some day."""
 COMPILING = "vllm"
 """It compiles, and a compiler looks into what it compiles: from its import on nothing waits any more."""
-LARGE = 10_000
-"""How many things an import makes at the least where the garbage collector shall never look at them."""
 
 _import = builtins.__import__
 
@@ -114,13 +112,13 @@ def _late_import(
 
 def _uncollected(name: str, *how: Any) -> Any:
     """Import without looking for garbage."""
-    collecting = gc.isenabled()  # Not within another import, nor where nobody wants it.
+    collecting, torch_was_here = gc.isenabled(), "torch" in sys.modules
     gc.disable()
     try:
         return _import(name, *how)
     finally:
-        if collecting:
-            if gc.get_count()[0] > LARGE and name.partition(".")[0] == "muse_eval":
+        if collecting:  # Not within another import, nor where nobody wants it.
+            if not torch_was_here and "torch" in sys.modules:
                 gc.freeze()
             gc.enable()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import gc
 import json
 import subprocess
 import sys
@@ -18,7 +19,16 @@ from muse_eval.late.distributions import Distributions
 from muse_eval.late.stand_in import StandIn
 from tests.e2e import write_data, write_task
 
-HEAVY = ["datasets", "nltk", "pandas", "scipy", "sklearn", "torch._dynamo", "torch.distributed.tensor"]
+HEAVY = [
+    "datasets",
+    "nltk",
+    "pandas",
+    "peft",
+    "scipy",
+    "sklearn",
+    "torch._dynamo",
+    "torch.distributed.tensor",
+]
 USES = f"""
 import sys
 from muse_eval import late
@@ -91,7 +101,7 @@ gc.unfreeze()
 alive = sum(issubclass(type(one), torch.nn.Parameter) for one in gc.get_objects())
 print("loaded:", *set({HEAVY}) & sys.modules.keys(), "alive:", alive)
 """
-"""What the collector no longer looks at is seen again at the end: no model may be among it."""
+"""What the collector does not look at is seen again at the end: no model may be among it."""
 
 
 def in_a_process(code: str, *arguments: object) -> str:
@@ -156,6 +166,7 @@ def test_a_stand_in_is_all_that_its_thing_is() -> None:
         pass
 
     assert Own.__mro__[1] is OrderedDict
+    assert not StandIn("typing").TYPE_CHECKING
     assert StandIn("collections").__name__ == "collections"
     assert repr(stand_in) == "<collections.OrderedDict, not loaded yet>"
 
@@ -180,6 +191,28 @@ def test_imports_go_their_usual_way_beside_vllm(monkeypatch: pytest.MonkeyPatch)
     finally:
         late.stop()
     assert builtins.__import__ is usual
+
+
+def test_garbage_is_looked_for_again_whatever_comes_of_an_import(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, what in (("ends_well", ""), ("ends_badly", "raise LookupError")):
+        code = f"import gc\nwhile_loaded = gc.isenabled()\nassert not while_loaded\n{what}"
+        (tmp_path / f"{name}.py").write_text(code, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    late.start()
+    try:
+        with pytest.raises(LookupError):
+            import ends_badly  # type: ignore[import-not-found]  # noqa: F401
+        assert gc.isenabled()
+        gc.disable()
+        import ends_well  # type: ignore[import-not-found]
+
+        assert not gc.isenabled()
+        assert ends_well.while_loaded is False
+    finally:
+        gc.enable()
+        late.stop()
 
 
 def test_a_package_is_looked_up_as_all_of_them_say() -> None:
