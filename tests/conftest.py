@@ -46,16 +46,6 @@ def pytest_configure() -> None:
     watch_processes()
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_collection() -> Generator[None, Any, Any]:
-    """Look for no garbage while the tests are imported: what is loaded stays."""
-    gc.disable()
-    try:
-        return (yield)
-    finally:
-        gc.enable()
-
-
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Import no module all of whose tests would be left out again."""
     return is_left_out(os.path.relpath(collection_path, config.rootpath), config.option.markexpr) or None
