@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import sys
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import settings
 
+from muse_eval import late
 from tests.support.marks import (
     is_elsewhere,
     is_left_out,
@@ -42,8 +44,12 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     watch_processes()
+    late.start()  # As the command line does.
+    if hasattr(config, "workerinput"):
+        # All has been told by then, and Python takes seconds to take torch and transformers apart.
+        atexit.register(os._exit, 0)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -92,9 +98,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         _frozen_at[:] = [item.path]
 
 
-def pytest_unconfigure() -> None:
+def pytest_unconfigure(config: pytest.Config) -> None:
     """Let Python's end see everything again: libraries complain of what is left over then."""
-    gc.unfreeze()
+    if not hasattr(config, "workerinput"):
+        gc.unfreeze()
 
 
 @pytest.hookimpl(wrapper=True)

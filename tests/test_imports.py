@@ -16,16 +16,16 @@ HEAVY_ROOMS = {"engines", "unlearning", "mini"}
 """Where models live."""
 
 
-def modules() -> dict[str, ast.Module]:
-    """Parse every module, by its dotted name below ``muse_eval``."""
-    paths = {*PACKAGE.rglob("*.py"), *(PACKAGE / "metrics").glob("*.py")}
-    named = {
-        ".".join(p.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): p for p in paths
-    }
-    return {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in named.items()}
+PATHS = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in {*PACKAGE.rglob("*.py"), *(PACKAGE / "metrics").glob("*.py")}
+}
+"""Every module, by its dotted name below ``muse_eval``."""
 
 
-MODULES = modules()
+def module(name: str) -> ast.Module:
+    """Parse a module, by its dotted name below ``muse_eval``."""
+    return ast.parse(PATHS[name].read_text(encoding="utf-8"))
 
 
 def top_level(body: list[ast.stmt]) -> Iterator[ast.stmt]:
@@ -51,15 +51,15 @@ def imported(nodes: Iterator[ast.AST]) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("name", sorted(MODULES))
+@pytest.mark.parametrize("name", sorted(PATHS))
 def test_torch_is_imported_on_loading_only_where_models_live(name: str) -> None:
     if name.split(".")[0] not in HEAVY_ROOMS:
-        assert not imported(top_level(MODULES[name].body)) & HEAVY
+        assert not imported(top_level(module(name).body)) & HEAVY
 
 
 def test_the_built_in_corpus_needs_no_torch() -> None:
     for name in ("mini", "mini.corpus", "mini.words"):
-        assert not imported(ast.walk(MODULES[name])) & HEAVY
+        assert not imported(ast.walk(module(name))) & HEAVY
 
 
 @pytest.mark.slow

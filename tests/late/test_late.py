@@ -180,6 +180,7 @@ def test_nothing_is_an_instance_of_what_is_not_loaded() -> None:
 
 
 def test_imports_go_their_usual_way_beside_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
+    late.stop()
     usual = builtins.__import__
     late.start()
     try:
@@ -189,8 +190,7 @@ def test_imports_go_their_usual_way_beside_vllm(monkeypatch: pytest.MonkeyPatch)
 
         assert builtins.__import__ is usual
     finally:
-        late.stop()
-    assert builtins.__import__ is usual
+        late.start()
 
 
 def test_garbage_is_looked_for_again_whatever_comes_of_an_import(
@@ -200,7 +200,6 @@ def test_garbage_is_looked_for_again_whatever_comes_of_an_import(
         code = f"import gc\nwhile_loaded = gc.isenabled()\nassert not while_loaded\n{what}"
         (tmp_path / f"{name}.py").write_text(code, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    late.start()
     try:
         with pytest.raises(LookupError):
             import ends_badly  # type: ignore[import-not-found]  # noqa: F401
@@ -212,7 +211,6 @@ def test_garbage_is_looked_for_again_whatever_comes_of_an_import(
         assert ends_well.while_loaded is False
     finally:
         gc.enable()
-        late.stop()
 
 
 def test_a_package_is_looked_up_as_all_of_them_say() -> None:
