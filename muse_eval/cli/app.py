@@ -74,16 +74,17 @@ app.add_typer(lists.cache_app, name="cache")
 
 
 def main() -> None:
-    """Start the command line."""
+    """Be the command line, and end the process with its exit code."""
     late.start()
     # One of several processes is left to its launcher, which ends all of them when one has failed.
     if not several() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _terminate)
     sys.unraisablehook = _stop_again
-    try:
-        app()
-    finally:
-        say_no_more()
+    with late.ended_at_once():
+        try:
+            app()
+        finally:
+            say_no_more()
 
 
 def _terminate(*_: object) -> None:

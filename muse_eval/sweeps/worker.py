@@ -246,4 +246,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with late.ended_at_once():
+        sys.exit(main())

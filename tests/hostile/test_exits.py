@@ -191,11 +191,15 @@ def test_sigterm_has_a_word() -> None:
 
 CHATTY = """
 import atexit, os, sys
-from muse_eval.cli import main
+from muse_eval.cli import app as cli
 
-atexit.register(os.write, 2, b"a package says good-bye\\n\\n")
+def app():
+    atexit.register(os.write, 2, b"a package says good-bye\\n\\n")
+    command_line()
+
+command_line, cli.app = cli.app, app
 sys.argv = ["muse-eval", "list", "nothing"]
-main()
+cli.main()
 """
 
 

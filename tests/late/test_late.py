@@ -115,10 +115,10 @@ def in_a_process(code: str, *arguments: object) -> str:
 @pytest.mark.slow
 def test_a_run_loads_nothing_that_it_does_not_use(tmp_path: Path, tiny_model: Path) -> None:
     code = (
-        "import atexit, sys\n"
+        "import sys\n"
         "from muse_eval.cli import main\n"
-        f"atexit.register(lambda: print('loaded:', *set({HEAVY}) & sys.modules.keys()))\n"
-        "main()\n"
+        "try:\n    main()\n"
+        f"finally:\n    print('loaded:', *set({HEAVY}) & sys.modules.keys())\n"
     )
     data, task = write_data(tmp_path / "data"), write_task(tmp_path / "village.yaml")
     run = [
@@ -211,6 +211,39 @@ def test_garbage_is_looked_for_again_whatever_comes_of_an_import(
         assert ends_well.while_loaded is False
     finally:
         gc.enable()
+
+
+ENDS = """
+import atexit, os, sys, threading, time
+from muse_eval import late
+
+class Torn:
+    def __del__(self):
+        print("taken apart", flush=True)
+
+kept = Torn()
+def work():
+    time.sleep(0.1)
+    print("a thread's work")
+with late.ended_at_once():
+    atexit.register(print, "good-bye")
+    threading.Thread(target=work).start()
+    sys.exit({code})
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("code", "known"), [("3", 3), ("0", 0), ("None", 0)])
+def test_a_process_ends_at_once_when_all_is_done(code: str, known: int) -> None:
+    done = subprocess.run([sys.executable, "-c", ENDS.format(code=code)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (known, "a thread's work\ngood-bye\n", "")
+
+
+@pytest.mark.slow
+def test_a_process_that_ends_otherwise_ends_as_ever() -> None:
+    done = subprocess.run([sys.executable, "-c", ENDS.format(code="'why'")], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "why\n")
+    assert done.stdout.splitlines() == ["a thread's work", "good-bye", "taken apart"]
 
 
 def test_a_package_is_looked_up_as_all_of_them_say() -> None:
