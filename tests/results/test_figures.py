@@ -110,6 +110,7 @@ def test_folds_are_drawn_over_their_size_from_the_target_on() -> None:
         assert f">{text}<" in svg
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("odd", ["\x1b[2J", "\x00", "\x9b", "\u202e", "\ud800", "<script>&", "{{ x }}", "'"])
 def test_names_of_others_are_spelled_out_and_end_no_converter(odd: str) -> None:
     picture = draw_trajectories([replace(WENT, name=f"a{odd}"), WENT], f"On {odd}")

@@ -1,6 +1,7 @@
 """Which tests are slow and in what order tests run; and what tells that a test started a process."""
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 
@@ -32,15 +33,21 @@ _started: list[str] = []
 
 
 def mark_slow(items: Sequence[pytest.Item]) -> None:
-    """Mark whole runs, what trains and what has a slow marker; other tests say ``slow`` themselves."""
+    """Mark whole runs, what trains, what has a slow marker, and of cases alike (``few``) all but so many.
+
+    Other tests say ``slow`` themselves.
+    """
+    cases = Counter(map(_test, items))
+    earlier = Counter[str]()
     for item in items:
         whole_run = item.nodeid.startswith(SLOW_ROOMS)
         trains = any(
             item.nodeid.startswith(room) and name in getattr(item, "fixturenames", ())
             for room, name in SLOW_FIXTURES.items()
         )
-        if whole_run or trains or _has(item, SLOW_MARKS):
+        if whole_run or trains or _has(item, SLOW_MARKS) or not _is_of_few(item, earlier, cases):
             item.add_marker(pytest.mark.slow)
+        earlier[_test(item)] += 1
 
 
 def is_left_out(path: str, selection: str) -> bool:
@@ -64,6 +71,20 @@ def is_elsewhere(item: pytest.Item) -> bool:
 def longest_first(items: list[pytest.Item]) -> None:
     """Put the minute-long tests and files first, so that no process begins one when the others are done."""
     items.sort(key=lambda item: (_file_rank(item), not _has(item, LONG_MARKS)))
+
+
+def _test(item: pytest.Item) -> str:
+    """Return the name of a test, which all of its cases have."""
+    return item.nodeid.partition("[")[0]
+
+
+def _is_of_few(item: pytest.Item, earlier: Counter[str], cases: Counter[str]) -> bool:
+    """Tell whether a case is the first of one of as many equal parts as ``few`` asks for, or was not asked."""
+    few = item.get_closest_marker("few")
+    if few is None:
+        return True
+    at, many, parts = earlier[_test(item)], cases[_test(item)], few.args[0]
+    return bool(at * parts % many < parts)
 
 
 def _file_rank(item: pytest.Item) -> int:

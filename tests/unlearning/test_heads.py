@@ -101,6 +101,7 @@ class Sizes(TorchDispatchMode):
         return found
 
 
+@pytest.mark.few(5)
 @pytest.mark.parametrize("name", FORMS)
 @pytest.mark.parametrize("kind", [llama, gemma, gpt2])
 def test_chunks_give_the_losses_and_gradients_of_whole_logits(

@@ -62,6 +62,7 @@ def kept_bytes(model: PreTrainedModel, dtype: str, checkpointing: bool) -> int:
     return sum(storage.nbytes() for storage in kept.values())
 
 
+@pytest.mark.few(5)
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "mixed", "bfloat16"])
 @pytest.mark.parametrize("name", MODELS)
