@@ -30,9 +30,11 @@ from muse_eval import late
 late.start()
 from typer.testing import CliRunner
 from muse_eval.cli.app import app
-for command in json.loads(sys.argv[1]):
-    done = CliRunner().invoke(app, command)
-    print(json.dumps([done.exit_code, done.stdout, done.stderr]))
+with late.ended_at_once():
+    for command in json.loads(sys.argv[1]):
+        done = CliRunner().invoke(app, command)
+        print(json.dumps([done.exit_code, done.stdout, done.stderr]))
+    sys.exit()
 """
 NAMES = ("Ada", "Bo", "Cy", "Dee", "Eli", "Fay")
 QA = [{"question": f"Who is {name}?", "answer": f"{name} keeps the mill."} for name in NAMES]

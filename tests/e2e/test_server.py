@@ -135,15 +135,15 @@ def test_another_model_under_the_same_name_is_asked_anew(world: World) -> None:
 
 
 @pytest.fixture
-def log() -> Iterator[StringIO]:
+def log(monkeypatch: pytest.MonkeyPatch) -> Iterator[StringIO]:
     """Return what libraries log meanwhile, however fine."""
     text, root = StringIO(), logging.getLogger()
-    handler, level = logging.StreamHandler(text), root.level
-    root.addHandler(handler)
+    level = root.level
+    # absl leaves a handler with the stream of whichever test met it first, closed by now.
+    monkeypatch.setattr(root, "handlers", [logging.StreamHandler(text)])
     root.setLevel(logging.DEBUG)
     yield text
     root.setLevel(level)
-    root.removeHandler(handler)
 
 
 @pytest.mark.parametrize("key", [KEY, "wrong"])
