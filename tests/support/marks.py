@@ -79,7 +79,7 @@ def _test(item: pytest.Item) -> str:
 
 
 def _is_of_few(item: pytest.Item, earlier: Counter[str], cases: Counter[str]) -> bool:
-    """Tell whether a case is the first of one of as many equal parts as ``few`` asks for, or was not asked."""
+    """Tell whether a case is the first of one of as many equal parts as ``few`` asks for, if it does."""
     few = item.get_closest_marker("few")
     if few is None:
         return True
