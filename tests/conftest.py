@@ -99,7 +99,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Let Python's end see everything again: libraries complain of what is left over then."""
+    """Let Python's end, where there is one, see everything again: libraries complain of what is left over."""
     if not hasattr(config, "workerinput"):
         gc.unfreeze()
 

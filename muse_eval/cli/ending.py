@@ -98,7 +98,7 @@ def say_no_more() -> None:
     """
     if os.environ.get(TRACEBACK):
         return
-    with suppress(OSError, ValueError):
+    with suppress(AttributeError, OSError, ValueError):  # It is None where there is none (2>&-).
         sys.stderr.flush()
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 2)

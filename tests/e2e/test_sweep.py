@@ -132,7 +132,9 @@ def test_a_crash_is_reported_with_its_last_words_and_its_log(stand_in: Path, cod
 
 @pytest.mark.usefixtures("here")
 def test_what_a_library_prints_is_no_answer_and_a_warning_is_passed_on(stand_in: Path) -> None:
-    stand_in.write_text("import atexit; print('hello\\n1'); atexit.register(print, 'bye')", encoding="utf-8")
+    at_the_end = "threading.main_thread().join(), print('bye')"
+    code = f"import threading; print('hello\\n1'); threading.Thread(target=lambda: ({at_the_end})).start()"
+    stand_in.write_text(code, encoding="utf-8")
     RUNS.joinpath("one").mkdir(parents=True)
     RUNS.joinpath("one", "result.json").write_text("{}", encoding="utf-8")
     done = muse("sweep", "out/one", *SHORT, "--quiet")

@@ -96,7 +96,7 @@ def alone(model: PreTrainedModel, prompt: list[int], limit: int) -> list[int]:
 
 
 # ── the same tokens ──────────────────────────────────────────────────────────────────────────────
-@pytest.mark.few(5)
+@pytest.mark.few(7)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_each_row_is_continued_as_it_would_be_alone(model: PreTrainedModel, seed: int) -> None:
     prompts, limits = ragged(9, seed)
@@ -260,7 +260,7 @@ def test_a_wait_is_seen(way: Callable[[], AbstractContextManager[None]]) -> None
     assert found.total() == 4
 
 
-@pytest.mark.few(5)
+@pytest.mark.few(7)
 @pytest.mark.parametrize("same_length", [False, True])
 def test_a_step_waits_for_its_tokens_alone_also_as_rows_leave(
     model: PreTrainedModel, same_length: bool

@@ -152,7 +152,7 @@ def test_the_tokenizers_are_of_their_kinds(tokens: Tokens) -> None:
     assert tokens.decode(ids).split() == ["the", "keeper", "of", "the", "harbour"]
 
 
-@pytest.mark.few(24)
+@pytest.mark.few(23)
 @pytest.mark.parametrize("stop", [*((one,) for one in STOPS), ("\n", "Question:"), ("", "x"), ("\n", "the ")])
 def test_ended_where_the_plain_rule_says_so(tokens: Tokens, stop: tuple[str, ...]) -> None:
     rule, draw = StopRule(tokens), random.Random(repr(stop))

@@ -152,6 +152,17 @@ def test_standard_output_may_be_full_or_closed() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("closed", "name", "code"), [("1", "methods", 0), ("2", "methods", 0), ("2", "none", 2)]
+)
+def test_a_stream_may_be_closed_from_the_beginning(closed: str, name: str, code: int) -> None:
+    shell = ["sh", "-c", f'exec "$@" {closed}>&-', "sh", *PYTHON, "list", name]
+    done = subprocess.run(shell, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (code, "")
+    assert bool(done.stdout) == (closed == "2" and code == 0)
+
+
+@pytest.mark.slow
 def test_a_name_that_is_not_utf8_on_an_ascii_terminal() -> None:
     done = _started(
         "list",
