@@ -175,6 +175,7 @@ def test_bytes_that_are_known_are_not_parsed(monkeypatch: pytest.MonkeyPatch) ->
         fresh("utility")
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("what", own_code.same_code())
 def test_the_same_computation_keeps_its_digest_and_another_does_not(
     what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -56,6 +56,7 @@ def test_canonical_json_reads_back_equal(value: Any) -> None:
     assert canonical_json(json.loads(text)) == text
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(), PLAIN))
 def test_the_order_of_keys_changes_nothing(value: dict[str, Any]) -> None:
     turned = dict(reversed(value.items()))

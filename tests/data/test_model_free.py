@@ -62,6 +62,7 @@ def test_sides_of_unequal_size_change_nothing() -> None:
     assert told.auc == 1.0
 
 
+@pytest.mark.slow
 def test_the_same_seed_tells_the_same() -> None:
     forget, holdout = drawn(0, 20), drawn(1, 25, "abcdefghijklmnopqrstuvw")
     first = told_by_words(forget, holdout, seed=3)

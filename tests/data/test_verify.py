@@ -91,6 +91,7 @@ def test_a_clean_corpus_has_nothing_suspicious() -> None:
     assert one.words.ci[0] < 0.5
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", ["muse_mini", "muse_mini-seed1"])
 def test_the_built_in_world_has_nothing_suspicious(name: str) -> None:
     task = plugins.task(name)
@@ -387,6 +388,7 @@ def other_words(split: str) -> Change:
     return change
 
 
+@pytest.mark.slow
 def test_words_that_tell_the_sides_apart() -> None:
     holdout = other_words("privleak/holdout")
     assert told(holdout, model_free_aucs=True) == [("told-by-words", "privleak/holdout", ())]

@@ -162,6 +162,7 @@ def test_ended_where_the_plain_rule_says_so(tokens: Tokens, stop: tuple[str, ...
         check(rule, tokens, tokens.tokenizer(text, add_special_tokens=False).input_ids, stop)
 
 
+@pytest.mark.few(2)
 def test_ended_where_any_string_of_the_text_itself_is_the_stop(tokens: Tokens) -> None:
     rule = StopRule(tokens)
 

@@ -35,6 +35,7 @@ MODELS: dict[str, Callable[[], Any]] = {
 TEXTS = ("The keeper wrote.", "Nobody knew where the seven ships had gone.", "a")
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("kind", MODELS)
 def test_it_answers_as_plain_transformers_does(kind: str, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     torch.manual_seed(5)

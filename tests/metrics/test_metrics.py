@@ -436,6 +436,7 @@ texts = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(texts, texts)
 def test_privleak_of_the_retrain_model_itself_is_zero(forget: list[Any], holdout: list[Any]) -> None:
     splits = {"forget": [{"text": "f"}] * len(forget), "holdout": [{"text": "h"}] * len(holdout)}

@@ -260,6 +260,7 @@ def test_tokens_come_from_the_cache_and_those_counted_give_the_score(
     assert splits == ["privleak/forget"] * 2 + ["privleak/holdout"] * 2
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("gone", "said"), [("cache", "not in the cache"), ("tokenizer", "its tokenizer is not on this machine")]
 )
@@ -376,6 +377,7 @@ def test_without_a_retrain_model_nothing_says_what_forgetting_is(tmp_path: Path)
     assert ("no retrain", "") in found["npo"]
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("said", [TRUE, {name: TRUE[name] for name in ("target", "npo")}])
 def test_the_legend_speaks_of_retrain_where_a_cell_does(tmp_path: Path, said: Any) -> None:
     """Shown alone, a model is held against the retrain model that is stored; where there is none, not."""

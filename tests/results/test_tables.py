@@ -161,6 +161,7 @@ runs = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(runs=runs, seed=st.integers())
 def test_the_order_of_files_does_not_matter(runs: list[Any], seed: int) -> None:

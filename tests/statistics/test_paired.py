@@ -169,6 +169,7 @@ def test_nominal_intervals_of_differences_of_aucs_cover() -> None:
     assert _within(covered)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("p_of", ["flips", "resamples"])
 def test_holm_over_all_pairs_keeps_the_family_s_error_and_the_best_set_its_best(p_of: str) -> None:
     """Five equal models: whoever comes out best, the others are hardly ever said to be worse."""
@@ -195,6 +196,7 @@ def test_a_model_that_is_worse_is_found() -> None:
     assert best_set(adjusted) == [False, True]
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("off", [0.0, 0.3])
 def test_distances_to_a_third_keep_their_error_and_their_intervals_are_never_too_narrow(off: float) -> None:
     """Three models equally far from a reference; near it a distance cannot be below 0, which widens it."""
